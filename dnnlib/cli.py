@@ -1,0 +1,96 @@
+"""What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a terminal."""
+
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from tqdm import tqdm
+
+from .util import UserError
+
+T = TypeVar('T')
+
+EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+class Option(click.Option):
+    """A click option that belongs to a headed group of the help page."""
+
+    def __init__(self, *args: Any, group: str = 'Options', **kwargs: Any) -> None:
+        kwargs.setdefault('show_default', True)
+        super().__init__(*args, **kwargs)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command whose help page lists its options under the groups' headings, in the order of declaration."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                groups.setdefault(getattr(param, 'group', 'Options'), []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
+def command(**kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """`@command()` in place of `@click.command()`: grouped help, 110 columns."""
+    settings = {'max_content_width': 110, 'help_option_names': ['-h', '--help']}
+    return click.command(cls=Command, context_settings=settings, **kwargs)
+
+
+def option(*names: str, group: str = 'Options', **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`@option('--name', group='Heading', ...)`: click's options, defaults shown."""
+    return click.option(*names, cls=Option, group=group, **kwargs)
+
+
+def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The `--device` that every script has."""
+    return option('--device', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', group=group,
+                  help='Where to compute; auto takes a CUDA GPU if there is one.')
+
+
+def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
+    """Run a command and turn what it raises into one line on stderr and an exit code.
+
+    Returns:
+        0 done, 2 the user's fault (`UserError`, wrong options), 130 Ctrl-C, 1 our fault (with the traceback).
+    """
+    prog = Path(sys.argv[0]).name if argv is None else f'{cli.name}.py'
+    try:
+        result = cli.main(args=None if argv is None else list(argv), prog_name=prog, standalone_mode=False)
+        return result if isinstance(result, int) else EXIT_OK
+    except click.ClickException as error:
+        _say(prog, f'{error.format_message()} (see {prog} --help)')
+        return EXIT_USER
+    except UserError as error:
+        _say(prog, str(error))
+        return EXIT_USER
+    except (KeyboardInterrupt, click.Abort):
+        _say(prog, 'interrupted')
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        return EXIT_BUG
+    except Exception as error:
+        traceback.print_exc()
+        _say(prog, f'this is a fault of the program, not yours: {type(error).__name__}: {error}')
+        return EXIT_BUG
+
+
+def _say(prog: str, message: str) -> None:
+    line = ' '.join(message.split())
+    sys.stderr.write(f'{prog}: error: {line}\n')
+
+
+def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it') -> 'tqdm[T]':
+    """A progress bar on stderr; one line every ten seconds where stderr is no terminal."""
+    terminal = sys.stderr.isatty()
+    return tqdm(items, total=total, desc=desc, unit=unit, file=sys.stderr, dynamic_ncols=terminal,
+                ascii=not terminal, mininterval=0.1 if terminal else 10.0, leave=True)
