@@ -93,4 +93,5 @@ def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', un
     """A progress bar on stderr; one line every ten seconds where stderr is no terminal."""
     terminal = sys.stderr.isatty()
     return tqdm(items, total=total, desc=desc, unit=unit, file=sys.stderr, dynamic_ncols=terminal,
-                ascii=not terminal, mininterval=0.1 if terminal else 10.0, leave=True)
+                ascii=not terminal, mininterval=0.1 if terminal else 10.0,
+                delay=0.0 if terminal else 10.0, leave=True)

@@ -107,9 +107,9 @@ def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
         UserError: the folder of `dest` can't be written, or `dest` is a folder.
     """
     dest = Path(dest)
-    if dest.is_dir():
-        raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
     try:
+        if dest.is_dir():
+            raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
         dest.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=dest.parent, prefix=f'.{dest.stem}.', suffix=f'.tmp{dest.suffix}')
     except OSError as error:
