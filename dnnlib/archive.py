@@ -18,6 +18,9 @@ PICTURE_SUFFIXES = frozenset({
     '.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm', '.tga', '.avif',
 })
 
+# Not every decoder that Pillow has: EPS, for one, starts another program.
+_FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'TGA', 'AVIF')
+
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
 
@@ -146,7 +149,8 @@ def decode_picture(data: bytes, name: str = 'picture') -> np.ndarray:
                 return pixels
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+                picture: Image.Image = file
                 if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
                     picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
                 pixels = np.asarray(picture)

@@ -46,8 +46,8 @@ class Logger:
     def __enter__(self) -> 'Logger':
         self._file = self._path.open('a', encoding='utf-8')
         self._streams = sys.stdout, sys.stderr
-        sys.stdout = _Tee(sys.stdout, self._file)  # type: ignore[assignment]
-        sys.stderr = _Tee(sys.stderr, self._file)  # type: ignore[assignment]
+        sys.stdout = _Tee(sys.stdout, self._file)
+        sys.stderr = _Tee(sys.stderr, self._file)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -1,0 +1,1 @@
+"""Presets as YAML files; `training.config` reads them."""

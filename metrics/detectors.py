@@ -1,0 +1,229 @@
+"""Networks that turn pictures into features, and where their weights come from."""
+
+import contextlib
+import hashlib
+import http.client
+import io
+import logging
+import os
+import pickle
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dnnlib import UserError, atomic_path, make_cache_dir_path
+
+DETECTOR_NAMES = ('inception', 'random-vgg')
+
+# The Inception of TensorFlow's 2015 release, converted by torch-fidelity. The name ends with the first digits of the sha256.
+INCEPTION_FILE = 'weights-inception-2015-12-05-6726825d.pth'
+INCEPTION_URL = f'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}'
+INCEPTION_SHA256 = '6726825d'
+
+_OTHER_WAYS = f'download {INCEPTION_URL} by other means and pass --detector-weights PATH, or take --detector random-vgg'
+
+
+class Detector:
+    """A frozen network from pictures to features.
+
+    Attributes:
+        name: one of `DETECTOR_NAMES`.
+        sha256: of the weights: of the file for Inception, of the numbers for the random VGG-16.
+    """
+
+    def __init__(self, name: str, sha256: str, net: torch.nn.Module, device: torch.device) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self._device = device
+        self._net = net.eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Features of a batch, in true float32 whatever the switches for TF32 say.
+
+        Args:
+            pictures: uint8 `[N, C, H, W]`, 0…255, on any device; C is 1 (grey) or 3 (RGB). Any size: the detector resizes.
+
+        Returns:
+            float32 `[N, D]` on the detector's device; D is 2048 for Inception, 64 for the random VGG-16.
+        """
+        if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
+            raise ValueError(f'expected uint8 [N, 1 or 3, H, W], got {pictures.dtype} {tuple(pictures.shape)}')
+        pictures = pictures.to(self._device).expand(-1, 3, -1, -1)
+        with _no_tf32():
+            features = self._net(pictures)
+        return features[0] if isinstance(features, tuple) else features
+
+
+def load_detector(name: str, *, device: torch.device, weights_path: str | os.PathLike[str] | None = None,
+                  log: Callable[[str], None] = logging.getLogger(__name__).warning) -> Detector:
+    """Build a detector; the global random number generators stay as they are.
+
+    Args:
+        name: `inception` (torch-fidelity's port of TensorFlow's InceptionV3, the one for FID) or `random-vgg`.
+        device: where it computes.
+        weights_path: the file with Inception's weights; None takes the cache, or downloads there.
+        log: takes one line about a download, or about weights with an unknown hash.
+
+    Raises:
+        UserError: the name is unknown, weights are missing, can't be downloaded, or are not Inception's.
+    """
+    if name == 'inception':
+        return _load_inception(device, weights_path, log)
+    if name == 'random-vgg':
+        if weights_path is not None:
+            raise UserError(f'--detector-weights={weights_path}: only the detector inception has weights; random-vgg makes its own')
+        net = RandomVGG16()
+        return Detector(name, net.sha256, net, device)
+    raise UserError(f'--detector={name}: there are {" and ".join(DETECTOR_NAMES)}')
+
+
+class RandomVGG16(torch.nn.Module):
+    """VGG-16 with random weights: an embedding for machines that don't have Inception's weights.
+
+    After Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models", who embed pictures with a
+    randomly initialised VGG-16 of few output dimensions ("R64") where a network trained on ImageNet is out of place.
+    Their numbers depend on their weights and can't be compared with these. The definition used here, in full:
+
+    - pictures are resized to 64x64 (bilinear, half-pixel centres, antialiased; not keeping the aspect ratio) in float32
+      and mapped to (x - 127.5) / 127.5. A quarter of VGG's usual 224 costs a twelfth, which is what a CPU can afford;
+    - the 13 convolutions of configuration D of Simonyan and Zisserman 2015 (3x3, padding 1, ReLU; a 2x2 max-pool after the
+      2nd, 4th, 7th, 10th and 13th), which leave `[N, 512, 2, 2]`, flattened in that order;
+    - fc1: 2048 -> 4096 with ReLU; fc2: 4096 -> 64 without, because a Gaussian shall describe it. No dropout, no biases;
+    - weights uniform in ±sqrt(6 / fan_in) (He et al. 2015), drawn layer by layer in the order of computation, each in
+      its PyTorch layout, as `(2u - 1) · bound` from one `numpy.random.RandomState(0)`, rounded to float32. That stream is
+      frozen and a uniform draw needs no library function, so the weights are the same bits on every machine.
+
+    Attributes:
+        sha256: of the weights' little-endian bytes, in that order.
+    """
+
+    SIZE = 64
+    NUM_FEATURES = 64
+    _BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+
+    def __init__(self) -> None:
+        super().__init__()
+        rng = np.random.RandomState(0)
+        digest = hashlib.sha256()
+
+        def draw(*shape: int) -> torch.nn.Parameter:
+            bound = np.sqrt(6 / np.prod(shape[1:]))
+            weight = ((rng.random_sample(shape) * 2 - 1) * bound).astype('<f4')
+            digest.update(weight.tobytes())
+            return torch.nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+
+        channels = (3, *(c for block in self._BLOCKS for c in block))
+        self.convs = torch.nn.ParameterList([draw(c_out, c_in, 3, 3) for c_in, c_out in zip(channels, channels[1:])])
+        self.fc1 = draw(4096, channels[-1] * 2 * 2)
+        self.fc2 = draw(self.NUM_FEATURES, 4096)
+        self.sha256 = digest.hexdigest()
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        """uint8 `[N, 3, H, W]`, 0…255, to float32 `[N, 64]`."""
+        x = F.interpolate(pictures.float(), (self.SIZE, self.SIZE), mode='bilinear', antialias=True)
+        x = (x - 127.5) / 127.5
+        convs = iter(self.convs)
+        for block in self._BLOCKS:
+            for _ in block:
+                x = F.conv2d(x, next(convs), padding=1).relu_()
+            x = F.max_pool2d(x, 2)
+        x = F.linear(x.flatten(1), self.fc1).relu_()
+        return F.linear(x, self.fc2)
+
+
+def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Detector:
+    path = _cached_inception(log) if weights_path is None else Path(weights_path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f'--detector-weights={path}: cannot be read: {error.strerror or error}') from error
+    sha256 = hashlib.sha256(data).hexdigest()
+    if not sha256.startswith(INCEPTION_SHA256):
+        log(f'warning: {path} is not the known {INCEPTION_FILE}; its sha256 is {sha256}')
+    try:
+        state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; none of it is our fault
+        reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
+        raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded ({reason})') from error
+    return Detector('inception', sha256, _build_inception(state, path), device)
+
+
+def _build_inception(state: object, path: Path) -> torch.nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    # torch-fidelity loads its file with weights_only=False. It is handed a copy that we wrote ourselves from what the
+    # safe reader returned, never the user's bytes.
+    copy = io.BytesIO()
+    torch.save(state, copy)
+    copy.seek(0)
+    try:
+        with torch.random.fork_rng(devices=[]):  # its layers draw weights before they are overwritten
+            return FeatureExtractorInceptionV3('inception-v3-compat', ['2048'], feature_extractor_weights_path=copy)
+    except (RuntimeError, TypeError, AttributeError, ValueError, KeyError, pickle.PickleError) as error:
+        reason = str(error).strip().split('\n', 1)[0]
+        raise UserError(f"{path}: not the weights of torch-fidelity's Inception ({reason})") from error
+
+
+def _cached_inception(log: Callable[[str], None]) -> Path:
+    """The file in the cache directory; downloaded if it is not there, or not what it should be."""
+    path = make_cache_dir_path('detectors') / INCEPTION_FILE
+    try:
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(INCEPTION_SHA256):
+            return path
+        log(f'downloading {INCEPTION_URL} to {path}')
+        download(INCEPTION_URL, path, INCEPTION_SHA256)
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror or error}; {_OTHER_WAYS}') from error
+    except UserError as error:
+        raise UserError(f"cannot get Inception's weights: {error}; {_OTHER_WAYS}") from error
+    return path
+
+
+def download(url: str, dest: Path, sha256: str, *, timeout: float = 30.0) -> None:
+    """Fetch a file, which appears at `dest` only if it is complete and has the right hash.
+
+    Args:
+        url: http, https or file.
+        dest: where it goes; folders are made.
+        sha256: the hash in hexadecimal digits, or the beginning of it.
+        timeout: seconds without an answer.
+
+    Raises:
+        UserError: the download failed, the hash is another one, or `dest` can't be written.
+    """
+    digest = hashlib.sha256()
+    try:
+        response = urllib.request.urlopen(url, timeout=timeout)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise UserError(f'{url}: {error}') from error
+    with response, atomic_path(dest) as temp, temp.open('wb') as file:
+        while True:
+            try:
+                chunk = response.read(1 << 20)
+            except (OSError, http.client.HTTPException) as error:
+                raise UserError(f'{url}: the download broke off: {error}') from error
+            if not chunk:
+                break
+            digest.update(chunk)
+            file.write(chunk)
+        if not digest.hexdigest().startswith(sha256):
+            raise UserError(f'{url}: what arrived ({file.tell():,} bytes) has the sha256 {digest.hexdigest()}, expected {sha256}…')
+
+
+@contextlib.contextmanager
+def _no_tf32() -> Iterator[None]:
+    """TF32 would change the third decimal of a FID, and a training run that turned it on would see other values than calc_fid."""
+    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        for switch in switches:
+            switch.fp32_precision = 'ieee'
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            switch.fp32_precision = value

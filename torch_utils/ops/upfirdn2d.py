@@ -1,0 +1,242 @@
+"""Upsample, filter and downsample pictures: pad, insert zeros, convolve with a FIR filter, keep every n-th pixel.
+
+The four 4-tap uses of it (StyleGAN2, Karras et al. 2020, appendix B) and the 12-tap ones of ADA's warps take a
+polyphase path: no zeros are inserted, each output phase is a small depthwise convolution of the input.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.weak import WeakIdKeyDictionary
+
+Factors = int | Sequence[int]
+Padding = int | Sequence[int]
+
+_LONG_FILTER = 8  # from this many taps on, two passes of one dimension beat one of two
+
+
+def setup_filter(f: Any, device: torch.device | str = 'cpu', normalize: bool = True, flip_filter: bool = False,
+                 gain: float = 1, separable: bool | None = None) -> torch.Tensor:
+    """Make the filter tensor that the other functions take.
+
+    Args:
+        f: a list, array or tensor of one or two dimensions; None is the identity.
+        normalize: scale so that constant pictures keep their value.
+        flip_filter: mirror it.
+        gain: factor of the whole filter.
+        separable: keep a one-dimensional filter as such, to be applied to rows and columns; None decides by length.
+
+    Returns:
+        float32 `[taps]` or `[rows, columns]`.
+    """
+    f = torch.as_tensor(1 if f is None else f, dtype=torch.float32)
+    if f.ndim == 0:
+        f = f[None]
+    if f.ndim > 2 or f.numel() == 0:
+        raise ValueError(f'a filter has one or two dimensions, not shape {tuple(f.shape)}')
+    if separable is None:
+        separable = f.ndim == 1 and f.numel() >= _LONG_FILTER
+    if f.ndim == 1 and not separable:
+        f = f.ger(f)
+    if normalize:
+        f = f / f.sum()
+    if flip_filter:
+        f = f.flip(list(range(f.ndim)))
+    return (f * gain ** (f.ndim / 2)).to(device)
+
+
+def upfirdn2d(x: torch.Tensor, f: torch.Tensor | None, up: Factors = 1, down: Factors = 1, padding: Padding = 0,
+              flip_filter: bool = False, gain: float = 1, impl: str = 'auto') -> torch.Tensor:
+    """Insert `up − 1` zeros after each pixel, pad, convolve with `f`, keep every `down`-th pixel.
+
+    Differentiable any number of times in `x`; the filter takes no gradient.
+
+    Args:
+        x: any float dtype, `[N, C, H, W]`.
+        f: float32 `[taps]` (applied along both axes) or `[fh, fw]`; None is the identity.
+        up, down: one factor or `[x, y]`.
+        padding: pixels of the upsampled picture: one number, `[x, y]` or `[x0, x1, y0, y1]`; negative ones crop.
+        flip_filter: correlate instead of convolve.
+        gain: factor of the result.
+        impl: `ref` for the definition as it stands, `auto` for the quickest that there is.
+
+    Returns:
+        `[N, C, (H·up + pad − fh) // down + 1, …]`, the dtype of `x`.
+    """
+    ux, uy = _factors(up)
+    dx, dy = _factors(down)
+    px0, px1, py0, py1 = _parse_padding(padding)
+    if f is None:
+        f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
+    passes: list[tuple[torch.Tensor, tuple[int, int], tuple[int, int], tuple[int, int, int, int], float]]
+    rows_and_columns = _separate(f)
+    if rows_and_columns is None:
+        passes = [(f, (ux, uy), (dx, dy), (px0, px1, py0, py1), float(gain))]
+    else:
+        fy, fx = rows_and_columns
+        passes = [(fx[None, :], (ux, 1), (dx, 1), (px0, px1, 0, 0), float(gain)), (fy[:, None], (1, uy), (1, dy), (0, 0, py0, py1), 1.0)]
+    for kernel, ups, downs, pads, factor in passes:
+        if impl == 'ref':
+            x = _upfirdn2d_ref(x, kernel, ups, downs, pads, flip_filter, factor)
+        else:
+            x = _UpFirDn2d.apply(x, kernel, ups, downs, pads, flip_filter, factor)
+    return x
+
+
+def filter2d(x: torch.Tensor, f: torch.Tensor, padding: Padding = 0, flip_filter: bool = False, gain: float = 1,
+             impl: str = 'auto') -> torch.Tensor:
+    """Filter at the same size; `padding` beyond that enlarges or crops. See `upfirdn2d`."""
+    px0, px1, py0, py1 = _parse_padding(padding)
+    fw, fh = _filter_size(f)
+    pads = [px0 + fw // 2, px1 + (fw - 1) // 2, py0 + fh // 2, py1 + (fh - 1) // 2]
+    return upfirdn2d(x, f, padding=pads, flip_filter=flip_filter, gain=gain, impl=impl)
+
+
+def upsample2d(x: torch.Tensor, f: torch.Tensor, up: Factors = 2, padding: Padding = 0, flip_filter: bool = False,
+               gain: float = 1, impl: str = 'auto') -> torch.Tensor:
+    """Enlarge by `up`, keeping pixel centres and brightness; `padding` is in output pixels. See `upfirdn2d`."""
+    ux, uy = _factors(up)
+    px0, px1, py0, py1 = _parse_padding(padding)
+    fw, fh = _filter_size(f)
+    pads = [px0 + (fw + ux - 1) // 2, px1 + (fw - ux) // 2, py0 + (fh + uy - 1) // 2, py1 + (fh - uy) // 2]
+    return upfirdn2d(x, f, up=up, padding=pads, flip_filter=flip_filter, gain=gain * ux * uy, impl=impl)
+
+
+def downsample2d(x: torch.Tensor, f: torch.Tensor, down: Factors = 2, padding: Padding = 0, flip_filter: bool = False,
+                 gain: float = 1, impl: str = 'auto') -> torch.Tensor:
+    """Reduce by `down`, keeping pixel centres and brightness; `padding` is in input pixels. See `upfirdn2d`."""
+    dx, dy = _factors(down)
+    px0, px1, py0, py1 = _parse_padding(padding)
+    fw, fh = _filter_size(f)
+    pads = [px0 + (fw - dx + 1) // 2, px1 + (fw - dx) // 2, py0 + (fh - dy + 1) // 2, py1 + (fh - dy) // 2]
+    return upfirdn2d(x, f, down=down, padding=pads, flip_filter=flip_filter, gain=gain, impl=impl)
+
+
+def _upfirdn2d_ref(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],
+                   padding: tuple[int, int, int, int], flip_filter: bool, gain: float) -> torch.Tensor:
+    """The definition, step by step, for a two-dimensional filter."""
+    n, c, h, w = x.shape
+    x = x.reshape(n, c, h, 1, w, 1)
+    x = F.pad(x, [0, up[0] - 1, 0, 0, 0, up[1] - 1])
+    x = x.reshape(n, c, h * up[1], w * up[0])
+    x = F.pad(x, list(padding))  # negative padding crops
+    f = (f if flip_filter else f.flip([0, 1])) * gain
+    x = F.conv2d(x, f.to(x.dtype)[None, None].repeat(c, 1, 1, 1), groups=c)
+    return x[:, :, ::down[1], ::down[0]]
+
+
+class _UpFirDn2d(torch.autograd.Function):
+    """The polyphase path. The op is linear, and its transpose is the same op with up and down exchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],  # type: ignore[override]
+                padding: tuple[int, int, int, int], flip_filter: bool, gain: float) -> torch.Tensor:
+        ctx.save_for_backward(f)
+        ctx.x_shape, ctx.up, ctx.down, ctx.padding, ctx.flip_filter, ctx.gain = x.shape, up, down, padding, flip_filter, gain
+        return _polyphase(x, f, up, down, padding, flip_filter, gain)
+
+    @staticmethod
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 7
+        (f,) = ctx.saved_tensors
+        (ux, uy), (dx, dy_) = ctx.up, ctx.down
+        px0, _, py0, _ = ctx.padding
+        fh, fw = f.shape
+        h, w = ctx.x_shape[2:]
+        # the pixel that the first tap of the first output met becomes the centre of the transposed filter
+        pads = (fw - 1 - px0, w * ux - dy.shape[3] * dx + px0 - ux + 1, fh - 1 - py0, h * uy - dy.shape[2] * dy_ + py0 - uy + 1)
+        grad = _UpFirDn2d.apply(dy, f, ctx.down, ctx.up, pads, not ctx.flip_filter, ctx.gain)
+        return grad, None, None, None, None, None, None
+
+
+def _polyphase(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],
+               padding: tuple[int, int, int, int], flip_filter: bool, gain: float) -> torch.Tensor:
+    c = x.shape[1]
+    g = ((f if flip_filter else f.flip([0, 1])) * gain).to(x.dtype)
+    (px0, px1, py0, py1), (ux, uy), (dx, dy) = padding, up, down
+    if ux == uy == 1:
+        x = _pad(x, (px0, px1, py0, py1))
+        return F.conv2d(x, g.expand(c, 1, *g.shape), stride=(dy, dx), groups=c)
+    h_out, w_out = x.shape[2] * uy + py0 + py1 - g.shape[0] + 1, x.shape[3] * ux + px0 + px1 - g.shape[1] + 1
+    g, top, bottom = _phases(g, 0, uy, py0, x.shape[2], h_out)
+    g, left, right = _phases(g, 2, ux, px0, x.shape[3], w_out)  # [uy, kh, ux, kw]
+    weight = g.permute(0, 2, 1, 3).reshape(1, uy * ux, g.shape[1], g.shape[3]).repeat(c, 1, 1, 1)
+    y = F.conv2d(_pad(x, (left, right, top, bottom)), weight.reshape(c * uy * ux, 1, g.shape[1], g.shape[3]), groups=c)
+    if ux == uy:
+        y = F.pixel_shuffle(y, ux)
+    else:
+        n, _, qh, qw = y.shape
+        y = y.reshape(n, c, uy, ux, qh, qw).permute(0, 1, 4, 2, 5, 3).reshape(n, c, qh * uy, qw * ux)
+    return y[:, :, :h_out:dy, :w_out:dx]
+
+
+def _phases(g: torch.Tensor, axis: int, up: int, pad: int, size: int, size_out: int) -> tuple[torch.Tensor, int, int]:
+    """Split a correlation kernel along one axis into its `up` phases, placed in one common window of the input.
+
+    Output `up·q + r` is the sum over j of `g[t + up·j] · x[q + o + j]` with `t = (pad − r) mod up` and
+    `o = (r + t − pad) / up`.
+
+    Returns:
+        The kernel with `axis` replaced by `[up, taps]`, and the input's padding before and after.
+    """
+    starts = [(pad - r) % up for r in range(up)]
+    offsets = [(r + t - pad) // up for r, t in enumerate(starts)]
+    parts = [g.narrow(axis, t, g.shape[axis] - t)[(slice(None),) * axis + (slice(None, None, up),)] if t < g.shape[axis] else None
+             for t in starts]
+    first = min(offsets)
+    taps = max(o + (0 if part is None else part.shape[axis]) for o, part in zip(offsets, parts)) - first
+    shape = list(g.shape)
+    shape[axis:axis + 1] = [up, taps]
+    out = g.new_zeros(shape)
+    for r, (o, part) in enumerate(zip(offsets, parts)):
+        if part is not None:
+            out.select(axis, r).narrow(axis, o - first, part.shape[axis]).copy_(part)
+    after = -(-size_out // up) + taps - 1 - size + first
+    return out, -first, after
+
+
+def _pad(x: torch.Tensor, padding: tuple[int, int, int, int]) -> torch.Tensor:
+    return F.pad(x, list(padding)) if any(padding) else x
+
+
+_separated: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _separate(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The column and row whose outer product a filter is, where two passes pay; None where one pass is better."""
+    if f.ndim == 1:
+        return f, f
+    if max(f.shape) < _LONG_FILTER:
+        return None
+    known = _separated.get(f)
+    if known is None or known[0] != f._version:  # finding out reads the values, which on a GPU waits for it: once a filter
+        i, j = divmod(int(f.abs().argmax()), f.shape[1])
+        column, row = f[:, j] / f[i, j], f[i, :].clone()
+        factors = (column, row) if torch.allclose(column[:, None] * row, f, rtol=1e-6, atol=1e-7 * float(f.abs().max())) else None
+        known = _separated[f] = (f._version, factors)
+    return known[1]
+
+
+def _factors(value: Factors) -> tuple[int, int]:
+    x, y = (value, value) if isinstance(value, int) else value
+    if x < 1 or y < 1:
+        raise ValueError(f'up and down factors are at least 1, not {value}')
+    return int(x), int(y)
+
+
+def _parse_padding(padding: Padding) -> tuple[int, int, int, int]:
+    if isinstance(padding, int):
+        return padding, padding, padding, padding
+    if len(padding) == 2:
+        x, y = padding
+        return int(x), int(x), int(y), int(y)
+    x0, x1, y0, y1 = padding
+    return int(x0), int(x1), int(y0), int(y1)
+
+
+def _filter_size(f: torch.Tensor | None) -> tuple[int, int]:
+    """Width and height."""
+    return (1, 1) if f is None else (int(f.shape[-1]), int(f.shape[0]))

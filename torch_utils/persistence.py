@@ -1,0 +1,93 @@
+"""Classes whose instances travel inside snapshots together with the source of their module.
+
+NVIDIA's snapshots hold, for each network, a class name, the source text of the file that defines it and a state.
+NVIDIA's loaders execute that text. This project never does: `training.formats` maps the names onto its own classes.
+What is here marks the classes that may travel and records how an instance was built.
+"""
+
+import functools
+import inspect
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from dnnlib import UserError
+
+from .misc import named_tensors
+
+T = TypeVar('T', bound=type)
+M = TypeVar('M', bound=torch.nn.Module)
+
+VERSION = 6  # of NVIDIA's format; its loaders refuse any other
+
+
+def persistent_class(cls: T) -> T:
+    """Class decorator: instances remember their constructor's arguments as `_init_args` and `_init_kwargs`."""
+    init = cls.__init__  # type: ignore[misc]
+
+    @functools.wraps(init)
+    def remembering_init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if '_init_args' not in self.__dict__:  # a subclass that calls super().__init__ has recorded its own
+            self.__dict__.update(_init_args=args, _init_kwargs=dict(kwargs))
+        init(self, *args, **kwargs)
+
+    cls.__init__ = remembering_init  # type: ignore[misc]
+    cls._is_persistent = True  # type: ignore[attr-defined]
+    return cls
+
+
+def is_persistent(obj: Any) -> bool:
+    """Whether an object's class carries the decorator."""
+    return getattr(type(obj), '_is_persistent', False)
+
+
+@functools.cache  # one text object, so that a pickle holds it once
+def module_source(cls: type) -> str:
+    """The source text of the file that defines a class, as it is embedded in snapshots."""
+    path = inspect.getsourcefile(sys.modules[cls.__module__])
+    assert path is not None, f'{cls} has no source file'
+    return Path(path).read_text(encoding='utf-8')
+
+
+def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor], name: str) -> M:
+    """Construct a module and give it every one of these tensors: no more, no fewer, no other shape.
+
+    Args:
+        kwargs: constructor arguments.
+        tensors: by dotted name. Whether a name is a parameter or a buffer doesn't matter: freezing turns one into the other.
+        name: what to call the module in an error.
+
+    Returns:
+        The module in evaluation mode, without gradients. The global random number generator is as it was before.
+
+    Raises:
+        UserError: the tensors don't fit, naming those that don't.
+    """
+    with torch.random.fork_rng(devices=[]):  # construction draws weights that are about to be overwritten
+        module = cls(**kwargs)
+    own = dict(named_tensors(module))
+    missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or unknown:
+        raise UserError(f"{name}: the tensors don't fit the architecture; missing: {_some(missing)}; unknown: {_some(unknown)}")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            if tensor.shape != tensors[key].shape:
+                raise UserError(f'{name}: {key} has shape {list(tensors[key].shape)} where {list(tensor.shape)} is expected')
+            tensor.copy_(tensors[key])
+    return module.eval().requires_grad_(False)
+
+
+def clone(module: M, **overrides: Any) -> M:
+    """A new module on the CPU with the same architecture and values; `overrides` are constructor arguments that differ."""
+    return build(type(module), {**module._init_kwargs, **overrides}, dict(named_tensors(module)), type(module).__name__)  # type: ignore[dict-item]
+
+
+def _some(names: list[str]) -> str:
+    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') or 'none'
+
+
+def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
+    """The global that snapshots name. Plain `pickle.load` ends here; the allow-list reader never calls it."""
+    raise RuntimeError(f"a pickled {meta.get('class_name')} is read by training.checkpoint.load_networks, not by pickle.load")

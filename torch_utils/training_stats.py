@@ -1,0 +1,38 @@
+"""Statistics of a run, gathered on the device and read once a tick."""
+
+import math
+
+import torch
+
+
+class Collector:
+    """Counts, means and standard deviations of named quantities between two reads.
+
+    Nothing waits for the device until `read` does.
+    """
+
+    def __init__(self) -> None:
+        self._moments: dict[str, torch.Tensor] = {}
+
+    def report(self, name: str, value: torch.Tensor) -> None:
+        """Add values, any shape, any float dtype."""
+        value = value.detach().to(torch.float32).flatten()
+        moments = torch.stack([torch.full_like(value[:1].sum(), value.numel()), value.sum(), value.square().sum()]).to(torch.float64)
+        known = self._moments.get(name)
+        if known is None:
+            self._moments[name] = moments
+        else:
+            known.add_(moments)
+
+    def read(self) -> dict[str, dict[str, float]]:
+        """All quantities as `{'num', 'mean', 'std'}` since the last read; then everything starts over."""
+        names = list(self._moments)
+        rows = torch.stack([self._moments[name].cpu() for name in names]).tolist() if names else []
+        self._moments.clear()
+        return {name: summary(*row) for name, row in zip(names, rows)}
+
+
+def summary(num: float, total: float, squares: float) -> dict[str, float]:
+    """The entry of `stats.jsonl` for `num` values with this sum and sum of squares."""
+    mean = total / num if num else math.nan
+    return {'num': int(num), 'mean': mean, 'std': math.sqrt(max(squares / num - mean ** 2, 0)) if num > 1 else 0.0}

@@ -1,0 +1,89 @@
+"""Snapshots: the one entry for loading networks from a file, and the one for saving them."""
+
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dnnlib import UserError, atomic_path
+from torch_utils import persistence
+
+from .augment import AugmentPipe
+from .formats import nvidia
+from .networks import Discriminator, Generator
+
+MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
+
+
+@dataclass
+class Networks:
+    """What a snapshot holds.
+
+    Attributes:
+        G, D: the trained networks, None where the file has none.
+        G_ema: the running average of G, which makes the pictures.
+        augment_pipe: the augmentations, whose buffer `p` is the probability reached; None without ADA.
+        meta: plain data: `path`, `training_set_kwargs`, and for our own files `toonify` (see `save_networks`).
+    """
+
+    G: Generator | None
+    D: Discriminator | None
+    G_ema: Generator
+    augment_pipe: AugmentPipe | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def load_networks(path: str | os.PathLike[str]) -> Networks:
+    """Load a snapshot without executing anything in it.
+
+    Args:
+        path: a file in NVIDIA's PyTorch format.
+
+    Returns:
+        float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
+
+    Raises:
+        UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
+    """
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        if path.is_dir():
+            raise UserError(f'{path}: a folder, not a snapshot file')
+        if size > MAX_FILE_SIZE:
+            raise UserError(f'{path}: {size / 1e9:.1f} GB is too large for a StyleGAN2 snapshot')
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such snapshot file') from None
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
+    if not data:
+        raise UserError(f'{path}: an empty file')
+    if data[:1] != pickle.PROTO[:1]:
+        what = 'a zip archive, perhaps a data set or a .pt file' if zipfile.is_zipfile(path) else 'no pickle at all'
+        raise UserError(f'{path}: {what}; a snapshot (.pkl) is expected')
+    content = nvidia.read(data, str(path))
+    G, D, G_ema, augment_pipe = (content.pop(key) for key in ('G', 'D', 'G_ema', 'augment_pipe'))
+    if G_ema is None:
+        G_ema = persistence.clone(G)
+    return Networks(G, D, G_ema, augment_pipe, {'path': str(path), **content})
+
+
+def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
+    """Save a snapshot that NVIDIA's checkouts load too. It takes its final name only when it is whole.
+
+    Args:
+        path: the file, by custom `network-snapshot-000000.pkl`.
+        networks: modules on any device; `meta` must be plain data. What belongs to this project goes under its key
+            `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (file names and hashes), `note`.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    content = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
+    meta = {key: value for key, value in networks.meta.items() if key != 'path'}
+    content.update({'training_set_kwargs': {}, **meta})
+    with atomic_path(path) as temp, temp.open('wb') as file:
+        nvidia.write(file, content)

@@ -1,0 +1,250 @@
+"""What a run is told: defaults, overridden by a preset, overridden by the command line."""
+
+import dataclasses
+import difflib
+import importlib.resources
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from dnnlib import UserError
+
+C = TypeVar('C')
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The pictures."""
+
+    path: str = ''  # folder or zip
+    cond: bool = False  # use the labels of dataset.json
+    xflip: bool = False  # add mirror images
+    yflip: bool = False  # add upside-down images
+    subset: int | None = None  # at most so many pictures, chosen by the seed
+    workers: int = 3  # processes that decode; 0 decodes in the main one
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The architecture of new networks; a snapshot brings its own."""
+
+    z_dim: int = 512
+    w_dim: int = 512
+    channel_base: int = 32768
+    channel_max: int = 512
+    mapping_layers: int = 8
+    num_fp16_res: int = 4  # the highest resolutions that compute in float16 on a GPU
+    conv_clamp: float | None = 256
+    g_architecture: str = 'skip'
+    d_architecture: str = 'resnet'
+    mbstd_group_size: int = 4
+    freeze_layers: int = 0  # of D, counted from the image side: FreezeD
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and intervals of the loss terms."""
+
+    r1_gamma: float = 10.0
+    pl_weight: float = 2.0
+    pl_decay: float = 0.01
+    pl_batch_shrink: int = 2  # path length sees a part of the batch
+    style_mixing_prob: float = 0.9
+    g_reg_interval: int = 4  # steps between path length regularisations
+    d_reg_interval: int = 16  # steps between R1 regularisations
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam, for both networks."""
+
+    lr: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    eps: float = 1e-8
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Augmentation of what D sees."""
+
+    mode: str = 'ada'  # ada, fixed, noaug
+    pipe: str = 'bgc'
+    p: float = 0.0  # where ada starts, or what fixed keeps
+    target: float = 0.6  # of E[sign(D(real))]
+    interval: int = 4  # steps between moves of p
+    kimg: float = 500.0  # in which p could rise from 0 to 1
+    p_max: float = 1.0
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """The running average of G."""
+
+    kimg: float = 10.0  # half-life
+    rampup: float | None = 0.05  # half-life at most this share of the training so far; None for no ramp
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run."""
+
+    preset: str = 'auto'
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    resume: str | None = None  # a snapshot to start from
+    batch_size: int = 32
+    batch_gpu: int = 32  # pictures at a time; gradients add up to the batch
+    start_kimg: float = 0.0  # where the counter starts
+    total_kimg: float = 25000.0  # where it ends
+    tick_kimg: float = 4.0
+    snapshot_ticks: int = 50
+    metrics: tuple[str, ...] = ()
+    seed: int = 0
+    fp32: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for `training_options.json`."""
+        return dataclasses.asdict(self)
+
+
+AUGPIPES = {
+    'blit': ('xflip', 'rotate90', 'xint'),
+    'geom': ('scale', 'rotate', 'aniso', 'xfrac'),
+    'color': ('brightness', 'contrast', 'lumaflip', 'hue', 'saturation'),
+    'filter': ('imgfilter',),
+    'noise': ('noise',),
+    'cutout': ('cutout',),
+}
+for _name, _parts in {'bg': 'blit geom', 'bgc': 'bg color', 'bgcf': 'bgc filter', 'bgcfn': 'bgcf noise', 'bgcfnc': 'bgcfn cutout'}.items():
+    AUGPIPES[_name] = tuple(transform for part in _parts.split() for transform in AUGPIPES[part])
+
+
+def auto_rule(resolution: int, gpus: int) -> dict[str, Any]:
+    """The `auto` preset: settings that work for most pictures, from their size.
+
+    Args:
+        resolution: of the pictures, pixels.
+        gpus: number of processes.
+
+    Returns:
+        A preset, as in `configs/`.
+    """
+    batch_size = max(min(gpus * min(4096 // resolution, 32), 64), gpus)
+    return {
+        'batch_size': batch_size,
+        'batch_gpu': batch_size // gpus,
+        'network': {'channel_base': 32768 if resolution >= 512 else 16384, 'mapping_layers': 2,
+                    'mbstd_group_size': min(batch_size // gpus, 4)},
+        'optimizer': {'lr': 0.002 if resolution >= 1024 else 0.0025},
+        'loss': {'r1_gamma': 0.0002 * resolution ** 2 / batch_size},
+        'ema': {'kimg': batch_size * 10 / 32, 'rampup': 0.05},
+    }
+
+
+def preset_names() -> list[str]:
+    """The presets of `configs/`, and thereby what `--cfg` takes."""
+    return sorted(entry.name[:-5] for entry in importlib.resources.files('configs').iterdir() if entry.name.endswith('.yaml'))
+
+
+def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, Any]) -> TrainingConfig:
+    """Defaults < preset < command line.
+
+    Args:
+        preset: a name of `preset_names`.
+        resolution: of the pictures, pixels; the `auto` rule asks for it.
+        gpus: number of processes.
+        overrides: nested like the dataclasses; only what the user gave.
+
+    Raises:
+        UserError: an unknown preset or key (naming the nearest one), or a value of the wrong type.
+    """
+    if preset not in preset_names():
+        raise UserError(f"--cfg={preset}: no such preset; there are {', '.join(preset_names())}")
+    settings = yaml.safe_load(importlib.resources.files('configs').joinpath(f'{preset}.yaml').read_text(encoding='utf-8')) or {}
+    config = TrainingConfig(preset=preset)
+    if settings.pop('rule', None) == 'auto':
+        config = merge(config, auto_rule(resolution, gpus), 'auto_rule')
+    config = merge(config, settings, f'configs/{preset}.yaml')
+    config = merge(config, overrides, 'the command line')
+    if 'batch_size' in overrides and 'batch_gpu' not in overrides:
+        config = dataclasses.replace(config, batch_gpu=min(config.batch_gpu, config.batch_size // gpus))
+    return check(config)
+
+
+def check(config: TrainingConfig) -> TrainingConfig:
+    """Refuse what cannot be trained.
+
+    Raises:
+        UserError: naming option, value and what is allowed.
+    """
+    c, mbstd = config, config.network.mbstd_group_size
+    if c.batch_size < 1 or c.batch_gpu < 1 or c.batch_size % c.batch_gpu != 0:
+        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}, both at least 1')
+    if c.batch_gpu % min(mbstd, c.batch_gpu) != 0:
+        raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
+    if c.total_kimg <= c.start_kimg:
+        raise UserError(f'--kimg={c.total_kimg:g} must be more than --nkimg={c.start_kimg:g}: it is the counter at which the run ends')
+    if not 0 <= c.augment.p <= 1:
+        raise UserError(f'an augmentation probability is in 0…1, not {c.augment.p:g}')
+    if c.tick_kimg <= 0 or c.snapshot_ticks < 1:
+        raise UserError(f'--tick={c.tick_kimg:g} and --snap={c.snapshot_ticks} must be more than 0')
+    return config
+
+
+def merge(config: C, settings: dict[str, Any], source: str) -> C:
+    """A copy of a config dataclass with some fields replaced, recursively.
+
+    Args:
+        settings: nested like the dataclass.
+        source: where they come from, for errors.
+
+    Raises:
+        UserError: an unknown key or a value of the wrong type.
+    """
+    types_of = typing.get_type_hints(type(config))
+    changes = {}
+    for key, value in settings.items():
+        if key not in types_of:
+            near = difflib.get_close_matches(key, types_of, n=1)
+            raise UserError(f"{source}: unknown setting {key!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+        old = getattr(config, key)
+        changes[key] = merge(old, value, source) if dataclasses.is_dataclass(old) else _convert(value, types_of[key], f'{source}: {key}')
+    return dataclasses.replace(config, **changes)  # type: ignore[type-var]
+
+
+def _convert(value: Any, kind: Any, what: str) -> Any:
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if value is None and type(None) in options:
+        return None
+    for option in options:
+        if option is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            try:
+                return float(value)  # YAML reads 1e-3 as text
+            except ValueError:
+                continue
+        if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)):
+            return tuple(value)
+        if isinstance(option, type) and isinstance(value, option) and not (option is int and isinstance(value, bool)):
+            return value
+    raise UserError(f'{what}: {value!r} is not of type {getattr(kind, "__name__", kind)}')
+
+
+def run_name(config: TrainingConfig) -> str:
+    """What the run's folder is called after its number: data set, preset and what was changed."""
+    parts = [Path(config.data.path).stem, config.preset]
+    parts += ['cond'] * config.data.cond + ['mirror'] * config.data.xflip + ['mirrory'] * config.data.yflip
+    parts += [f'gamma{config.loss.r1_gamma:g}', config.augment.mode if config.augment.mode == 'noaug' else f'{config.augment.mode}-{config.augment.pipe}']
+    if config.resume:
+        parts.append(f'resume-{Path(config.resume).stem}')
+    if config.network.freeze_layers:
+        parts.append(f'freezed{config.network.freeze_layers}')
+    return '-'.join(''.join(ch if ch.isalnum() or ch in '._' else '_' for ch in part) for part in parts)

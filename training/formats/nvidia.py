@@ -1,0 +1,223 @@
+"""NVIDIA's PyTorch snapshots: `stylegan2-ada-pytorch` and `stylegan3 --cfg=stylegan2`, read and written.
+
+A file is a pickled dict `G D G_ema augment_pipe training_set_kwargs`. Each network is a persistent object: the source
+of its module, a class name and the instance's state. Reading takes the architecture from the state and from the
+tensors' shapes, builds our own class, and copies every tensor. Writing embeds our source, which NVIDIA's loaders run.
+"""
+
+import io
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import torch
+
+from dnnlib import UserError
+from torch_utils import persistence
+
+from .. import augment, networks
+from . import safe_pickle
+from .safe_pickle import Record
+
+NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
+
+
+def read(data: bytes, name: str) -> dict[str, Any]:
+    """Read a snapshot.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+
+    Returns:
+        The networks under `G`, `D`, `G_ema`, `augment_pipe` (None where the file has none), float32 on the CPU, in
+        evaluation mode, without gradients; `training_set_kwargs`; whatever else the file holds.
+
+    Raises:
+        UserError: damaged, hostile, or not StyleGAN2; the message says which.
+    """
+    content = safe_pickle.load(data, name)
+    if not isinstance(content, dict) or not any(isinstance(content.get(key), Record) for key in ('G', 'G_ema')):
+        raise UserError(f'{name}: a pickle, but not a StyleGAN2 snapshot: it should be a dict with G and G_ema')
+    result = {key: value for key, value in content.items() if key not in NETWORKS}
+    builders = dict(G=_generator, G_ema=_generator, D=_discriminator, augment_pipe=_augment_pipe)
+    for key in NETWORKS:
+        record = content.get(key)
+        try:
+            result[key] = builders[key](record, f'{name}: {key}') if isinstance(record, Record) else None
+        except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
+            raise UserError(f'{name}: {key} is no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
+    return result
+
+
+def write(file: Any, content: dict[str, Any]) -> None:
+    """Write a snapshot that NVIDIA's loaders and this project's read.
+
+    Args:
+        file: a binary file, open for writing.
+        content: as `read` returns it: modules, None, and plain data.
+    """
+    plain = {key: _Persistent(value) if isinstance(value, torch.nn.Module) else value for key, value in content.items()}
+    pickle.dump(plain, file, protocol=3)  # the newest that Python 3.7 reads and writes alike
+
+
+# ----------------------------------------------------------------------------
+# Reading
+
+
+def _generator(record: Record, name: str) -> networks.Generator:
+    state, synthesis = record.state, record.modules['synthesis']
+    if 'b4' not in synthesis.modules:
+        raise UserError(f'{name}: a StyleGAN3 network; this toolkit is for StyleGAN2')
+    resolution = int(state['img_resolution'])
+    kwargs = dict(z_dim=int(state['z_dim']), c_dim=int(state['c_dim']), w_dim=int(state['w_dim']), img_resolution=resolution,
+                  img_channels=int(state['img_channels']), mapping_kwargs=_mapping_kwargs(record.modules['mapping']),
+                  synthesis_kwargs=_synthesis_kwargs(record, resolution))
+    return persistence.build(networks.Generator, kwargs, record.tensors(), name)
+
+
+def _mapping_kwargs(record: Record) -> dict[str, Any]:
+    state, layers = record.state, record.modules
+    first, w_dim = layers['fc0'], int(state['w_dim'])
+    kwargs: dict[str, Any] = dict(num_layers=int(state['num_layers']), w_avg_beta=state['w_avg_beta'])
+    defaults = dict(activation='lrelu', lr_multiplier=0.01, layer_features=w_dim, embed_features=w_dim)
+    found = dict(activation=first.state['activation'], lr_multiplier=float(first.state['bias_gain']))
+    if kwargs['num_layers'] > 1:
+        found['layer_features'] = _weight(first).shape[0]
+    if 'embed' in layers:
+        found['embed_features'] = _weight(layers['embed']).shape[0]
+    kwargs.update({key: value for key, value in found.items() if value != defaults[key]})
+    return kwargs
+
+
+def _synthesis_kwargs(record: Record, resolution: int) -> dict[str, Any]:
+    blocks = record.modules['synthesis'].modules
+    top, layer = blocks[f'b{resolution}'], blocks[f'b{resolution}'].modules['conv1']
+    init = {**record.state.get('_init_kwargs', {}).get('synthesis_kwargs', {}), **record.state.get('_init_kwargs', {})}
+    channels = {int(key[1:]): _weight(block.modules['conv1']).shape[0] for key, block in blocks.items()}
+    kwargs = dict(**_channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top), architecture=top.state['architecture'])
+    found = dict(activation=layer.state['activation'], use_noise=bool(layer.state['use_noise']),
+                 fused_modconv_default=top.state.get('fused_modconv_default', 'inference_only'))
+    defaults = dict(activation='lrelu', use_noise=True, fused_modconv_default='inference_only')
+    kwargs.update({key: value for key, value in found.items() if value != defaults[key]})
+    return kwargs
+
+
+def _discriminator(record: Record, name: str) -> networks.Discriminator:
+    state, parts = record.state, record.modules
+    resolution, c_dim = int(state['img_resolution']), int(state['c_dim'])
+    blocks = {key: block for key, block in parts.items() if key.startswith('b') and key != 'b4'}
+    top, epilogue = blocks[f'b{resolution}'], parts['b4']
+    channels = {int(key[1:]): _weight(block.modules['conv0']).shape[0] for key, block in blocks.items()}
+    channels[4] = _weight(epilogue.modules['conv']).shape[0]
+    ordered = [layer for key in sorted(blocks, key=lambda key: -int(key[1:])) for layer in blocks[key].modules.values()]
+    frozen = sum('weight' in layer.state['_buffers'] for layer in ordered)
+    common = _block_kwargs(blocks, top.modules['conv0'], top)
+    block_kwargs = {key: common.pop(key) for key in ('fp16_channels_last', 'resample_filter') if key in common}
+    if frozen:
+        block_kwargs['freeze_layers'] = frozen
+    kwargs: dict[str, Any] = dict(c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']),
+                                  architecture=top.state['architecture'], **common,
+                                  **_channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
+    if c_dim > 0:
+        kwargs.update(cmap_dim=int(epilogue.state['cmap_dim']), mapping_kwargs=_mapping_kwargs(parts['mapping']))
+    activation = top.modules['conv0'].state['activation']
+    if activation != 'lrelu':
+        block_kwargs['activation'] = activation
+    return persistence.build(networks.Discriminator, kwargs, record.tensors(), name)
+
+
+def _epilogue_kwargs(epilogue: Record) -> dict[str, Any]:
+    mbstd = epilogue.modules.get('mbstd')
+    if mbstd is None:
+        return dict(mbstd_num_channels=0)
+    kwargs = dict(mbstd_group_size=mbstd.state['group_size'])
+    if mbstd.state.get('num_channels', 1) != 1:
+        kwargs['mbstd_num_channels'] = int(mbstd.state['num_channels'])
+    return kwargs
+
+
+def _block_kwargs(blocks: dict[str, Record], layer: Record, top: Record) -> dict[str, Any]:
+    """What the blocks of both networks have in common: precision, clamping, filter."""
+    kwargs: dict[str, Any] = dict(num_fp16_res=sum(bool(block.state['use_fp16']) for block in blocks.values()),
+                                  conv_clamp=layer.state['conv_clamp'])
+    if any(block.state.get('channels_last') for block in blocks.values()):
+        kwargs['fp16_channels_last'] = True
+    filters = top.state['_buffers']['resample_filter']
+    default = networks.upfirdn2d.setup_filter(list(networks.FIR_FILTER))
+    if filters.shape != default.shape or not torch.allclose(filters, default):
+        kwargs['resample_filter'] = filters.tolist()
+    return kwargs
+
+
+def _channel_kwargs(channels: dict[int, int], init_kwargs: dict[str, Any]) -> dict[str, int]:
+    """`channel_base` and `channel_max` that give these numbers of feature maps (resolution → maps)."""
+    most = max(channels.values())
+    below = [count * res for res, count in channels.items() if count < most]
+    candidates = [(int(init_kwargs.get('channel_base', 32768)), int(init_kwargs.get('channel_max', 512))),
+                  (below[0] if below else most * max(channels), most)]
+    for base, limit in candidates:
+        if all(min(base // res, limit) == count for res, count in channels.items()):
+            return dict(channel_base=base, channel_max=limit)
+    raise ValueError(f'irregular numbers of feature maps: {channels}')
+
+
+def _augment_pipe(record: Record, name: str) -> augment.AugmentPipe:
+    state = record.state
+    defaults = augment.AugmentPipe()
+    kwargs = {key: value for key, value in state.items() if not key.startswith('_') and key != 'training'}
+    kwargs = {key: value for key, value in kwargs.items() if value != getattr(defaults, key)}
+    return persistence.build(augment.AugmentPipe, kwargs, record.tensors(), name)
+
+
+def _weight(layer: Record) -> torch.Tensor:
+    """A layer's weight; frozen ones are among the buffers."""
+    weight = layer.state['_parameters'].get('weight')
+    return layer.state['_buffers']['weight'] if weight is None else weight
+
+
+# ----------------------------------------------------------------------------
+# Writing
+
+_HOOKS = ('_backward_hooks', '_forward_hooks', '_forward_pre_hooks', '_state_dict_hooks', '_load_state_dict_pre_hooks')
+
+
+class _Persistent:
+    """Pickles a module as NVIDIA's persistent object, with a state that any PyTorch since 1.7 takes."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        module = self._module
+        if not persistence.is_persistent(module):
+            raise TypeError(f'{type(module).__name__} cannot travel: it has no @persistent_class')
+        meta = dict(type='class', version=persistence.VERSION, module_src=persistence.module_source(type(module)),
+                    class_name=type(module).__name__, state=self._state())
+        return persistence._reconstruct_persistent_obj, (meta,)
+
+    def _state(self) -> dict[str, Any]:
+        module = self._module
+        state = {key: value for key, value in vars(module).items() if not key.startswith('_')}
+        state.update(training=False, _init_args=module._init_args, _init_kwargs=module._init_kwargs)
+        state.update({key: OrderedDict() for key in _HOOKS})
+        state['_non_persistent_buffers_set'] = set()
+        state['_parameters'] = OrderedDict((key, _plain(value, parameter=True)) for key, value in module._parameters.items())
+        state['_buffers'] = OrderedDict((key, _plain(value, parameter=False)) for key, value in module._buffers.items())
+        state['_modules'] = OrderedDict((key, None if child is None else _Persistent(child)) for key, child in module._modules.items())
+        return state
+
+
+def _plain(tensor: torch.Tensor | None, parameter: bool) -> torch.Tensor | None:
+    """On the CPU, contiguous, with storage of its own, so that a file holds neither devices nor more than it must."""
+    if tensor is None:
+        return None
+    tensor = tensor.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
+    return torch.nn.Parameter(tensor, requires_grad=False) if parameter else tensor
+
+
+def dumps(content: dict[str, Any]) -> bytes:
+    """`write` to memory."""
+    buffer = io.BytesIO()
+    write(buffer, content)
+    return buffer.getvalue()

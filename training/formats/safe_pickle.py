@@ -1,0 +1,222 @@
+"""Unpickling that executes nothing.
+
+A pickle is a program. This reader runs it in an interpreter that knows a dozen harmless globals, builds only plain
+data and tensors, and refuses everything else. Pickled networks come out as `Record`s: a class name and a state; the
+source text beside them is dropped unread.
+"""
+
+import io
+import math
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from dnnlib import EasyDict, UserError
+
+
+@dataclass
+class Record:
+    """A pickled instance of a persistent class.
+
+    Attributes:
+        class_name: as the file gives it.
+        state: the instance's `__dict__`; for a module with `_parameters`, `_buffers` and `_modules`.
+    """
+
+    class_name: str
+    state: dict[str, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError('a network is built twice')
+
+    @property
+    def modules(self) -> dict[str, 'Record']:
+        """The sub-modules that are there."""
+        return {name: child for name, child in self.state.get('_modules', {}).items() if isinstance(child, Record)}
+
+    def tensors(self, prefix: str = '') -> dict[str, torch.Tensor]:
+        """All parameters and buffers of this module and those below it, by dotted name."""
+        found = {}
+        for kind in ('_parameters', '_buffers'):
+            for name, tensor in self.state.get(kind, {}).items():
+                if isinstance(tensor, torch.Tensor):
+                    found[prefix + name] = tensor
+        for name, child in self.modules.items():
+            found.update(child.tensors(f'{prefix}{name}.'))
+        return found
+
+
+def load(data: bytes, name: str) -> Any:
+    """Read a pickle made of plain data, arrays, tensors and persistent objects.
+
+    Args:
+        data: the whole file.
+        name: what to call it in an error.
+
+    Raises:
+        UserError: the pickle is damaged, cut off, or asks for anything outside the allow-list; nothing was executed.
+    """
+    try:
+        return _Unpickler(data).load()
+    except _Forbidden as error:
+        raise UserError(f'{name}: refused: {error}, which no StyleGAN2 snapshot needs; nothing in the file was executed') from error
+    except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
+        reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in str(error) else str(error) or type(error).__name__
+        raise UserError(f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again') from error
+
+
+class _Forbidden(Exception):
+    pass
+
+
+class _Dtype:
+    """A number type under construction. Only plain numbers and booleans come out."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
+        self._dtype = np.dtype(str(code))
+        if self._dtype.kind not in 'biufc':
+            raise _Forbidden(f'it contains an array of type {code}')
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if state[1] in ('<', '>'):
+            self._dtype = self._dtype.newbyteorder(state[1])
+
+    def resolve(self) -> np.dtype:
+        return self._dtype
+
+
+class _Array(np.ndarray):
+    """An array under construction."""
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+        _, shape, dtype, is_fortran, data = state
+        dtype = dtype.resolve()
+        if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=0) < 0:
+            raise pickle.UnpicklingError('an array whose shape and data disagree')
+        super().__setstate__((1, tuple(shape), dtype, bool(is_fortran), data))
+
+
+def _reconstruct_array(subtype: Any, shape: Any, code: Any) -> np.ndarray:
+    return np.ndarray.__new__(_Array, (0,), 'B')
+
+
+def _reconstruct_scalar(dtype: _Dtype, data: bytes = b'\0') -> int | float | complex | bool:
+    return np.frombuffer(data, dtype=dtype.resolve(), count=1)[0].item()
+
+
+def _encode(text: str, encoding: str = 'latin1') -> bytes:  # how old pickles spell bytes
+    if encoding not in ('latin1', 'latin-1'):
+        raise _Forbidden(f'it uses the encoding {encoding}')
+    return text.encode('latin1')
+
+
+def _reconstruct_record(meta: Any) -> Record:
+    meta = dict(meta)
+    if meta.get('type') != 'class' or not isinstance(meta.get('class_name'), str) or not isinstance(meta.get('state'), dict):
+        raise pickle.UnpicklingError('a persistent object without class name or state')
+    return Record(meta['class_name'], dict(meta['state']))
+
+
+def _load_storage(data: bytes) -> torch.UntypedStorage | torch.TypedStorage:
+    storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    if not isinstance(storage, (torch.UntypedStorage, torch.TypedStorage)):
+        raise pickle.UnpicklingError(f'a storage turns out to be a {type(storage).__name__}')
+    return storage
+
+
+def _rebuild_tensor(storage: torch.TypedStorage, offset: int, size: tuple[int, ...], stride: tuple[int, ...],
+                    requires_grad: bool = False, hooks: Any = None, metadata: Any = None) -> torch.Tensor:
+    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
+        raise pickle.UnpicklingError('a tensor with an impossible shape')
+    reach = offset + sum((n - 1) * s for n, s in zip(size, stride)) + 1 if 0 not in size else 0
+    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
+    if max(reach, math.prod(size)) > held:  # the second: strides of 0 must not blow up a small file
+        raise pickle.UnpicklingError('a tensor larger than its data')
+    return torch.empty([0], dtype=storage.dtype).set_(storage._untyped_storage, offset, size, stride)
+
+
+def _rebuild_parameter(data: torch.Tensor, requires_grad: bool = True, hooks: Any = None) -> torch.Tensor:
+    return data
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ('torch_utils.persistence', '_reconstruct_persistent_obj'): _reconstruct_record,
+    ('dnnlib.util', 'EasyDict'): EasyDict,
+    ('dnnlib', 'EasyDict'): EasyDict,
+    ('collections', 'OrderedDict'): OrderedDict,
+    ('builtins', 'set'): set,
+    ('__builtin__', 'set'): set,
+    ('_codecs', 'encode'): _encode,
+    ('numpy', 'dtype'): _Dtype,
+    ('numpy', 'ndarray'): np.ndarray,
+    ('torch.storage', '_load_from_bytes'): _load_storage,
+    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
+    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
+}
+for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+    _ALLOWED[_module, 'scalar'] = _reconstruct_scalar
+    _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
+
+_CALLABLE = frozenset(id(f) for f in _ALLOWED.values()) - {id(np.ndarray)}
+_WITH_STATE = (_Dtype, _Array)
+
+
+class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+    """The interpreter in Python, whose every instruction can be looked at (the C one also lets a short file ask for
+    gigabytes of memo).
+    """
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise _Forbidden(f'it refers to {module}.{name}') from None
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise _Forbidden('it refers to data outside itself')
+
+    def get_extension(self, code: int) -> Any:
+        raise _Forbidden('it uses a registered extension')
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        function = self.stack[-1]
+        self._check_callable(function)
+        self.stack[-1] = function(*arguments)
+
+    def load_newobj(self) -> None:
+        arguments = self.stack.pop()
+        cls = self.stack.pop()
+        self._check_callable(cls)
+        self.append(cls(*arguments))
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if not isinstance(target, _WITH_STATE):
+            raise _Forbidden(f'it sets the attributes of a {type(target).__name__}')
+        target.__setstate__(state)
+
+    def refuse(self) -> None:
+        raise _Forbidden('it builds objects in a way that snapshots do not')
+
+    @staticmethod
+    def _check_callable(function: Any) -> None:
+        if id(function) not in _CALLABLE:
+            raise _Forbidden(f'it calls a {type(function).__name__}')
+
+    dispatch[pickle.REDUCE[0]] = load_reduce
+    dispatch[pickle.NEWOBJ[0]] = load_newobj
+    dispatch[pickle.BUILD[0]] = load_build
+    for _opcode in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
+        dispatch[_opcode[0]] = refuse

@@ -1,0 +1,27 @@
+"""FreezeD: fine-tune with the discriminator's first layers fixed (Mo et al. 2020, "Freeze the Discriminator")."""
+
+import torch
+
+from torch_utils import persistence
+
+from .networks import Conv2dLayer, Discriminator
+
+
+def freeze(D: Discriminator, num_layers: int) -> Discriminator:
+    """A copy of D whose first layers hold their weights as buffers, which no optimiser sees.
+
+    Args:
+        num_layers: counted as NVIDIA's `--freezed`: from the image side, fromrgb first, then conv0, conv1 and skip of each block.
+            More than there are is legal; the 4×4 epilogue is never frozen.
+    """
+    block_kwargs = {**(D._init_kwargs.get('block_kwargs') or {}), 'freeze_layers': num_layers}  # type: ignore[union-attr, operator]
+    return persistence.clone(D, block_kwargs=block_kwargs)
+
+
+def frozen_names(D: Discriminator) -> list[str]:
+    """The names of the frozen tensors, sorted."""
+    names = []
+    for prefix, module in D.named_modules():
+        if isinstance(module, Conv2dLayer):
+            names += [f'{prefix}.{name}' for name in ('weight', 'bias') if isinstance(module._buffers.get(name), torch.Tensor)]
+    return sorted(names)
