@@ -1,5 +1,6 @@
 """What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a terminal."""
 
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -54,6 +55,23 @@ def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Call
     """The `--device` that every script has."""
     return option('--device', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', group=group,
                   help='Where to compute; auto takes a CUDA GPU if there is one.')
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0-3,7,12` to a list of seeds.
+
+    Raises:
+        UserError: anything but numbers 0…2³²−1 and ranges of them.
+    """
+    seeds: list[int] = []
+    for part in text.replace(' ', '').split(','):
+        match = re.fullmatch(r'(\d+)(?:-(\d+))?', part)
+        if match is None or int(match[2] or match[1]) >= 2 ** 32 or int(match[2] or match[1]) < int(match[1]):
+            raise UserError(f'--seeds={text}: seeds look like 0-35 or 1,5,8-10, each below 4294967296')
+        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(seeds) > 10_000_000:
+            raise UserError(f'--seeds={text}: more than ten million')
+    return seeds
 
 
 def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:

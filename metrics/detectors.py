@@ -24,7 +24,9 @@ INCEPTION_FILE = 'weights-inception-2015-12-05-6726825d.pth'
 INCEPTION_URL = f'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}'
 INCEPTION_SHA256 = '6726825d'
 
-_OTHER_WAYS = f'download {INCEPTION_URL} by other means and pass --detector-weights PATH, or take --detector random-vgg'
+_OTHER_WAYS = 'get that file by other means and pass it with --detector-weights PATH, or take --detector random-vgg'
+
+_warn = logging.getLogger(__name__).warning
 
 
 class Detector:
@@ -60,7 +62,7 @@ class Detector:
 
 
 def load_detector(name: str, *, device: torch.device, weights_path: str | os.PathLike[str] | None = None,
-                  log: Callable[[str], None] = logging.getLogger(__name__).warning) -> Detector:
+                  log: Callable[[str], None] = _warn) -> Detector:
     """Build a detector; the global random number generators stay as they are.
 
     Args:
@@ -218,7 +220,7 @@ def download(url: str, dest: Path, sha256: str, *, timeout: float = 30.0) -> Non
 @contextlib.contextmanager
 def _no_tf32() -> Iterator[None]:
     """TF32 would change the third decimal of a FID, and a training run that turned it on would see other values than calc_fid."""
-    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
     before = [switch.fp32_precision for switch in switches]
     try:
         for switch in switches:

@@ -19,8 +19,9 @@ from .pictures import PictureSet
 Sampler = Callable[[int], Iterator[torch.Tensor]]
 Evaluator = Callable[[Sampler], dict[str, float]]
 
+_warn = logging.getLogger(__name__).warning
 _DETECTOR_OF_KEY = {key: detector for detector, (key, _) in FRECHET_NAMES.items()}
-_PATTERN = re.compile(rf'({"|".join(_DETECTOR_OF_KEY)})([1-9]\d*)(k?)_full')
+_PATTERN = re.compile(rf'({"|".join(_DETECTOR_OF_KEY)})([1-9][0-9]*)(k?)_full')
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def validate_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
 
 def make_evaluator(names: Sequence[str], data_path: str | os.PathLike[str], *, device: torch.device,
                    weights_path: str | os.PathLike[str] | None = None, batch_size: int = 32,
-                   log: Callable[[str], None] = logging.getLogger(__name__).warning) -> Evaluator:
+                   log: Callable[[str], None] = _warn) -> Evaluator:
     """Prepare to evaluate one generator after another against one set of real pictures.
 
     Names are checked here. Weights are fetched, and the real pictures read, on the first evaluation and then kept; if that

@@ -3,6 +3,7 @@
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -62,8 +63,6 @@ class PictureSet:
         yield from map(_stack, waiting.values())
 
     def _decoded(self) -> Iterator[np.ndarray]:
-        from concurrent.futures import Future, ThreadPoolExecutor
-
         with ThreadPoolExecutor(_THREADS) as pool:
             ahead: deque[Future[np.ndarray]] = deque()
             for name in self._names:

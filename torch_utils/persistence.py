@@ -43,11 +43,15 @@ def is_persistent(obj: Any) -> bool:
     return getattr(type(obj), '_is_persistent', False)
 
 
-@functools.cache  # one text object, so that a pickle holds it once
 def module_source(cls: type) -> str:
     """The source text of the file that defines a class, as it is embedded in snapshots."""
     path = inspect.getsourcefile(sys.modules[cls.__module__])
     assert path is not None, f'{cls} has no source file'
+    return _read_source(path)
+
+
+@functools.cache  # one text object, so that a pickle holds it once
+def _read_source(path: str) -> str:
     return Path(path).read_text(encoding='utf-8')
 
 
@@ -81,7 +85,9 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
 
 def clone(module: M, **overrides: Any) -> M:
     """A new module on the CPU with the same architecture and values; `overrides` are constructor arguments that differ."""
-    return build(type(module), {**module._init_kwargs, **overrides}, dict(named_tensors(module)), type(module).__name__)  # type: ignore[dict-item]
+    names = list(inspect.signature(type(module).__init__).parameters)[1:]  # without self
+    kwargs: dict[str, Any] = {**dict(zip(names, module._init_args)), **module._init_kwargs, **overrides}  # type: ignore[dict-item, arg-type]
+    return build(type(module), kwargs, dict(named_tensors(module)), type(module).__name__)
 
 
 def _some(names: list[str]) -> str:

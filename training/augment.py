@@ -122,6 +122,9 @@ class AugmentPipe(torch.nn.Module):
             noise_std: float = 0.1, cutout_size: float = 0.5
     ) -> None:
         super().__init__()
+        self.p: torch.Tensor
+        self.Hz_geom: torch.Tensor
+        self.Hz_fbank: torch.Tensor
         self.register_buffer('p', torch.ones([]))
         self.xflip = float(xflip)
         self.rotate90 = float(rotate90)

@@ -82,8 +82,8 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
     Raises:
         UserError: the file can't be written.
     """
-    content = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
+    modules = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
     meta = {key: value for key, value in networks.meta.items() if key != 'path'}
-    content.update({'training_set_kwargs': {}, **meta})
+    content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
         nvidia.write(file, content)

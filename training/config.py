@@ -242,7 +242,8 @@ def run_name(config: TrainingConfig) -> str:
     """What the run's folder is called after its number: data set, preset and what was changed."""
     parts = [Path(config.data.path).stem, config.preset]
     parts += ['cond'] * config.data.cond + ['mirror'] * config.data.xflip + ['mirrory'] * config.data.yflip
-    parts += [f'gamma{config.loss.r1_gamma:g}', config.augment.mode if config.augment.mode == 'noaug' else f'{config.augment.mode}-{config.augment.pipe}']
+    mode = config.augment.mode
+    parts += [f'gamma{config.loss.r1_gamma:g}', mode if mode == 'noaug' else f'{mode}-{config.augment.pipe}']
     if config.resume:
         parts.append(f'resume-{Path(config.resume).stem}')
     if config.network.freeze_layers:

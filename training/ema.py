@@ -21,6 +21,7 @@ def ema_beta(batch_size: int, half_life_kimg: float, cur_nimg: int, rampup: floa
 @torch.no_grad()
 def update_ema(G_ema: torch.nn.Module, G: torch.nn.Module, beta: float) -> None:
     """Move the average's parameters towards G's; buffers (w_avg, noise) are copied."""
-    averaged, current = list(G_ema.parameters()), list(G.parameters())
+    averaged: list[torch.Tensor] = list(G_ema.parameters())
+    current: list[torch.Tensor] = list(G.parameters())
     torch._foreach_lerp_(averaged, current, 1 - beta)
     torch._foreach_copy_(list(G_ema.buffers()), list(G.buffers()))

@@ -105,11 +105,9 @@ class FullyConnectedLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[N, in_features]` to `[N, out_features]`."""
         w = self.weight.to(x.dtype) * self.weight_gain
-        b = self.bias
-        if b is not None:
-            b = b.to(x.dtype)
-            if self.bias_gain != 1:
-                b = b * self.bias_gain
+        b = None if self.bias is None else self.bias.to(x.dtype)
+        if b is not None and self.bias_gain != 1:
+            b = b * self.bias_gain
         if self.activation == 'linear' and b is not None:
             return torch.addmm(b.unsqueeze(0), x, w.t())
         return bias_act.bias_act(x.matmul(w.t()), b, act=self.activation)
@@ -138,13 +136,16 @@ class Conv2dLayer(torch.nn.Module):
         self.up = up
         self.down = down
         self.conv_clamp = conv_clamp
+        self.resample_filter: torch.Tensor
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.padding = kernel_size // 2
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size ** 2)
+        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size ** 2, 1))
         self.act_gain = float(bias_act.activation_funcs[activation].def_gain)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
         bias_values = torch.zeros([out_channels]) if bias else None
+        self.weight: torch.Tensor
+        self.bias: Optional[torch.Tensor]
         if trainable:
             self.weight = torch.nn.Parameter(weight)
             self.bias = torch.nn.Parameter(bias_values) if bias_values is not None else None
@@ -198,10 +199,11 @@ class MappingNetwork(torch.nn.Module):
             layer = FullyConnectedLayer(features[i], features[i + 1], activation=activation, lr_multiplier=lr_multiplier)
             setattr(self, 'fc{}'.format(i), layer)
         if num_ws is not None and w_avg_beta is not None:
+            self.w_avg: torch.Tensor
             self.register_buffer('w_avg', torch.zeros([w_dim]))
 
     def forward(
-            self, z: Optional[torch.Tensor], c: Optional[torch.Tensor], truncation_psi: float = 1,
+            self, z: Any, c: Any, truncation_psi: float = 1,
             truncation_cutoff: Optional[int] = None, skip_w_avg_update: bool = False, update_emas: Optional[bool] = None
     ) -> torch.Tensor:
         """Map latents.
@@ -217,7 +219,7 @@ class MappingNetwork(torch.nn.Module):
         Returns:
             float32 `[N, num_ws, w_dim]`, or `[N, w_dim]` where num_ws is None.
         """
-        x = None
+        x: Any = None
         if self.z_dim > 0:
             x = normalize_2nd_moment(z.to(torch.float32))
         if self.c_dim > 0:
@@ -255,6 +257,7 @@ class SynthesisLayer(torch.nn.Module):
         self.use_noise = use_noise
         self.activation = activation
         self.conv_clamp = conv_clamp
+        self.resample_filter: torch.Tensor
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.padding = kernel_size // 2
         self.act_gain = float(bias_act.activation_funcs[activation].def_gain)
@@ -262,6 +265,7 @@ class SynthesisLayer(torch.nn.Module):
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
         if use_noise:
+            self.noise_const: torch.Tensor
             self.register_buffer('noise_const', torch.randn([resolution, resolution]))
             self.noise_strength = torch.nn.Parameter(torch.zeros([]))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
@@ -299,7 +303,7 @@ class ToRGBLayer(torch.nn.Module):
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / math.sqrt(in_channels * kernel_size ** 2)
+        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size ** 2, 1))
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False) -> torch.Tensor:
         """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, H, W]`."""
@@ -337,6 +341,7 @@ class SynthesisBlock(torch.nn.Module):
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
         self.fused_modconv_default = fused_modconv_default
+        self.resample_filter: torch.Tensor
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.num_conv = 0
         self.num_torgb = 0
@@ -357,7 +362,7 @@ class SynthesisBlock(torch.nn.Module):
                                     resample_filter=resample_filter, channels_last=self.channels_last)
 
     def forward(
-            self, x: Optional[torch.Tensor], img: Optional[torch.Tensor], ws: torch.Tensor, noise_mode: str = 'random',
+            self, x: Any, img: Any, ws: torch.Tensor, noise_mode: str = 'random',
             force_fp32: bool = False, fused_modconv: Optional[bool] = None
     ) -> Any:
         """One resolution up.
@@ -457,7 +462,8 @@ class SynthesisNetwork(torch.nn.Module):
         if noise_mode not in ('random', 'const', 'none'):
             raise ValueError('noise_mode is random, const or none, not {!r}'.format(noise_mode))
         ws = ws.to(torch.float32)
-        x = img = None
+        x: Any = None
+        img: Any = None
         index = 0
         for res in self.block_resolutions:
             block = getattr(self, 'b{}'.format(res))
@@ -527,6 +533,7 @@ class DiscriminatorBlock(torch.nn.Module):
         self.architecture = architecture
         self.use_fp16 = use_fp16
         self.channels_last = use_fp16 and fp16_channels_last
+        self.resample_filter: torch.Tensor
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.num_layers = 0
 
@@ -543,7 +550,7 @@ class DiscriminatorBlock(torch.nn.Module):
         if architecture == 'resnet':
             self.skip = layer(tmp_channels, out_channels, 1, bias=False, down=2)
 
-    def forward(self, x: Optional[torch.Tensor], img: Optional[torch.Tensor], force_fp32: bool = False) -> Any:
+    def forward(self, x: Any, img: Any, force_fp32: bool = False) -> Any:
         """One resolution down.
 
         Args:
@@ -628,7 +635,7 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def forward(
-            self, x: torch.Tensor, img: Optional[torch.Tensor], cmap: Optional[torch.Tensor], force_fp32: bool = False
+            self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False
     ) -> torch.Tensor:
         """`[N, in_channels, resolution, resolution]` and cmap `[N, cmap_dim]` to logits float32 `[N, 1]`. Always in float32."""
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)

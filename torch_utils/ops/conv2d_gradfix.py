@@ -73,14 +73,14 @@ class _Geometry(NamedTuple):
 
 class _Conv(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, geometry: _Geometry) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, w: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
         ctx.save_for_backward(x if w.requires_grad else None, w if x.requires_grad else None)
         ctx.geometry, ctx.x_shape, ctx.w_shape = geometry, x.shape, w.shape
         g = geometry
         return torch.ops.aten.convolution(x, w, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups)
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, w = ctx.saved_tensors
         dx = dw = None
         if ctx.needs_input_grad[0]:
@@ -92,7 +92,7 @@ class _Conv(torch.autograd.Function):
 
 class _ConvWeightGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, x: torch.Tensor, geometry: _Geometry, w_shape: torch.Size) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, dy: torch.Tensor, x: torch.Tensor, geometry: _Geometry, w_shape: torch.Size) -> torch.Tensor:
         ctx.save_for_backward(dy if x.requires_grad else None, x if dy.requires_grad else None)
         ctx.geometry, ctx.x_shape, ctx.dy_shape, ctx.w_shape = geometry, x.shape, dy.shape, w_shape
         g = geometry
@@ -101,7 +101,7 @@ class _ConvWeightGradient(torch.autograd.Function):
                                                    g.output_padding, g.groups, [False, True, False])[1]
 
     @staticmethod
-    def backward(ctx: Any, ddw: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, ddw: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         dy, x = ctx.saved_tensors
         ddy = dx = None
         if ctx.needs_input_grad[0]:

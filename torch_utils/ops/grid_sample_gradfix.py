@@ -22,13 +22,13 @@ def grid_sample(input: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
 
 class _GridSample(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(x if grid.requires_grad else None, grid)
         ctx.x_shape = x.shape
         return torch.ops.aten.grid_sampler_2d(x, grid, 0, 0, False)
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         x, grid = ctx.saved_tensors
         dx = dgrid = None
         if ctx.needs_input_grad[0]:
@@ -42,12 +42,12 @@ class _GridSampleTransposed(torch.autograd.Function):
     """The transpose of the sampling matrix: from gradients of the samples to gradients of the picture."""
 
     @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, grid: torch.Tensor, x_shape: torch.Size) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: Any, dy: torch.Tensor, grid: torch.Tensor, x_shape: torch.Size) -> torch.Tensor:
         ctx.save_for_backward(grid)
         like_x = dy.new_empty(1).expand(x_shape)  # only its shape is looked at
         return torch.ops.aten.grid_sampler_2d_backward(dy, like_x, grid, 0, 0, False, [True, False])[0]
 
     @staticmethod
-    def backward(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         (grid,) = ctx.saved_tensors
         return (_GridSample.apply(ddx, grid) if ctx.needs_input_grad[0] else None), None, None

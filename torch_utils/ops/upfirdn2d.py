@@ -131,14 +131,14 @@ class _UpFirDn2d(torch.autograd.Function):
     """The polyphase path. The op is linear, and its transpose is the same op with up and down exchanged."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],  # type: ignore[override]
+    def forward(ctx: Any, x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],
                 padding: tuple[int, int, int, int], flip_filter: bool, gain: float) -> torch.Tensor:
         ctx.save_for_backward(f)
         ctx.x_shape, ctx.up, ctx.down, ctx.padding, ctx.flip_filter, ctx.gain = x.shape, up, down, padding, flip_filter, gain
         return _polyphase(x, f, up, down, padding, flip_filter, gain)
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         if not ctx.needs_input_grad[0]:
             return (None,) * 7
         (f,) = ctx.saved_tensors

@@ -113,12 +113,12 @@ def _discriminator(record: Record, name: str) -> networks.Discriminator:
     ordered = [layer for key in sorted(blocks, key=lambda key: -int(key[1:])) for layer in blocks[key].modules.values()]
     frozen = sum('weight' in layer.state['_buffers'] for layer in ordered)
     common = _block_kwargs(blocks, top.modules['conv0'], top)
-    block_kwargs = {key: common.pop(key) for key in ('fp16_channels_last', 'resample_filter') if key in common}
+    block_kwargs: dict[str, Any] = {key: common.pop(key) for key in ('fp16_channels_last', 'resample_filter') if key in common}
     if frozen:
         block_kwargs['freeze_layers'] = frozen
-    kwargs: dict[str, Any] = dict(c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']),
-                                  architecture=top.state['architecture'], **common,
-                                  **_channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
+    kwargs: dict[str, Any] = dict(
+        c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']), architecture=top.state['architecture'], **common,
+        **_channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
     if c_dim > 0:
         kwargs.update(cmap_dim=int(epilogue.state['cmap_dim']), mapping_kwargs=_mapping_kwargs(parts['mapping']))
     activation = top.modules['conv0'].state['activation']

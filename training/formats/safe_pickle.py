@@ -11,7 +11,7 @@ import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -93,12 +93,12 @@ class _Dtype:
 class _Array(np.ndarray):
     """An array under construction."""
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:  # type: ignore[override]
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, data = state
         dtype = dtype.resolve()
         if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=0) < 0:
             raise pickle.UnpicklingError('an array whose shape and data disagree')
-        super().__setstate__((1, tuple(shape), dtype, bool(is_fortran), data))
+        super().__setstate__((1, tuple(shape), dtype, bool(is_fortran), data))  # type: ignore[arg-type]
 
 
 def _reconstruct_array(subtype: Any, shape: Any, code: Any) -> np.ndarray:
@@ -166,12 +166,14 @@ _CALLABLE = frozenset(id(f) for f in _ALLOWED.values()) - {id(np.ndarray)}
 _WITH_STATE = (_Dtype, _Array)
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined]
+class _Unpickler(pickle._Unpickler):
     """The interpreter in Python, whose every instruction can be looked at (the C one also lets a short file ask for
     gigabytes of memo).
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]
+    append: Callable[[Any], None]
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')

@@ -1,0 +1,136 @@
+"""Lazy regularisation: which losses run at which step, with optimisers scaled to match (StyleGAN2, appendix B)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from torch_utils.training_stats import Collector
+
+from . import loss
+from .ada import AdaController
+from .augment import AugmentPipe
+from .config import LossConfig, OptimizerConfig
+from .networks import Discriminator, Generator
+
+
+@dataclass
+class Batch:
+    """The inputs of one phase, a part of it at a time: `real_img` float32 `[N, C, H, W]`, `z` `[N, z_dim]`, labels `[N, c_dim]`."""
+
+    real_img: torch.Tensor
+    real_c: torch.Tensor
+    z: torch.Tensor
+    gen_c: torch.Tensor
+
+    def split(self, size: int) -> Iterator['Batch']:
+        """Parts of at most `size` samples."""
+        for parts in zip(self.real_img.split(size), self.real_c.split(size), self.z.split(size), self.gen_c.split(size)):
+            yield Batch(*parts)
+
+    def __len__(self) -> int:
+        return self.z.shape[0]
+
+
+@dataclass
+class Phase:
+    """One backward pass and optimiser step.
+
+    Attributes:
+        name: as in NVIDIA's logs: Gmain, Greg, Dmain, Dreg.
+        module: the network that learns; the other one takes no gradients meanwhile.
+        interval: runs every so many steps; its loss is scaled by as much.
+        compute: a part of the batch to its loss, float32 `[N]` or `[N, 1]`.
+    """
+
+    name: str
+    module: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    interval: int
+    compute: Callable[[Batch], torch.Tensor]
+
+    def run(self, batch: Batch, batch_gpu: int) -> None:
+        """Accumulate the gradient of the mean loss over the batch, in parts of `batch_gpu`, and step."""
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(True)
+        self.optimizer.zero_grad(set_to_none=False)
+        for part in batch.split(batch_gpu):
+            value = self.compute(part).mean() * (self.interval * len(part) / len(batch))
+            value.backward()
+        for parameter in self.module.parameters():
+            parameter.requires_grad_(False)
+            if parameter.grad is not None:
+                torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+        self.optimizer.step()
+
+
+class Losses:
+    """The four loss terms bound to networks, weights and statistics: part of a batch to loss.
+
+    Args:
+        augment_pipe: None for no augmentation.
+        ada: told the discriminator's verdicts on real pictures; None without the controller.
+        pl_mean: `[]`, the running mean of path lengths, updated in place.
+    """
+
+    def __init__(self, G: Generator, D: Discriminator, augment_pipe: AugmentPipe | None, ada: AdaController | None,
+                 config: LossConfig, stats: Collector, pl_mean: torch.Tensor) -> None:
+        self.G, self.D, self.ada, self.config, self.stats, self.pl_mean = G, D, ada, config, stats, pl_mean
+        self.augment: loss.Augment = augment_pipe if augment_pipe is not None else (lambda images: images)
+
+    def G_main(self, batch: Batch) -> torch.Tensor:
+        terms = loss.G_main(self.G, self.D, self.augment, batch.z, batch.gen_c, self.config.style_mixing_prob)
+        self.stats.report('Loss/scores/fake', terms.gen_logits)
+        self.stats.report('Loss/signs/fake', terms.gen_logits.sign())
+        self.stats.report('Loss/G/loss', terms.loss)
+        return terms.loss
+
+    def G_pl(self, batch: Batch) -> torch.Tensor:
+        size = max(len(batch) // self.config.pl_batch_shrink, 1)
+        terms = loss.G_pl(self.G, batch.z[:size], batch.gen_c[:size], self.pl_mean, self.config.pl_decay, self.config.style_mixing_prob)
+        self.pl_mean.copy_(terms.mean)
+        value = terms.penalty * self.config.pl_weight
+        self.stats.report('Loss/pl_penalty', terms.penalty)
+        self.stats.report('Loss/G/reg', value)
+        return value
+
+    def D_main(self, batch: Batch) -> torch.Tensor:
+        terms = loss.D_main(self.G, self.D, self.augment, batch.z, batch.gen_c, batch.real_img, batch.real_c, self.config.style_mixing_prob)
+        if self.ada is not None:
+            self.ada.observe(terms.real_logits)
+        self.stats.report('Loss/scores/real', terms.real_logits)
+        self.stats.report('Loss/signs/real', terms.real_logits.sign())
+        self.stats.report('Loss/D/loss', terms.loss_gen + terms.loss_real)
+        return terms.loss_gen + terms.loss_real
+
+    def D_r1(self, batch: Batch) -> torch.Tensor:
+        terms = loss.D_r1(self.D, self.augment, batch.real_img, batch.real_c)
+        value = terms.penalty * (self.config.r1_gamma / 2)
+        self.stats.report('Loss/r1_penalty', terms.penalty)
+        self.stats.report('Loss/D/reg', value)
+        return value
+
+
+def build_phases(losses: Losses, optimizer: OptimizerConfig) -> list[Phase]:
+    """The phases of a step in their order. A regulariser of weight 0 has none."""
+    config = losses.config
+    G_opt = lazy_adam(losses.G, optimizer, config.g_reg_interval)
+    D_opt = lazy_adam(losses.D, optimizer, config.d_reg_interval)
+    phases = [Phase('Gmain', losses.G, G_opt, 1, losses.G_main)]
+    if config.pl_weight != 0:
+        phases.append(Phase('Greg', losses.G, G_opt, config.g_reg_interval, losses.G_pl))
+    phases.append(Phase('Dmain', losses.D, D_opt, 1, losses.D_main))
+    if config.r1_gamma != 0:
+        phases.append(Phase('Dreg', losses.D, D_opt, config.d_reg_interval, losses.D_r1))
+    return phases
+
+
+def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int) -> torch.optim.Adam:
+    """Adam that counts r / (r + 1) of its settings, because every r-th step has a second update.
+
+    Args:
+        interval: r, steps between regularisations.
+    """
+    ratio = interval / (interval + 1)
+    betas = config.beta1 ** ratio, config.beta2 ** ratio
+    return torch.optim.Adam(list(module.parameters()), lr=config.lr * ratio, betas=betas, eps=config.eps)

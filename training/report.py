@@ -1,0 +1,112 @@
+"""What a run tells: the status line, stats.jsonl, TensorBoard, sheets of pictures."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dnnlib import atomic_path, format_time
+from torch_utils.training_stats import Collector, summary
+
+
+class Reporter:
+    """Writes a run's log once a tick.
+
+    Args:
+        run_dir: where `stats.jsonl` goes, and TensorBoard's files where it is installed.
+        device: whose memory is reported.
+    """
+
+    def __init__(self, run_dir: Path, device: torch.device) -> None:
+        self._file = (run_dir / 'stats.jsonl').open('a', encoding='utf-8')
+        self._device = device
+        self._start = self._tick_start = time.time()
+        self._maintenance = 0.0
+        self._tensorboard = _tensorboard_writer(run_dir)
+
+    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: Collector, extra: dict[str, float]) -> str:
+        """Close a tick: write its statistics and return its status line.
+
+        Args:
+            cur_nimg: pictures seen.
+            tick_nimg: of these, in this tick.
+            p: augmentation probability.
+            stats: read and emptied.
+            extra: metrics by name.
+        """
+        now = time.time()
+        sec_per_tick = now - self._tick_start
+        fields = {
+            'Progress/tick': float(number), 'Progress/kimg': cur_nimg / 1000, 'Progress/augment': p,
+            'Timing/total_sec': now - self._start, 'Timing/sec_per_tick': sec_per_tick,
+            'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0, 'Timing/maintenance_sec': self._maintenance,
+            'Resources/cpu_mem_gb': _cpu_memory_gb(), 'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
+            **{f'Metrics/{name}': value for name, value in extra.items()},
+        }
+        rows = {name: summary(1, value, value ** 2) for name, value in fields.items()}
+        rows.update(stats.read())
+        self._file.write(json.dumps({**rows, 'timestamp': now}) + '\n')
+        self._file.flush()
+        if self._tensorboard is not None:
+            for name, row in rows.items():
+                self._tensorboard.add_scalar(name, row['mean'], global_step=cur_nimg // 1000, walltime=now)
+            self._tensorboard.flush()
+        return ' '.join([
+            f'tick {number:<5d}', f'kimg {cur_nimg / 1000:<8.1f}', f'time {format_time(now - self._start):<12s}',
+            f'sec/tick {sec_per_tick:<7.1f}',
+            f"sec/kimg {fields['Timing/sec_per_kimg']:<7.2f}", f'maintenance {self._maintenance:<6.1f}',
+            f"cpumem {fields['Resources/cpu_mem_gb']:<6.2f}", f"gpumem {fields['Resources/peak_gpu_mem_gb']:<6.2f}", f'augment {p:.3f}'])
+
+    def begin_tick(self, closed: float) -> None:
+        """Start the clock of the next tick; what passed since `closed` (time.time()) was maintenance."""
+        self._tick_start = time.time()
+        self._maintenance = self._tick_start - closed
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+
+def _tensorboard_writer(run_dir: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # optional
+        return None
+    return SummaryWriter(str(run_dir))
+
+
+def _cpu_memory_gb() -> float:
+    """Peak memory of this process; 0 where the system doesn't tell."""
+    if os.name == 'nt':
+        return 0.0
+    import resource
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 2 ** 30
+
+
+def _gpu_memory_gb(device: torch.device) -> float:
+    return torch.cuda.max_memory_allocated(device) / 2 ** 30 if device.type == 'cuda' else 0.0
+
+
+def grid_size(resolution: int) -> tuple[int, int]:
+    """Columns and rows of the sheets `reals.png` and `fakes*.png`: about a full HD screen."""
+    return int(np.clip(1920 // resolution, 4, 15)), int(np.clip(1080 // resolution, 3, 8))
+
+
+def save_sheet(path: Path, images: np.ndarray, columns: int) -> None:
+    """Tile pictures into one PNG.
+
+    Args:
+        images: uint8 `[N, C, H, W]`; N a multiple of `columns`.
+    """
+    n, c, h, w = images.shape
+    sheet = images.reshape(n // columns, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(n // columns * h, columns * w, c)
+    with atomic_path(path) as temp:
+        Image.fromarray(sheet[:, :, 0] if c == 1 else sheet).save(temp)

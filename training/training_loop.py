@@ -1,0 +1,269 @@
+"""A training run: set up, step, tick."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from dnnlib import UserError
+from torch_utils import persistence
+from torch_utils.training_stats import Collector
+
+from . import ema
+from .ada import AdaController
+from .augment import AugmentPipe
+from .checkpoint import Networks, load_networks, save_networks
+from .config import AUGPIPES, TrainingConfig
+from .dataset import ImageFolderDataset, batches
+from .freezed import freeze, frozen_names
+from .networks import Discriminator, Generator
+from .phases import Batch, Losses, Phase, build_phases
+from .report import Reporter, grid_size, save_sheet
+
+log = logging.getLogger(__name__)
+
+M = TypeVar('M', Generator, Discriminator)
+Evaluate = Callable[[Generator], dict[str, float]]
+
+
+@dataclass
+class Run:
+    """The state of a run: everything that a step changes."""
+
+    config: TrainingConfig
+    dataset: ImageFolderDataset
+    device: torch.device
+    G: Generator
+    D: Discriminator
+    G_ema: Generator
+    augment_pipe: AugmentPipe | None
+    ada: AdaController | None
+    phases: list[Phase]
+    stats: Collector
+    data: Iterator[tuple[torch.Tensor, torch.Tensor]]
+    meta: dict
+    cur_nimg: int = 0
+    step: int = 0
+
+    @property
+    def p(self) -> float:
+        """The augmentation probability. Reading it waits for the device."""
+        return float(self.augment_pipe.p) if self.augment_pipe is not None else 0.0
+
+
+def train(config: TrainingConfig, dataset: ImageFolderDataset, run_dir: Path, device: torch.device,
+          evaluate: Evaluate | None = None) -> None:
+    """Train from `start_kimg` to `total_kimg`, writing NVIDIA's run directory.
+
+    Args:
+        config: what to do.
+        dataset: the pictures.
+        run_dir: an existing folder for snapshots, sheets and logs.
+        device: where to compute.
+        evaluate: G_ema to metrics by name, called at every snapshot; what it raises is logged and the run goes on.
+
+    Raises:
+        UserError: the snapshot to resume from doesn't fit the data, or a file can't be written.
+    """
+    run = setup(config, dataset, device)
+    describe(run)
+    reporter = Reporter(run_dir, device)
+    sheet = Sheet(run, run_dir)
+    sheet.save_reals()
+    sheet.save_fakes('fakes_init')
+    start, tick, tick_start = run.cur_nimg, 0, run.cur_nimg
+    end = round(config.total_kimg * 1000)
+    try:
+        log.info(reporter.tick(tick, run.cur_nimg, 0, run.p, run.stats, {}))
+        reporter.begin_tick(closed=time.time())
+        while run.cur_nimg < end:
+            training_step(run)
+            if run.cur_nimg < min(start + round((tick + 1) * config.tick_kimg * 1000), end):
+                continue
+            tick += 1
+            closed = time.time()
+            metrics: dict[str, float] = {}
+            line = reporter.tick(tick, run.cur_nimg, run.cur_nimg - tick_start, run.p, run.stats, metrics)
+            log.info(line)
+            if run.cur_nimg >= end or tick % config.snapshot_ticks == 0:
+                name = f'{run.cur_nimg // 1000:06d}'
+                sheet.save_fakes(f'fakes{name}')
+                save_snapshot(run, run_dir / f'network-snapshot-{name}.pkl')
+                if evaluate is not None:
+                    write_metrics(run, evaluate, run_dir, f'network-snapshot-{name}.pkl')
+            tick_start = run.cur_nimg
+            reporter.begin_tick(closed)
+    finally:
+        reporter.close()
+
+
+def training_step(run: Run) -> None:
+    """One step: a batch, the phases that are due, the running average, the augmentation controller."""
+    config, batch_size = run.config, run.config.batch_size
+    real_img, real_c = next(run.data)
+    for phase in run.phases:
+        if run.step % phase.interval == 0:
+            phase.run(Batch(real_img, real_c, *draw_latents(run, batch_size)), config.batch_gpu)
+    run.cur_nimg += batch_size
+    run.step += 1
+    ema.update_ema(run.G_ema, run.G, ema.ema_beta(batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
+    if run.ada is not None and run.step % config.augment.interval == 0:
+        run.ada.step(batch_size * config.augment.interval)
+
+
+def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """z, float32 `[count, z_dim]`, and labels of random pictures of the data set, float32 `[count, c_dim]`."""
+    z = torch.randn([count, run.G.z_dim], device=run.device)
+    c = torch.zeros([count, 0], device=run.device)
+    if run.G.c_dim > 0:
+        chosen = torch.randint(len(run.dataset), [count]).tolist()
+        c = torch.from_numpy(np.stack([run.dataset.label(i) for i in chosen])).to(run.device, non_blocking=True)
+    return z, c
+
+
+# ----------------------------------------------------------------------------
+# Setting up
+
+
+def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.device) -> Run:
+    """Build or load the networks, and everything that a step needs.
+
+    Raises:
+        UserError: the snapshot to resume from doesn't fit the data.
+    """
+    torch.manual_seed(config.seed)
+    configure_backends(config)
+    source = load_source(config, dataset) if config.resume else None
+    G, D, G_ema = source if source is not None else new_networks(config, dataset)
+    D = freeze(D, config.network.freeze_layers)
+    if config.fp32:
+        G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
+    G, D, G_ema = G.train().to(device), D.train().to(device), G_ema.eval().to(device)
+
+    augment_pipe, ada = None, None
+    if config.augment.mode != 'noaug':
+        strengths: dict[str, Any] = dict.fromkeys(AUGPIPES[config.augment.pipe], 1)
+        augment_pipe = AugmentPipe(**strengths).train().requires_grad_(False).to(device)
+        augment_pipe.p.copy_(torch.as_tensor(config.augment.p))
+        if config.augment.mode == 'ada':
+            ada = AdaController(augment_pipe.p, config.augment.target, config.augment.kimg, config.augment.p_max)
+    stats = Collector()
+    losses = Losses(G, D, augment_pipe, ada, config.loss, stats, pl_mean=torch.zeros([], device=device))
+    data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device)
+    meta = {'preset': config.preset, 'parents': [config.resume] if config.resume else []}
+    return Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, build_phases(losses, config.optimizer), stats, data, meta,
+               cur_nimg=round(config.start_kimg * 1000))
+
+
+def configure_backends(config: TrainingConfig) -> None:
+    """The one place that sets PyTorch's global switches."""
+    torch.backends.cudnn.benchmark = True  # all shapes are fixed
+    torch.backends.cuda.matmul.allow_tf32 = not config.fp32
+    torch.backends.cudnn.allow_tf32 = not config.fp32
+
+
+def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator]:
+    """The networks of `--resume`.
+
+    Raises:
+        UserError: it can't be read, lacks G or D, or disagrees with the data about resolution, channels or labels.
+    """
+    assert config.resume is not None
+    networks = load_networks(config.resume)
+    if networks.G is None or networks.D is None:
+        raise UserError(f"--resume={config.resume}: it has no {'G' if networks.G is None else 'D'}, so training cannot go on from it")
+    G = networks.G
+    for what, theirs, ours in [('resolution', G.img_resolution, dataset.resolution),
+                               ('number of channels', G.img_channels, dataset.num_channels),
+                               ('number of classes', G.c_dim, dataset.label_dim)]:
+        if theirs != ours:
+            hint = ' (use --cond=1 for a conditional snapshot, --cond=0 for another)' if what == 'number of classes' else ''
+            raise UserError(f"--resume={config.resume}: its {what} is {theirs}, that of {config.data.path} is {ours}{hint}")
+    return G, networks.D, networks.G_ema
+
+
+def new_networks(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator]:
+    """Randomly initialised networks."""
+    n = config.network
+    common = dict(img_resolution=dataset.resolution, img_channels=dataset.num_channels)
+    scale = dict(channel_base=n.channel_base, channel_max=n.channel_max, num_fp16_res=n.num_fp16_res, conv_clamp=n.conv_clamp)
+    G = Generator(z_dim=n.z_dim, c_dim=dataset.label_dim, w_dim=n.w_dim, mapping_kwargs=dict(num_layers=n.mapping_layers),
+                  synthesis_kwargs=dict(architecture=n.g_architecture, **scale), **common)
+    D = Discriminator(c_dim=dataset.label_dim, architecture=n.d_architecture, epilogue_kwargs=dict(mbstd_group_size=n.mbstd_group_size),
+                      **scale, **common)  # type: ignore[arg-type]
+    return G, D, persistence.clone(G)
+
+
+def without_fp16(network: M) -> M:
+    """A copy that computes in float32 throughout."""
+    if isinstance(network, Generator):
+        nested: dict[str, Any] = network._init_kwargs.get('synthesis_kwargs') or {}  # type: ignore[union-attr, operator]
+        return persistence.clone(network, synthesis_kwargs={**nested, 'num_fp16_res': 0})
+    return persistence.clone(network, num_fp16_res=0)
+
+
+def describe(run: Run) -> None:
+    """Log what is about to be trained."""
+    config, dataset = run.config, run.dataset
+    log.info('Data: %s, %d pictures%s, %d×%d, %d channels, %d classes', config.data.path, len(dataset),
+             ' with mirror images' if config.data.xflip or config.data.yflip else '', dataset.resolution, dataset.resolution,
+             dataset.num_channels, dataset.label_dim)
+    for name, network in [('G', run.G), ('D', run.D)]:
+        log.info('%s: %s trainable parameters', name, f'{sum(x.numel() for x in network.parameters()):,}')
+    frozen = frozen_names(run.D)
+    if config.network.freeze_layers:
+        log.info('FreezeD %d: %d tensors are frozen: %s', config.network.freeze_layers, len(frozen), ' '.join(frozen))
+
+
+# ----------------------------------------------------------------------------
+# What a tick leaves behind
+
+
+def save_snapshot(run: Run, path: Path) -> None:
+    """Write the networks as they are."""
+    meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
+    save_networks(path, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
+
+
+def write_metrics(run: Run, evaluate: Evaluate, run_dir: Path, snapshot: str) -> None:
+    """Evaluate G_ema and append to `metric-NAME.jsonl`; a metric that fails is reported and nothing more."""
+    try:
+        results = evaluate(run.G_ema)
+    except Exception as error:  # whatever goes wrong in a metric must not cost the training
+        log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
+        return
+    for name, value in results.items():
+        log.info('%s: %.4f (%s)', name, value, snapshot)
+        with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
+            file.write(json.dumps({'results': {name: value}, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
+
+
+class Sheet:
+    """Pictures from the same latents, again and again."""
+
+    def __init__(self, run: Run, run_dir: Path) -> None:
+        self._run, self._dir = run, run_dir
+        self._columns, rows = grid_size(run.dataset.resolution)
+        count = self._columns * rows
+        picks = np.random.RandomState(run.config.seed % (1 << 31)).permutation(len(run.dataset))[:count]
+        self._picks = [int(picks[i % len(picks)]) for i in range(count)]
+        self._z = torch.randn([count, run.G.z_dim], generator=torch.Generator().manual_seed(run.config.seed))
+        self._c = torch.from_numpy(np.stack([run.dataset.label(i) for i in self._picks]))
+
+    def save_reals(self) -> None:
+        """`reals.png`."""
+        save_sheet(self._dir / 'reals.png', np.stack([self._run.dataset[i][0] for i in self._picks]), self._columns)
+
+    def save_fakes(self, name: str) -> None:
+        """`NAME.png` from G_ema."""
+        run = self._run
+        with torch.no_grad():
+            images = torch.cat([run.G_ema(z.to(run.device), c.to(run.device), noise_mode='const').cpu()
+                                for z, c in zip(self._z.split(run.config.batch_gpu), self._c.split(run.config.batch_gpu))])
+        save_sheet(self._dir / f'{name}.png', (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy(), self._columns)
