@@ -77,6 +77,8 @@ class _Conv(torch.autograd.Function):
         ctx.save_for_backward(x if w.requires_grad else None, w if x.requires_grad else None)
         ctx.geometry, ctx.x_shape, ctx.w_shape = geometry, x.shape, w.shape
         g = geometry
+        if g.transposed and x.device.type == 'cpu':  # four times as fast in this layout
+            x = x.contiguous(memory_format=torch.channels_last)
         return torch.ops.aten.convolution(x, w, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups)
 
     @staticmethod
