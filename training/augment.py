@@ -298,7 +298,7 @@ class AugmentPipe(torch.nn.Module):
             bands = torch.cat([torch.ones([batch_size, i], device=images.device), gain[:, None],
                                torch.ones([batch_size, 3 - i], device=images.device)], dim=1)
             gains = gains * bands / (power * bands.square()).sum(dim=1, keepdim=True).sqrt()
-        taps = (gains @ self.Hz_fbank).to(images.dtype)  # [N, tap]
+        taps = (gains @ self.Hz_fbank.to(gains.dtype)).to(images.dtype)  # [N, tap]
         taps = taps.unsqueeze(1).repeat(1, channels, 1).reshape(batch_size * channels, 1, 1, -1)
         reach = self.Hz_fbank.shape[1] // 2
         flat = images.reshape(1, batch_size * channels, height, width)

@@ -1,0 +1,41 @@
+# `make demo` and `make test` need Python 3.10 or newer and nothing else: they make .venv themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILES := dnnlib torch_utils training synthesis dataset_tools metrics demo tests $(wildcard benchmarks/*.py) $(wildcard *.py)
+
+.PHONY: demo test test-slow lint bench clean help
+
+help:
+	@echo "make demo   the whole way on drawn faces, report in out/demo/report.html (10 minutes on 2 cores)"
+	@echo "make test   the tests (test-slow: the long ones)"
+	@echo "make lint   ruff and mypy"
+	@echo "make bench  the benchmarks"
+	@echo "make clean  remove .venv, caches and out/"
+
+# The stamp is touched last: an interrupted installation starts over.
+$(VENV)/.installed: requirements.txt requirements-demo.txt requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python demo/run.py --out out/demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check $(FILES)
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis out build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

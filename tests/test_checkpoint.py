@@ -1,0 +1,230 @@
+"""Snapshots: read without executing, written so that NVIDIA's loaders read them."""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN, load_npz
+
+from dnnlib import UserError
+from torch_utils.misc import named_tensors
+from training.augment import AugmentPipe
+from training.checkpoint import Networks, load_networks, save_networks
+from training.formats import nvidia, safe_pickle
+from training.networks import Discriminator, Generator
+
+
+def tensors_equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    x, y = dict(named_tensors(a)), dict(named_tensors(b))
+    return x.keys() == y.keys() and all(torch.equal(x[name], y[name]) for name in x)
+
+
+@pytest.mark.parametrize('name', ['ada-uncond-32', 'ada-cond-32', 'sg3-cond-32', 'ada-uncond-32-py37'])
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    nets = load_networks(GOLDEN / f'{name}.pkl')
+    save_networks(tmp_path / 'a.pkl', nets)
+    again = load_networks(tmp_path / 'a.pkl')
+    for part in ('G', 'D', 'G_ema', 'augment_pipe'):
+        a, b = getattr(nets, part), getattr(again, part)
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert a._init_kwargs == b._init_kwargs and tensors_equal(a, b)
+    assert again.meta['training_set_kwargs'] == nets.meta['training_set_kwargs']
+    assert os.listdir(tmp_path) == ['a.pkl']
+
+
+def test_what_the_state_dictates() -> None:
+    ada, sg3 = (load_networks(GOLDEN / f'{name}-cond-32.pkl') for name in ('ada', 'sg3'))
+    assert ada.G_ema.mapping.w_avg_beta == 0.995 and sg3.G_ema.mapping.w_avg_beta == 0.998
+    for nets in (ada, sg3):
+        assert [getattr(nets.G_ema.synthesis, f'b{r}').use_fp16 for r in (4, 8, 16, 32)] == [False, False, True, True]
+        assert nets.G_ema.synthesis.b32.conv1.conv_clamp == 256 and nets.G_ema.mapping.num_layers == 8
+        assert nets.D is not None and 'b32.conv0.weight' in dict(nets.D.named_buffers())
+
+
+@pytest.mark.parametrize('g,d', [('skip', 'resnet'), ('resnet', 'skip'), ('orig', 'orig')])
+def test_round_trip_of_any_architecture(g: str, d: str, tmp_path: Path) -> None:
+    narrow = dict(channel_base=256, channel_max=16)
+    mapping = dict(num_layers=3, lr_multiplier=0.02, layer_features=24, embed_features=5)
+    G = Generator(8, 2, 12, 32, 1, mapping_kwargs=mapping, architecture=g, num_fp16_res=1, conv_clamp=64, use_noise=(g != 'orig'), **narrow)
+    D = Discriminator(2, 32, 1, architecture=d, cmap_dim=7, block_kwargs=dict(freeze_layers=2, activation='relu'),
+                      epilogue_kwargs=dict(mbstd_group_size=None, mbstd_num_channels=2), **narrow)
+    pipe = AugmentPipe(scale=1, hue=0.5, scale_std=0.3)
+    pipe.p.fill_(0.25)
+    save_networks(tmp_path / 'a.pkl', Networks(G, D, G, pipe, {'toonify': {'cur_nimg': 1000}}))
+    nets = load_networks(tmp_path / 'a.pkl')
+    assert nets.G is not None and nets.D is not None and nets.augment_pipe is not None
+    assert tensors_equal(G, nets.G) and tensors_equal(D, nets.D) and tensors_equal(pipe, nets.augment_pipe)
+    assert nets.meta['toonify'] == {'cur_nimg': 1000} and nets.augment_pipe.scale_std == 0.3
+    z, c = torch.randn(4, 8), torch.eye(2)[[0, 1, 1, 0]]
+    img = G.eval()(z, c, noise_mode='const')
+    torch.testing.assert_close(nets.G(z, c, noise_mode='const'), img)
+    torch.testing.assert_close(nets.D(img, c), D(img, c))
+
+
+def test_written_for_python_37_and_numpy_1() -> None:
+    data = nvidia.dumps({'G_ema': Generator(8, 0, 8, 8, 3, channel_base=64), 'training_set_kwargs': {}})
+    assert data[:2] == b'\x80\x03'
+    names = set()
+
+    class Recorder(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            names.add(f'{module}.{name}')
+            return (lambda meta: None) if name == '_reconstruct_persistent_obj' else super().find_class(module, name)
+
+    Recorder(io.BytesIO(data)).load()
+    assert names == {'torch_utils.persistence._reconstruct_persistent_obj', 'collections.OrderedDict', 'builtins.set',
+                     'torch._utils._rebuild_tensor_v2', 'torch._utils._rebuild_parameter', 'torch.storage._load_from_bytes'}
+
+
+STAND_IN = Path(__file__).parent / 'nvidia_stand_in'
+
+
+def test_loads_in_a_stand_in_for_nvidias_checkouts(tmp_path: Path) -> None:
+    """Plain pickle.load, with the source inside executed against a minimal `torch_utils` and `dnnlib` of NVIDIA's names."""
+    data = load_npz('ada-cond-32')
+    nets = load_networks(GOLDEN / 'ada-cond-32.pkl')
+    assert nets.augment_pipe is not None
+    nets.augment_pipe.p.fill_(1)
+    save_networks(tmp_path / 'ours.pkl', nets)
+    np.savez(tmp_path / 'in.npz', **data)
+    script = textwrap.dedent('''
+        import pickle, numpy as np, torch
+        import torch_utils.persistence
+        assert not hasattr(torch_utils.persistence, 'build')  # the stand-in, not ours
+        nets = pickle.load(open('ours.pkl', 'rb'))
+        assert all(isinstance(nets[name], torch.nn.Module) for name in ('G', 'D', 'G_ema', 'augment_pipe'))
+        data = {name: torch.as_tensor(value) for name, value in np.load('in.npz').items()}
+        with torch.no_grad():
+            img = nets['G_ema'](data['z'], data['c'], truncation_psi=0.7, noise_mode='const', force_fp32=True)
+            logits = nets['D'](data['D_in'], data['c'])
+            ws = nets['G'].mapping(data['z'], data['c'])
+            augmented = nets['augment_pipe'](data['D_in'], debug_percentile=0.3)
+        np.savez('out.npz', img=img, logits=logits, ws=ws, augmented=augmented, fp16=nets['G'].synthesis.b32.use_fp16)
+    ''')
+    environment = {**os.environ, 'PYTHONPATH': str(STAND_IN)}
+    subprocess.run([sys.executable, '-c', script], cwd=tmp_path, env=environment, check=True, timeout=120)
+    out = dict(np.load(tmp_path / 'out.npz'))
+    np.testing.assert_allclose(out['img'], data['G_ema_img_const'], atol=1e-4)
+    np.testing.assert_allclose(out['logits'], data['D_logits'], atol=1e-4)
+    np.testing.assert_allclose(out['ws'], data['G_ws'], atol=1e-4)
+    assert out['fp16']
+    np.testing.assert_allclose(out['augmented'], nets.augment_pipe(torch.as_tensor(data['D_in']), debug_percentile=0.3).numpy(), atol=1e-4)
+
+
+# ----------------------------------------------------------------------------
+# Hostile and damaged files
+
+
+class Evil:
+    def __init__(self, *reduced: Any) -> None:
+        self._reduced = reduced
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def hostile(marker: Path) -> dict[str, bytes]:
+    command = f'touch {marker}'
+    source = f'import os; os.system({command!r})'
+    bad_source = Evil(safe_pickle_global(), ({'type': 'class', 'version': 6, 'module_src': source, 'class_name': 'Generator', 'state': {}},))
+    return {
+        'os.system': pickle.dumps({'G_ema': Evil(os.system, (command,))}),
+        'eval': pickle.dumps({'G_ema': Evil(eval, (f'__import__("os").system({command!r})',))}),
+        'getattr': pickle.dumps(Evil(getattr, ('x', 'upper'))),
+        'import': b"\x80\x03cbuiltins\n__import__\nX\x02\x00\x00\x00os\x85R.",
+        'module_src': pickle.dumps({'G_ema': bad_source}),
+        'copyreg': b'\x80\x03ccopyreg\n_reconstructor\nctraining.networks\nGenerator\ncbuiltins\nobject\nN\x87R.',
+        'object array': pickle.dumps({'G_ema': np.asarray([Evil(os.system, (command,))], dtype=object)}),
+        'inst': b"(S'touch x'\nios\nsystem\n.",
+        'torch.load': pickle.dumps(Evil(torch.storage._load_from_bytes, (pickle.dumps(Evil(os.system, (command,))),))),
+        'huge memo': b'\x80\x03]r\xff\xff\xff\x7f.',
+        'huge string': b'\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00abc.',
+        'state of a dict': b'\x80\x03ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00aK\x01sb.',
+    }
+
+
+def safe_pickle_global() -> Any:
+    from torch_utils import persistence
+    return persistence._reconstruct_persistent_obj
+
+
+@pytest.mark.parametrize('name', hostile(Path('x')))
+def test_hostile_pickles_are_refused(name: str, tmp_path: Path) -> None:
+    marker = tmp_path / 'executed'
+    path = tmp_path / 'evil.pkl'
+    path.write_bytes(hostile(marker)[name])
+    with pytest.raises(UserError) as error:
+        load_networks(path)
+    assert str(path) in str(error.value) and not marker.exists()
+
+
+def test_the_message_names_what_was_refused(tmp_path: Path) -> None:
+    path = tmp_path / 'evil.pkl'
+    path.write_bytes(pickle.dumps(Evil(os.system, ('true',))))
+    with pytest.raises(UserError, match=r'refers to (posix|nt)\.system.*nothing in the file was executed'):
+        load_networks(path)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated(share: float, tmp_path: Path) -> None:
+    data = (GOLDEN / 'ada-uncond-32.pkl').read_bytes()
+    path = tmp_path / 'cut.pkl'
+    path.write_bytes(data[:int(len(data) * share)])
+    with pytest.raises(UserError, match='cut.pkl'):
+        load_networks(path)
+
+
+def test_not_a_snapshot(tmp_path: Path) -> None:
+    (tmp_path / 'text.pkl').write_text('hello')
+    (tmp_path / 'other.pkl').write_bytes(pickle.dumps({'a': [1, 2.0, 'x', None]}))
+    for name, words in [('text.pkl', 'no pickle'), ('other.pkl', 'not a StyleGAN2 snapshot'), ('none.pkl', 'no such'), ('.', 'folder')]:
+        with pytest.raises(UserError, match=words):
+            load_networks(tmp_path / name)
+
+
+def test_tensors_must_fit_their_data() -> None:
+    storage = torch.zeros(4).untyped_storage()
+    typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
+    assert safe_pickle._rebuild_tensor(typed, 0, (2, 2), (2, 1)).shape == (2, 2)
+    for offset, size, stride in [(0, (5,), (1,)), (3, (2,), (1,)), (0, (1 << 40,), (0,)), (-1, (1,), (1,)), (0, (2,), (-1,))]:
+        with pytest.raises(pickle.UnpicklingError):
+            safe_pickle._rebuild_tensor(typed, offset, size, stride)
+
+
+def test_arrays_and_numbers_are_read() -> None:
+    content = {'a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.float64(1.5), 'c': np.int64(-3), 'd': {1, 2}, 'e': np.bool_(True)}
+    for protocol in (2, 3, 4):
+        got = safe_pickle.load(pickle.dumps(content, protocol=protocol), 'x')
+        np.testing.assert_array_equal(got['a'], content['a'])
+        assert (got['b'], got['c'], got['d'], got['e']) == (1.5, -3, {1, 2}, True)
+
+
+def test_loading_leaves_the_random_state_alone() -> None:
+    torch.manual_seed(3)
+    expected = torch.randn(4)
+    torch.manual_seed(3)
+    load_networks(GOLDEN / 'ada-uncond-32.pkl')
+    assert torch.equal(torch.randn(4), expected)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'a.pkl'
+    path.write_bytes(b'old')
+
+    def fail(file: Any, content: Any) -> None:
+        file.write(b'half')
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(nvidia, 'write', fail)
+    with pytest.raises(UserError, match='No space left'):
+        save_networks(path, load_networks(GOLDEN / 'ada-uncond-32.pkl'))
+    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['a.pkl']
