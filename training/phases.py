@@ -133,4 +133,4 @@ def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int) -
     """
     ratio = interval / (interval + 1)
     betas = config.beta1 ** ratio, config.beta2 ** ratio
-    return torch.optim.Adam(list(module.parameters()), lr=config.lr * ratio, betas=betas, eps=config.eps)
+    return torch.optim.Adam(list(module.parameters()), lr=config.lr * ratio, betas=betas, eps=config.eps, fused=True)
