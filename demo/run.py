@@ -73,7 +73,8 @@ class Demo:
     def train(self, archive: Path, *options: str | Path) -> Path:
         """Train and return the last snapshot."""
         runs = self.out / 'training-runs'
-        self.call('train.py', '--outdir', runs, '--data', archive, '--cfg=demo', '--mirror=1', '--device', self.device, '--metrics=none', *options)
+        self.call('train.py', '--outdir', runs, '--data', archive, '--cfg=demo', '--mirror=1', '--device', self.device, '--metrics=none',
+                  *options)
         return max(max(runs.iterdir()).glob('network-snapshot-*.pkl'))
 
     def generate(self, network: Path, name: str, seeds: str) -> Path:
@@ -106,7 +107,7 @@ def command(out: Path, device: str) -> None:
 
     fakes = f'0-{size.fakes - 1}'
     folders = {'source': demo.generate(source, 'source', fakes)}
-    resolutions = [2 ** i for i in range(2, size.resolution.bit_length() - 1)]
+    resolutions = [2 ** i for i in range(2, size.resolution.bit_length())]
     for resolution in resolutions:
         blended = demo.out / f'blend-{resolution}.pkl'
         demo.call('blend.py', '--low', source, '--high', tuned, '--swap-resolution', str(resolution), '--output', blended)
@@ -131,8 +132,8 @@ def report(demo: Demo, sets: dict[str, Path], folders: dict[str, Path], distance
              'time': dnnlib.format_time(seconds), 'resolution': f'{demo.size.resolution} px'}
     page = demo.out / 'report.html'
     write_report(page, title='From faces to toons', facts=facts,
-                 lead='A small StyleGAN2 learns one look from thousands of drawn faces, a fine-tuned copy learns another from a few hundred, '
-                      'and layer swapping puts the two together.',
+                 lead='A small StyleGAN2 learns one look from thousands of drawn faces, a fine-tuned copy learns another from a few '
+                      'hundred, and layer swapping puts the two together.',
                  sections=[
                      Section('The pictures', [Figure('The plain set, from which the source network learns.', figures['plain'], scale),
                                               Figure('The toon set, on which it is fine-tuned.', figures['toon'], scale)]),
@@ -142,8 +143,9 @@ def report(demo: Demo, sets: dict[str, Path], folders: dict[str, Path], distance
                          'Up to the resolution named, the blocks come from the source network, above it from the fine-tuned one: '
                          'the lower the swap, the more of the toon.',
                          PictureTable('The same latents in every column.', list(folders), rows, cell=96)]),
-                     Section('Distances', [Table('Fréchet distance in a random VGG-16 embedding; lower is closer. These numbers compare with '
-                                                 'each other and with nothing else.', ['pictures', 'distance'], distances)]),
+                     Section('Distances', [
+                         Table('Fréchet distance in a random VGG-16 embedding; lower is closer. These numbers compare with each other '
+                               'and with nothing else.', ['pictures', 'distance'], distances)]),
                      Section('The commands', list(demo.commands)),
                  ])
     click.secho(f'\n{page}: open it in a browser ({dnnlib.format_time(seconds)} in all)', bold=True)

@@ -55,6 +55,12 @@ def _read_source(path: str) -> str:
     return Path(path).read_text(encoding='utf-8')
 
 
+def construct(cls: type[M], kwargs: dict[str, Any]) -> M:
+    """A module whose weights don't matter: the global random number generator is as it was before."""
+    with torch.random.fork_rng(devices=[]):
+        return cls(**kwargs)
+
+
 def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor], name: str) -> M:
     """Construct a module and give it every one of these tensors: no more, no fewer, no other shape.
 
@@ -64,13 +70,12 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
         name: what to call the module in an error.
 
     Returns:
-        The module in evaluation mode, without gradients. The global random number generator is as it was before.
+        The module in evaluation mode, without gradients.
 
     Raises:
         UserError: the tensors don't fit, naming those that don't.
     """
-    with torch.random.fork_rng(devices=[]):  # construction draws weights that are about to be overwritten
-        module = cls(**kwargs)
+    module = construct(cls, kwargs)
     own = dict(named_tensors(module))
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:

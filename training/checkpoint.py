@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from dnnlib import UserError, atomic_path
 from torch_utils import persistence
 
 from .augment import AugmentPipe
-from .formats import nvidia
+from .formats import nvidia, rosinality, safe_pickle, tensorflow
 from .networks import Discriminator, Generator
 
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
@@ -39,7 +38,7 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a file in NVIDIA's PyTorch format.
+        path: a file in NVIDIA's PyTorch or TensorFlow format, or in rosinality's; told apart by content, not by name.
 
     Returns:
         float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
@@ -61,14 +60,21 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     if not data:
         raise UserError(f'{path}: an empty file')
-    if data[:1] != pickle.PROTO[:1]:
-        what = 'a zip archive, perhaps a data set or a .pt file' if zipfile.is_zipfile(path) else 'no pickle at all'
-        raise UserError(f'{path}: {what}; a snapshot (.pkl) is expected')
-    content = nvidia.read(data, str(path))
+    content = _read(data, str(path))
     G, D, G_ema, augment_pipe = (content.pop(key) for key in ('G', 'D', 'G_ema', 'augment_pipe'))
     if G_ema is None:
         G_ema = persistence.clone(G)
     return Networks(G, D, G_ema, augment_pipe, {'path': str(path), **content})
+
+
+def _read(data: bytes, name: str) -> dict[str, Any]:
+    """Tell the format by the content, whatever the file is called."""
+    if data[:4] == b'PK\x03\x04':
+        return rosinality.read(data, name)
+    if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
+        raise UserError(f'{name}: no snapshot: it is no pickle (.pkl) and no PyTorch file (.pt)')
+    content = safe_pickle.load(data, name)
+    return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
 
 
 def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:

@@ -16,17 +16,17 @@ from dnnlib import UserError
 from torch_utils import persistence
 
 from .. import augment, networks
-from . import safe_pickle
+from .architecture import channel_kwargs
 from .safe_pickle import Record
 
 NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
 
 
-def read(data: bytes, name: str) -> dict[str, Any]:
-    """Read a snapshot.
+def read(content: Any, name: str) -> dict[str, Any]:
+    """Turn an unpickled dict into networks.
 
     Args:
-        data: the whole file.
+        content: what `safe_pickle.load` made of the file.
         name: what to call it in an error.
 
     Returns:
@@ -34,9 +34,8 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         evaluation mode, without gradients; `training_set_kwargs`; whatever else the file holds.
 
     Raises:
-        UserError: damaged, hostile, or not StyleGAN2; the message says which.
+        UserError: not StyleGAN2, or of a variant that these networks can't express.
     """
-    content = safe_pickle.load(data, name)
     if not isinstance(content, dict) or not any(isinstance(content.get(key), Record) for key in ('G', 'G_ema')):
         raise UserError(f'{name}: a pickle, but not a StyleGAN2 snapshot: it should be a dict with G and G_ema')
     result = {key: value for key, value in content.items() if key not in NETWORKS}
@@ -95,7 +94,7 @@ def _synthesis_kwargs(record: Record, resolution: int) -> dict[str, Any]:
     top, layer = blocks[f'b{resolution}'], blocks[f'b{resolution}'].modules['conv1']
     init = {**record.state.get('_init_kwargs', {}).get('synthesis_kwargs', {}), **record.state.get('_init_kwargs', {})}
     channels = {int(key[1:]): _weight(block.modules['conv1']).shape[0] for key, block in blocks.items()}
-    kwargs = dict(**_channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top), architecture=top.state['architecture'])
+    kwargs = dict(**channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top), architecture=top.state['architecture'])
     found = dict(activation=layer.state['activation'], use_noise=bool(layer.state['use_noise']),
                  fused_modconv_default=top.state.get('fused_modconv_default', 'inference_only'))
     defaults = dict(activation='lrelu', use_noise=True, fused_modconv_default='inference_only')
@@ -118,7 +117,7 @@ def _discriminator(record: Record, name: str) -> networks.Discriminator:
         block_kwargs['freeze_layers'] = frozen
     kwargs: dict[str, Any] = dict(
         c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']), architecture=top.state['architecture'], **common,
-        **_channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
+        **channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
     if c_dim > 0:
         kwargs.update(cmap_dim=int(epilogue.state['cmap_dim']), mapping_kwargs=_mapping_kwargs(parts['mapping']))
     activation = top.modules['conv0'].state['activation']
@@ -148,18 +147,6 @@ def _block_kwargs(blocks: dict[str, Record], layer: Record, top: Record) -> dict
     if filters.shape != default.shape or not torch.allclose(filters, default):
         kwargs['resample_filter'] = filters.tolist()
     return kwargs
-
-
-def _channel_kwargs(channels: dict[int, int], init_kwargs: dict[str, Any]) -> dict[str, int]:
-    """`channel_base` and `channel_max` that give these numbers of feature maps (resolution → maps)."""
-    most = max(channels.values())
-    below = [count * res for res, count in channels.items() if count < most]
-    candidates = [(int(init_kwargs.get('channel_base', 32768)), int(init_kwargs.get('channel_max', 512))),
-                  (below[0] if below else most * max(channels), most)]
-    for base, limit in candidates:
-        if all(min(base // res, limit) == count for res, count in channels.items()):
-            return dict(channel_base=base, channel_max=limit)
-    raise ValueError(f'irregular numbers of feature maps: {channels}')
 
 
 def _augment_pipe(record: Record, name: str) -> augment.AugmentPipe:

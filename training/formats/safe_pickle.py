@@ -10,7 +10,7 @@ import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -68,6 +68,16 @@ def load(data: bytes, name: str) -> Any:
     except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
         reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in str(error) else str(error) or type(error).__name__
         raise UserError(f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again') from error
+
+
+@dataclass
+class TFNetwork:
+    """A pickled TensorFlow network: `version static_kwargs components build_func_name variables`, its source text dropped."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = {str(key): value for key, value in state.items() if key != 'build_module_src'}
 
 
 class _Forbidden(Exception):
@@ -148,6 +158,7 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): _reconstruct_record,
     ('dnnlib.util', 'EasyDict'): EasyDict,
     ('dnnlib', 'EasyDict'): EasyDict,
+    ('dnnlib.tflib.network', 'Network'): TFNetwork,
     ('collections', 'OrderedDict'): OrderedDict,
     ('builtins', 'set'): set,
     ('__builtin__', 'set'): set,
@@ -163,7 +174,7 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
 _CALLABLE = frozenset(id(f) for f in _ALLOWED.values()) - {id(np.ndarray)}
-_WITH_STATE = (_Dtype, _Array)
+_WITH_STATE = (_Dtype, _Array, TFNetwork)
 
 
 class _Unpickler(pickle._Unpickler):

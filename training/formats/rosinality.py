@@ -1,0 +1,175 @@
+"""rosinality's `.pt` files (`stylegan2-pytorch`): `g_ema`, sometimes `g d latent_avg`.
+
+The generator is StyleGAN2's `skip`, the discriminator its `resnet`. Weights are the same numbers as NVIDIA's under other
+names, with a leading axis here and there; the blur kernels are constants and are not carried.
+"""
+
+import io
+import math
+import re
+from typing import Any
+
+import torch
+
+from dnnlib import UserError
+from torch_utils import persistence
+from torch_utils.misc import named_tensors
+
+from .. import networks
+from .architecture import channel_kwargs
+
+Tensors = dict[str, torch.Tensor]
+
+
+def read(data: bytes, name: str) -> dict[str, Any]:
+    """Read a checkpoint. See `nvidia.read`.
+
+    Returns:
+        `G`, `D`, `G_ema` (None where the file has none); `augment_pipe` is None.
+
+    Raises:
+        UserError: damaged, hostile, or of another architecture.
+    """
+    try:
+        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as error:  # whatever the reason, it is the file's
+        raise UserError(f'{name}: not a PyTorch file that can be read without executing it ({_first_line(error)})') from error
+    if not isinstance(content, dict) or not isinstance(content.get('g_ema'), dict) or 'style.1.weight' not in content['g_ema']:
+        raise UserError(f"{name}: a PyTorch file, but not one of rosinality's StyleGAN2: it should hold g_ema")
+    w_avg = content.get('latent_avg')
+    try:
+        return {
+            'G_ema': _generator(content['g_ema'], w_avg, f'{name}: g_ema'),
+            'G': _generator(content['g'], w_avg, f'{name}: g') if 'g' in content else None,
+            'D': _discriminator(content['d'], f'{name}: d') if 'd' in content else None,
+            'augment_pipe': None,
+        }
+    except (KeyError, IndexError, ValueError, AttributeError, RuntimeError, TypeError) as error:
+        raise UserError(f"{name}: tensors that rosinality's StyleGAN2 has are missing or misshapen ({error})") from error
+
+
+def write(file: Any, content: dict[str, Any]) -> None:
+    """Write `g_ema`, and `g d latent_avg` where they are there, for rosinality's scripts.
+
+    Raises:
+        UserError: the networks are of an architecture that this format cannot hold.
+    """
+    G_ema = content['G_ema']
+    out: dict[str, Any] = {'g_ema': _generator_out(G_ema), 'latent_avg': G_ema.mapping.w_avg.detach().cpu().clone()}
+    if content.get('G') is not None:
+        out['g'] = _generator_out(content['G'])
+    if content.get('D') is not None:
+        out['d'] = _discriminator_out(content['D'])
+    torch.save(out, file)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _generator_names(resolution: int, layers: int) -> list[tuple[str, str]]:
+    """Pairs of our tensor names and theirs."""
+    pairs = [(f'mapping.fc{i}.{kind}', f'style.{i + 1}.{kind}') for i in range(layers) for kind in ('weight', 'bias')]
+    pairs.append(('synthesis.b4.const', 'input.input'))
+
+    def affine(ours: str, theirs: str) -> list[tuple[str, str]]:
+        return [(f'{ours}.affine.{kind}', f'{theirs}.conv.modulation.{kind}') for kind in ('weight', 'bias')]
+
+    def layer(ours: str, theirs: str, noise: int) -> None:
+        pairs.extend([(f'{ours}.weight', f'{theirs}.conv.weight'), (f'{ours}.bias', f'{theirs}.activate.bias'),
+                      *affine(ours, theirs), (f'{ours}.noise_strength', f'{theirs}.noise.weight'), (f'{ours}.noise_const', f'noises.noise_{noise}')])
+
+    def to_rgb(ours: str, theirs: str) -> None:
+        pairs.extend([(f'{ours}.weight', f'{theirs}.conv.weight'), (f'{ours}.bias', f'{theirs}.bias'), *affine(ours, theirs)])
+
+    layer('synthesis.b4.conv1', 'conv1', 0)
+    to_rgb('synthesis.b4.torgb', 'to_rgb1')
+    for i in range(int(math.log2(resolution)) - 2):
+        block = f'synthesis.b{8 << i}'
+        layer(f'{block}.conv0', f'convs.{2 * i}', 2 * i + 1)
+        layer(f'{block}.conv1', f'convs.{2 * i + 1}', 2 * i + 2)
+        to_rgb(f'{block}.torgb', f'to_rgbs.{i}')
+    return pairs
+
+
+def _discriminator_names(resolution: int) -> list[tuple[str, str]]:
+    pairs = [(f'b{resolution}.fromrgb.weight', 'convs.0.0.weight'), (f'b{resolution}.fromrgb.bias', 'convs.0.1.bias')]
+    for i in range(int(math.log2(resolution)) - 2):
+        ours, theirs = f'b{resolution >> i}', f'convs.{i + 1}'
+        pairs += [(f'{ours}.conv0.weight', f'{theirs}.conv1.0.weight'), (f'{ours}.conv0.bias', f'{theirs}.conv1.1.bias'),
+                  (f'{ours}.conv1.weight', f'{theirs}.conv2.1.weight'), (f'{ours}.conv1.bias', f'{theirs}.conv2.2.bias'),
+                  (f'{ours}.skip.weight', f'{theirs}.skip.1.weight')]
+    return [*pairs, ('b4.conv.weight', 'final_conv.0.weight'), ('b4.conv.bias', 'final_conv.1.bias'),
+            ('b4.fc.weight', 'final_linear.0.weight'), ('b4.fc.bias', 'final_linear.0.bias'),
+            ('b4.out.weight', 'final_linear.1.weight'), ('b4.out.bias', 'final_linear.1.bias')]
+
+
+def _is_filter(name: str) -> bool:
+    return name.endswith('resample_filter')
+
+
+def _read_pairs(pairs: list[tuple[str, str]], theirs: Tensors, module_shapes: dict[str, torch.Size]) -> Tensors:
+    return {ours: theirs[name].reshape(module_shapes[ours]) for ours, name in pairs}
+
+
+def _generator(theirs: Tensors, w_avg: torch.Tensor | None, name: str) -> networks.Generator:
+    resolution = 4 << (1 + max(int(match[1]) for key in theirs if (match := re.match(r'to_rgbs\.(\d+)\.', key))))
+    layers = sum(bool(re.fullmatch(r'style\.\d+\.weight', key)) for key in theirs)
+    channels = {4: theirs['input.input'].shape[1]}
+    channels.update({8 << i: theirs[f'convs.{2 * i + 1}.conv.weight'].shape[1] for i in range(int(math.log2(resolution)) - 2)})
+    w_dim, z_dim = theirs['style.1.weight'].shape
+    kwargs = dict(z_dim=z_dim, c_dim=0, w_dim=w_dim, img_resolution=resolution, img_channels=theirs['to_rgb1.bias'].numel(),
+                  mapping_kwargs=dict(num_layers=layers), synthesis_kwargs=dict(**channel_kwargs(channels), architecture='skip'))
+    template = persistence.construct(networks.Generator, kwargs)
+    shapes = {key: tensor.shape for key, tensor in named_tensors(template)}
+    tensors = _read_pairs(_generator_names(resolution, layers), theirs, shapes)
+    tensors['mapping.w_avg'] = w_avg.reshape(w_dim) if w_avg is not None else torch.zeros([w_dim])
+    tensors.update({key: tensor for key, tensor in named_tensors(template) if _is_filter(key)})
+    return persistence.build(networks.Generator, kwargs, tensors, name)
+
+
+def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:
+    blocks = max(int(match[1]) for key in theirs if (match := re.match(r'convs\.(\d+)\.', key)))
+    resolution = 4 << blocks
+    channels = {resolution >> i: theirs[f'convs.{i + 1}.conv1.0.weight'].shape[0] for i in range(blocks)}
+    channels[4] = theirs['final_conv.0.weight'].shape[0]
+    kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=theirs['convs.0.0.weight'].shape[1], architecture='resnet',
+                  **channel_kwargs(channels))
+    template = persistence.construct(networks.Discriminator, kwargs)
+    tensors = _read_pairs(_discriminator_names(resolution), theirs, {key: tensor.shape for key, tensor in named_tensors(template)})
+    tensors.update({key: tensor for key, tensor in named_tensors(template) if _is_filter(key)})
+    return persistence.build(networks.Discriminator, kwargs, tensors, name)
+
+
+def _generator_out(G: networks.Generator) -> Tensors:
+    block = G.synthesis.b4
+    if G.c_dim != 0 or block.architecture != 'skip' or not block.conv1.use_noise or G.z_dim != G.w_dim:  # type: ignore[union-attr]
+        raise UserError("rosinality's format holds only unconditional generators of architecture skip, with noise, and with z_dim = w_dim")
+    ours = dict(named_tensors(G))
+    out = {}
+    for name, theirs in _generator_names(G.img_resolution, G.mapping.num_layers):
+        tensor = ours[name].detach().cpu().clone()
+        if theirs.endswith('conv.weight') or theirs == 'input.input':
+            tensor = tensor[None]
+        elif theirs.startswith('noises.'):
+            tensor = tensor[None, None]
+        elif theirs.endswith('noise.weight'):
+            tensor = tensor.reshape(1)
+        elif re.fullmatch(r'to_rgb\w*(\.\d+)?\.bias', theirs):
+            tensor = tensor.reshape(1, -1, 1, 1)
+        out[theirs] = tensor
+    for i in range(int(math.log2(G.img_resolution)) - 2):  # their upsampling filters carry the gain of 4
+        kernel = ours[f'synthesis.b{8 << i}.resample_filter'].detach().cpu() * 4
+        out[f'convs.{2 * i}.conv.blur.kernel'] = out[f'to_rgbs.{i}.upsample.kernel'] = kernel
+    return out
+
+
+def _discriminator_out(D: networks.Discriminator) -> Tensors:
+    if D.c_dim != 0 or getattr(D, f'b{D.img_resolution}').architecture != 'resnet':
+        raise UserError("rosinality's format holds only unconditional discriminators of architecture resnet")
+    ours = dict(named_tensors(D))
+    out = {theirs: ours[name].detach().cpu().clone() for name, theirs in _discriminator_names(D.img_resolution)}
+    for i in range(int(math.log2(D.img_resolution)) - 2):
+        kernel = ours[f'b{D.img_resolution >> i}.resample_filter'].detach().cpu().clone()
+        out[f'convs.{i + 1}.conv2.0.kernel'] = out[f'convs.{i + 1}.skip.0.kernel'] = kernel
+    return out
