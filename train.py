@@ -79,7 +79,8 @@ def command(outdir: Path, data: Path, cfg: str, device: str, gpus: int, dry_run:
         click.echo(settings)
         return
 
-    from training.training_loop import train
+    from training.training_loop import setup, train
+    run = setup(config, dataset, target)  # before anything is written: the snapshot may not fit
     evaluate = make_evaluate(config.metrics, data, target) if config.metrics else None
     run_dir = make_run_dir(outdir, run_name(config))
     (run_dir / 'training_options.json').write_text(settings + '\n', encoding='utf-8')
@@ -87,7 +88,7 @@ def command(outdir: Path, data: Path, cfg: str, device: str, gpus: int, dry_run:
         handler = logging.StreamHandler(sys.stdout)
         logging.basicConfig(level=logging.INFO, format='%(message)s', handlers=[handler], force=True)
         logging.info('Run: %s', run_dir)
-        train(config, dataset, run_dir, target, evaluate)
+        train(run, run_dir, evaluate)
 
 
 def nested_overrides(ctx: click.Context, options: dict[str, Any], on_cpu: bool) -> dict[str, Any]:

@@ -57,23 +57,20 @@ class Run:
         return float(self.augment_pipe.p) if self.augment_pipe is not None else 0.0
 
 
-def train(config: TrainingConfig, dataset: ImageFolderDataset, run_dir: Path, device: torch.device,
-          evaluate: Evaluate | None = None) -> None:
+def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> None:
     """Train from `start_kimg` to `total_kimg`, writing NVIDIA's run directory.
 
     Args:
-        config: what to do.
-        dataset: the pictures.
+        run: as `setup` makes it.
         run_dir: an existing folder for snapshots, sheets and logs.
-        device: where to compute.
         evaluate: G_ema to metrics by name, called at every snapshot; what it raises is logged and the run goes on.
 
     Raises:
-        UserError: the snapshot to resume from doesn't fit the data, or a file can't be written.
+        UserError: a file can't be written, or a picture can't be read.
     """
-    run = setup(config, dataset, device)
+    config = run.config
     describe(run)
-    reporter = Reporter(run_dir, device)
+    reporter = Reporter(run_dir, run.device)
     sheet = Sheet(run, run_dir)
     sheet.save_reals()
     sheet.save_fakes('fakes_init')

@@ -77,7 +77,8 @@ def _generator_names(resolution: int, layers: int) -> list[tuple[str, str]]:
 
     def layer(ours: str, theirs: str, noise: int) -> None:
         pairs.extend([(f'{ours}.weight', f'{theirs}.conv.weight'), (f'{ours}.bias', f'{theirs}.activate.bias'),
-                      *affine(ours, theirs), (f'{ours}.noise_strength', f'{theirs}.noise.weight'), (f'{ours}.noise_const', f'noises.noise_{noise}')])
+                      *affine(ours, theirs), (f'{ours}.noise_strength', f'{theirs}.noise.weight'),
+                      (f'{ours}.noise_const', f'noises.noise_{noise}')])
 
     def to_rgb(ours: str, theirs: str) -> None:
         pairs.extend([(f'{ours}.weight', f'{theirs}.conv.weight'), (f'{ours}.bias', f'{theirs}.bias'), *affine(ours, theirs)])

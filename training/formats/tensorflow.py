@@ -135,7 +135,8 @@ def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
     group = source.static.get('mbstd_group_size', 4)
     kwargs: dict[str, Any] = dict(
         c_dim=c_dim, img_resolution=resolution, img_channels=source.variables[f'{top}/FromRGB{lod}/weight'].shape[2],
-        architecture=architecture, **channel_kwargs(channels), num_fp16_res=int(source.static.get('num_fp16_res', 0)), conv_clamp=source.static.get('conv_clamp'),
+        architecture=architecture, **channel_kwargs(channels), num_fp16_res=int(source.static.get('num_fp16_res', 0)),
+        conv_clamp=source.static.get('conv_clamp'),
         epilogue_kwargs=dict(mbstd_group_size=group, mbstd_num_channels=statistics))
     if c_dim > 0:
         if not layers:
