@@ -27,12 +27,12 @@ def command(low: Path, high: Path, swap_resolution: int, mapping: Any, output: P
             device: str) -> None:
     from synthesis.blending import blend_networks
     from torch_utils.misc import select_device
-    from training.checkpoint import load_networks, save_networks
+    from training.checkpoint import WRITERS, load_networks, save_networks
 
     target = select_device(device)
     numbers = cli.parse_seeds(seeds)
-    if output.suffix != '.pkl':
-        raise dnnlib.UserError(f'--output={output}: a snapshot ends in .pkl')
+    if output.suffix not in WRITERS:
+        raise dnnlib.UserError(f"--output={output}: a snapshot ends in {', '.join(WRITERS)}")
     parents = [load_networks(path) for path in (low, high)]
     blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
     if preview is not None:

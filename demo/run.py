@@ -38,7 +38,7 @@ class Size:
     fakes: int
 
 
-CPU = Size(resolution=32, source_count=2000, target_count=200, source_kimg=22, target_kimg=7, fakes=200)
+CPU = Size(resolution=32, source_count=2000, target_count=200, source_kimg=20, target_kimg=7, fakes=200)
 GPU = Size(resolution=64, source_count=10000, target_count=200, source_kimg=400, target_kimg=60, fakes=2000)
 
 

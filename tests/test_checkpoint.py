@@ -16,6 +16,7 @@ from conftest import GOLDEN, load_npz
 
 from dnnlib import UserError
 from torch_utils.misc import named_tensors
+from training import checkpoint
 from training.augment import AugmentPipe
 from training.checkpoint import Networks, load_networks, save_networks
 from training.formats import nvidia, safe_pickle
@@ -224,7 +225,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         file.write(b'half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(nvidia, 'write', fail)
+    monkeypatch.setitem(checkpoint.WRITERS, '.pkl', fail)
     with pytest.raises(UserError, match='No space left'):
         save_networks(path, load_networks(GOLDEN / 'ada-uncond-32.pkl'))
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['a.pkl']

@@ -75,24 +75,31 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
     Raises:
         UserError: the tensors don't fit, naming those that don't.
     """
-    module = construct(cls, kwargs)
+    with torch.device('meta'):  # the shapes first: what a file claims must not be allocated before it is checked
+        module = cls(**kwargs)
     own = dict(named_tensors(module))
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
         raise UserError(f"{name}: the tensors don't fit the architecture; missing: {_some(missing)}; unknown: {_some(unknown)}")
+    for key, tensor in own.items():
+        if tensor.shape != tensors[key].shape:
+            raise UserError(f'{name}: {key} has shape {list(tensors[key].shape)} where {list(tensor.shape)} is expected')
+    module.to_empty(device='cpu')
     with torch.no_grad():
-        for key, tensor in own.items():
-            if tensor.shape != tensors[key].shape:
-                raise UserError(f'{name}: {key} has shape {list(tensors[key].shape)} where {list(tensor.shape)} is expected')
+        for key, tensor in named_tensors(module):
             tensor.copy_(tensors[key])
     return module.eval().requires_grad_(False)
 
 
 def clone(module: M, **overrides: Any) -> M:
     """A new module on the CPU with the same architecture and values; `overrides` are constructor arguments that differ."""
+    return build(type(module), {**constructor_kwargs(module), **overrides}, dict(named_tensors(module)), type(module).__name__)
+
+
+def constructor_kwargs(module: torch.nn.Module) -> dict[str, Any]:
+    """What a persistent module was built with, positional arguments by their names."""
     names = list(inspect.signature(type(module).__init__).parameters)[1:]  # without self
-    kwargs: dict[str, Any] = {**dict(zip(names, module._init_args)), **module._init_kwargs, **overrides}  # type: ignore[dict-item, arg-type]
-    return build(type(module), kwargs, dict(named_tensors(module)), type(module).__name__)
+    return {**dict(zip(names, module._init_args)), **module._init_kwargs}  # type: ignore[dict-item, arg-type]
 
 
 def _some(names: list[str]) -> str:

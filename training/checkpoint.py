@@ -8,11 +8,13 @@ from typing import Any
 
 from dnnlib import UserError, atomic_path
 from torch_utils import persistence
+from torch_utils.misc import named_tensors
 
 from .augment import AugmentPipe
-from .formats import nvidia, rosinality, safe_pickle, tensorflow
+from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
 from .networks import Discriminator, Generator
 
+WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
 
 
@@ -38,7 +40,7 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a file in NVIDIA's PyTorch or TensorFlow format, or in rosinality's; told apart by content, not by name.
+        path: a file in NVIDIA's PyTorch or TensorFlow format, rosinality's, or .safetensors; told apart by content, not by name.
 
     Returns:
         float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
@@ -71,25 +73,46 @@ def _read(data: bytes, name: str) -> dict[str, Any]:
     """Tell the format by the content, whatever the file is called."""
     if data[:4] == b'PK\x03\x04':
         return rosinality.read(data, name)
+    if safetensors.is_safetensors(data):
+        return safetensors.read(data, name)
     if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
-        raise UserError(f'{name}: no snapshot: it is no pickle (.pkl) and no PyTorch file (.pt)')
+        raise UserError(f'{name}: no snapshot: it is no pickle (.pkl) no PyTorch file (.pt) and no .safetensors')
     content = safe_pickle.load(data, name)
     return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
 
 
 def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
-    """Save a snapshot that NVIDIA's checkouts load too. It takes its final name only when it is whole.
+    """Save a snapshot. It takes its final name only when it is whole.
 
     Args:
-        path: the file, by custom `network-snapshot-000000.pkl`.
+        path: the suffix chooses the format: `.pkl` is NVIDIA's (by custom `network-snapshot-000000.pkl`), `.pt` rosinality's,
+            `.safetensors` our own.
         networks: modules on any device; `meta` must be plain data. What belongs to this project goes under its key
             `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (file names and hashes), `note`.
 
     Raises:
-        UserError: the file can't be written.
+        UserError: the file can't be written, has another suffix, or its format can't hold these networks.
     """
+    path = Path(path)
+    if path.suffix not in WRITERS:
+        raise UserError(f"{path}: networks are saved as {', '.join(WRITERS)}")
     modules = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
     meta = {key: value for key, value in networks.meta.items() if key != 'path'}
     content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
-        nvidia.write(file, content)
+        WRITERS[path.suffix](file, content)
+
+
+def describe_networks(networks: Networks) -> dict[str, str]:
+    """One line of text for everything that a snapshot holds, by name."""
+    lines = {}
+    for name in ('G_ema', 'G', 'D', 'augment_pipe'):
+        module = getattr(networks, name)
+        if isinstance(module, (Generator, Discriminator)):
+            count = sum(tensor.numel() for _, tensor in named_tensors(module))
+            lines[name] = (f'{module.img_resolution}×{module.img_resolution}, {module.img_channels} channels, {module.c_dim} classes, '
+                           f'{count:,} numbers')
+        elif isinstance(module, AugmentPipe):
+            lines[name] = f'p = {float(module.p):.3f}'
+    lines.update({key: ' '.join(str(value).split())[:160] for key, value in networks.meta.items() if key != 'path' and value})
+    return lines

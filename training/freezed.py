@@ -14,7 +14,7 @@ def freeze(D: Discriminator, num_layers: int) -> Discriminator:
         num_layers: counted as NVIDIA's `--freezed`: from the image side, fromrgb first, then conv0, conv1 and skip of each block.
             More than there are is legal; the 4×4 epilogue is never frozen.
     """
-    block_kwargs = {**(D._init_kwargs.get('block_kwargs') or {}), 'freeze_layers': num_layers}  # type: ignore[union-attr, operator]
+    block_kwargs = {**(persistence.constructor_kwargs(D).get('block_kwargs') or {}), 'freeze_layers': num_layers}
     return persistence.clone(D, block_kwargs=block_kwargs)
 
 

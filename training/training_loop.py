@@ -200,7 +200,7 @@ def new_networks(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[G
 def without_fp16(network: M) -> M:
     """A copy that computes in float32 throughout."""
     if isinstance(network, Generator):
-        nested: dict[str, Any] = network._init_kwargs.get('synthesis_kwargs') or {}  # type: ignore[union-attr, operator]
+        nested = persistence.constructor_kwargs(network).get('synthesis_kwargs') or {}
         return persistence.clone(network, synthesis_kwargs={**nested, 'num_fp16_res': 0})
     return persistence.clone(network, num_fp16_res=0)
 

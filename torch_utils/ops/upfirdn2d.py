@@ -18,12 +18,13 @@ Padding = int | Sequence[int]
 _LONG_FILTER = 8  # from this many taps on, two passes of one dimension beat one of two
 
 
-def setup_filter(f: Any, device: torch.device | str = 'cpu', normalize: bool = True, flip_filter: bool = False,
+def setup_filter(f: Any, device: torch.device | str | None = None, normalize: bool = True, flip_filter: bool = False,
                  gain: float = 1, separable: bool | None = None) -> torch.Tensor:
     """Make the filter tensor that the other functions take.
 
     Args:
         f: a list, array or tensor of one or two dimensions; None is the identity.
+        device: None for PyTorch's default.
         normalize: scale so that constant pictures keep their value.
         flip_filter: mirror it.
         gain: factor of the whole filter.
@@ -45,7 +46,8 @@ def setup_filter(f: Any, device: torch.device | str = 'cpu', normalize: bool = T
         f = f / f.sum()
     if flip_filter:
         f = f.flip(list(range(f.ndim)))
-    return (f * gain ** (f.ndim / 2)).to(device)
+    f = f * gain ** (f.ndim / 2)
+    return f if device is None else f.to(device)
 
 
 def upfirdn2d(x: torch.Tensor, f: torch.Tensor | None, up: Factors = 1, down: Factors = 1, padding: Padding = 0,

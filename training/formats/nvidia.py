@@ -79,6 +79,8 @@ def _mapping_kwargs(record: Record) -> dict[str, Any]:
     state, layers = record.state, record.modules
     first, w_dim = layers['fc0'], int(state['w_dim'])
     kwargs: dict[str, Any] = dict(num_layers=int(state['num_layers']), w_avg_beta=state['w_avg_beta'])
+    if f"fc{kwargs['num_layers'] - 1}" not in layers:  # what a file claims must be there before it is built
+        raise ValueError(f"{kwargs['num_layers']} mapping layers are claimed and not there")
     defaults = dict(activation='lrelu', lr_multiplier=0.01, layer_features=w_dim, embed_features=w_dim)
     found = dict(activation=first.state['activation'], lr_multiplier=float(first.state['bias_gain']))
     if kwargs['num_layers'] > 1:

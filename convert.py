@@ -1,0 +1,43 @@
+"""Convert networks between formats: NVIDIA's .pkl, rosinality's .pt, .safetensors; TensorFlow's .pkl is read."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+import dnnlib
+from dnnlib import cli
+from dnnlib.cli import option
+
+
+@cli.command(name='convert', help=__doc__)
+@option('--source', required=True, type=Path, help='File with networks; its format is told by its content.')
+@option('--dest', type=Path, default=None, show_default=False, help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.')
+@option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
+def command(source: Path, dest: Path | None, list_only: bool) -> None:
+    from training.checkpoint import WRITERS, describe_networks, load_networks, save_networks
+    if list_only == (dest is not None):
+        raise dnnlib.UserError('give either --dest or --list')
+    if dest is not None and dest.suffix not in WRITERS:
+        raise dnnlib.UserError(f"--dest={dest}: networks are saved as {', '.join(WRITERS)}")
+    networks = load_networks(source)
+    click.echo(f'{source}')
+    for name, text in describe_networks(networks).items():
+        click.echo(f'  {name:13} {text}')
+    if dest is None:
+        return
+    save_networks(dest, networks)
+    written = describe_networks(load_networks(dest))
+    click.echo(f'{dest}')
+    for name, text in describe_networks(networks).items():
+        click.echo(f"  {name:13} {'carried' if written.get(name) == text else 'not carried: this format has no place for it'}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns its exit code."""
+    return cli.run(command, argv)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

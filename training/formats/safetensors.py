@@ -1,0 +1,75 @@
+"""`.safetensors`: the tensors of G_ema, optionally G, D and augment_pipe, and everything else as JSON in the header.
+
+Nothing in such a file can be executed. Keys of the header's metadata: `format`, one per network with its constructor
+arguments, `meta` (lineage and the like), `licence`.
+"""
+
+import json
+import struct
+from typing import Any
+
+import torch
+
+from dnnlib import UserError
+from torch_utils import persistence
+from torch_utils.misc import named_tensors
+
+from .. import augment, networks
+
+FORMAT = 'stylegan2-toonify 1'
+LICENCE = "The weights' licence is that of what they were trained from: NVIDIA's snapshots, and all fine-tuned from them, are non-commercial."
+CLASSES: dict[str, type[torch.nn.Module]] = {
+    'G_ema': networks.Generator, 'G': networks.Generator, 'D': networks.Discriminator, 'augment_pipe': augment.AugmentPipe}
+MAX_HEADER = 1 << 24  # bytes
+
+
+def is_safetensors(data: bytes) -> bool:
+    """Whether a file starts as this format does: the length of a JSON object, and that object."""
+    return len(data) > 9 and struct.unpack('<Q', data[:8])[0] < min(len(data), MAX_HEADER) and data[8:9] == b'{'
+
+
+def read(data: bytes, name: str) -> dict[str, Any]:
+    """Read a file. See `nvidia.read`.
+
+    Raises:
+        UserError: damaged, or not written by this project.
+    """
+    load = _library(name).load
+    try:
+        header = json.loads(data[8:8 + struct.unpack('<Q', data[:8])[0]])
+        tensors = load(data)
+        metadata = header.get('__metadata__') or {}
+        if metadata.get('format') != FORMAT:
+            raise UserError(f'{name}: a safetensors file, but not one of this project (format {metadata.get("format")!r})')
+        content: dict[str, Any] = dict.fromkeys(CLASSES)
+        for key, cls in CLASSES.items():
+            if key in metadata:
+                own = {tensor_name[len(key) + 1:]: tensor for tensor_name, tensor in tensors.items() if tensor_name.startswith(f'{key}.')}
+                content[key] = persistence.build(cls, json.loads(metadata[key]), own, f'{name}: {key}')
+        return {**content, **json.loads(metadata.get('meta', '{}'))}
+    except UserError:
+        raise
+    except Exception as error:  # whatever the reason, it is the file's
+        raise UserError(f'{name}: a damaged safetensors file ({" ".join(str(error).split())[:200]})') from error
+
+
+def write(file: Any, content: dict[str, Any]) -> None:
+    """Write networks (None is left out) and plain data."""
+    save = _library('writing').save
+    tensors, metadata = {}, {'format': FORMAT, 'licence': LICENCE}
+    for key in CLASSES:
+        module = content.get(key)
+        if module is None:
+            continue
+        metadata[key] = json.dumps(persistence.constructor_kwargs(module))
+        tensors.update({f'{key}.{name}': tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(module)})
+    metadata['meta'] = json.dumps({key: value for key, value in content.items() if key not in CLASSES})
+    file.write(save(tensors, metadata=metadata))
+
+
+def _library(name: str) -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise UserError(f'{name}: .safetensors files need the package safetensors: pip install safetensors') from error
+    return safetensors.torch
