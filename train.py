@@ -1,7 +1,5 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
-import dataclasses
-import json
 import logging
 import re
 import sys
@@ -18,22 +16,15 @@ from dnnlib.cli import option
 AUGPIPES = ['blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc']
 NOTHING = {'show_default': False, 'default': None}  # the preset decides, or nothing is to be said
 
-# Options that set one field of training.config, which comes second.
-FIELDS = {
-    'cond': 'data.cond', 'mirror': 'data.xflip', 'mirrory': 'data.yflip', 'subset': 'data.subset', 'workers': 'data.workers',
-    'aug': 'augment.mode', 'p': 'augment.p', 'aug_strength': 'augment.p', 'target': 'augment.target', 'augpipe': 'augment.pipe',
-    'freezed': 'network.freeze_layers', 'gamma': 'loss.r1_gamma', 'lrate': 'optimizer.lr', 'batch': 'batch_size', 'batch_gpu': 'batch_gpu',
-    'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg', 'snap': 'snapshot_ticks', 'seed': 'seed', 'fp32': 'fp32',
-    'resume': 'resume',
-}
-
 
 @cli.command(name='train', help=__doc__)
-@option('--outdir', group='General', required=True, type=Path, help='Where to make the run folder.')
-@option('--data', group='General', required=True, type=Path, help='Folder or zip of pictures, made by prepare_data.py.')
+@option('--outdir', group='General', type=Path, help='Where to make the run folder.', **NOTHING)
+@option('--data', group='General', type=str, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, demo.')
 @option('--resume', group='General', type=str, help='Snapshot (.pkl) to start from; it brings its architecture.', **NOTHING)
+@option('--continue', 'continue_dir', group='General', type=Path,
+        help='Go on with a run from its folder, exactly; of the options only --kimg, --snap, --metrics and --device may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Number of GPUs; only 1 for now.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
@@ -60,84 +51,69 @@ FIELDS = {
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
 @option('--metrics', group='Output', help='Comma-separated, or none (default: fid50k_full, on a CPU none).', **NOTHING)
-def command(outdir: Path, data: Path, cfg: str, device: str, gpus: int, dry_run: bool, metrics: str | None, **options: Any) -> None:
+def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, gpus: int, dry_run: bool, **options: Any) -> int:
     from torch_utils.misc import select_device
-    from training.config import build_config, run_name
-    from training.dataset import ImageFolderDataset
+    from training.options import continued_config, new_config
+    from training.run_dir import make_run_dir, options_text, save_options
 
     if gpus != 1:
         raise dnnlib.UserError(f'--gpus={gpus}: training runs on one GPU for now; use --gpus=1')
     target = select_device(device)
-    overrides = nested_overrides(click.get_current_context(), options, on_cpu=target.type == 'cpu')
-    cond, mirror, mirrory, subset = (options[name] for name in ('cond', 'mirror', 'mirrory', 'subset'))
-    dataset = ImageFolderDataset(data, use_labels=cond, max_size=subset, xflip=mirror, yflip=mirrory, seed=options['seed'])
-    config = build_config(cfg, dataset.resolution, gpus, overrides)
-    names = metric_names(metrics, on_cpu=target.type == 'cpu')
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(data)), metrics=names)
-    settings = json.dumps(config.to_dict(), indent=2)
+    given = given_options(click.get_current_context(), options)
+    state = None
+    if continue_dir is not None:
+        from training.state import config_of, cut_logs, load_state
+        state = load_state(continue_dir)
+        config, dataset = continued_config(config_of(state), given)
+    else:
+        if 'data' not in given or (outdir is None and not dry_run):
+            raise dnnlib.UserError('--data and --outdir are needed (or --continue, to go on with a run)')
+        given.setdefault('metrics', parse_metrics('none' if target.type == 'cpu' else 'fid50k_full'))
+        config, dataset = new_config(cfg, given, on_cpu=target.type == 'cpu')
     if dry_run:
-        click.echo(settings)
-        return
+        click.echo(options_text(config))
+        return 0
 
     from training.training_loop import setup, train
-    run = setup(config, dataset, target)  # before anything is written: the snapshot may not fit
-    evaluate = make_evaluate(config.metrics, data, target) if config.metrics else None
-    run_dir = make_run_dir(outdir, run_name(config))
-    (run_dir / 'training_options.json').write_text(settings + '\n', encoding='utf-8')
+    run = setup(config, dataset, target, state)  # before anything is written: the snapshot may not fit
+    evaluate = make_evaluate(config.metrics, config.data.path, target) if config.metrics else None
+    if continue_dir is not None and state is not None:
+        run_dir = continue_dir
+        cut_logs(run_dir, state)
+        save_options(run_dir, config)
+    else:
+        assert outdir is not None
+        run_dir = make_run_dir(outdir, config)
     with dnnlib.Logger(run_dir / 'log.txt'):
         handler = logging.StreamHandler(sys.stdout)
         logging.basicConfig(level=logging.INFO, format='%(message)s', handlers=[handler], force=True)
-        logging.info('Run: %s', run_dir)
-        train(run, run_dir, evaluate)
+        logging.info('Run: %s%s', run_dir, '' if state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
+        return train(run, run_dir, evaluate)
 
 
-def nested_overrides(ctx: click.Context, options: dict[str, Any], on_cpu: bool) -> dict[str, Any]:
-    """What the user gave, nested as training.config has it, and what follows from it."""
+def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user gave, as opposed to defaults."""
     default = click.core.ParameterSource.DEFAULT
     given = {name: value for name, value in options.items() if value is not None and ctx.get_parameter_source(name) != default}
-    if (given.get('aug') == 'fixed') != ('p' in given):
-        raise dnnlib.UserError('--aug=fixed needs --p, and --p needs --aug=fixed (--aug-strength is where ada starts)')
-    if 'aug_strength' in given and given.get('aug', 'ada') != 'ada':
-        raise dnnlib.UserError(f"--aug-strength={given['aug_strength']} is where ada starts; it does nothing with --aug={given['aug']}")
-    nested: dict[str, Any] = {'data': {'workers': 0}} if on_cpu else {}
-    if 'resume' in given:
-        nested.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
-    for name, value in given.items():
-        *path, field = FIELDS[name].split('.')
-        place = nested
-        for part in path:
-            place = place.setdefault(part, {})
-        place[field] = value
-    return nested
+    if 'metrics' in given:
+        given['metrics'] = parse_metrics(given['metrics'])
+    return given
 
 
-def metric_names(metrics: str | None, on_cpu: bool) -> tuple[str, ...]:
-    """The metrics to compute at snapshots."""
+def parse_metrics(text: str) -> tuple[str, ...]:
+    """`fid50k_full,fid10k_full` or `none` to names that exist."""
     from metrics.evaluate import validate_metrics
-    text = ('none' if on_cpu else 'fid50k_full') if metrics is None else metrics
     names = () if text == 'none' else tuple(part for part in re.split(r'[,\s]+', text) if part)
     validate_metrics(names)
     return names
 
 
-def make_evaluate(names: Sequence[str], data: Path, device: Any) -> Any:
+def make_evaluate(names: Sequence[str], data: str, device: Any) -> Any:
     """G_ema to metrics by name."""
     from metrics.evaluate import make_evaluator
     from synthesis.images import sample_images
     evaluator = make_evaluator(names, data, device=device)
     return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, noise_mode='const'))
-
-
-def make_run_dir(outdir: Path, name: str) -> Path:
-    """A new folder `00000-NAME` with the next free number."""
-    try:
-        outdir.mkdir(parents=True, exist_ok=True)
-        numbers = [int(match[0]) for entry in outdir.iterdir() if (match := re.match(r'\d+', entry.name))]
-        path = outdir / f'{max(numbers, default=-1) + 1:05d}-{name}'
-        path.mkdir()
-    except OSError as error:
-        raise dnnlib.UserError(f'--outdir={outdir}: cannot be written: {error.strerror or error}') from error
-    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:

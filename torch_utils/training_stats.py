@@ -31,6 +31,14 @@ class Collector:
         self._moments.clear()
         return {name: summary(*row) for name, row in zip(names, rows)}
 
+    def state(self) -> dict[str, torch.Tensor]:
+        """What has been gathered since the last read, on the CPU."""
+        return {name: moments.cpu() for name, moments in self._moments.items()}
+
+    def load_state(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
+        """Go on from what `state` returned."""
+        self._moments = {name: moments.to(device) for name, moments in state.items()}
+
 
 def summary(num: float, total: float, squares: float) -> dict[str, float]:
     """The entry of `stats.jsonl` for `num` values with this sum and sum of squares."""

@@ -13,6 +13,9 @@ class AdaController:
         target: of r_t.
         kimg: thousands of pictures in which p can go from 0 to 1.
         p_max: above this p does not go.
+
+    Attributes:
+        signs: `[2]`, the sum and number of the signs observed since the last step.
     """
 
     def __init__(self, p: torch.Tensor, target: float, kimg: float, p_max: float = 1.0) -> None:
@@ -20,17 +23,17 @@ class AdaController:
         self._target = target
         self._nimg = kimg * 1000
         self._p_max = p_max
-        self._signs = torch.zeros([2], device=p.device)  # sum, count
+        self.signs = torch.zeros([2], device=p.device)
 
     @torch.no_grad()
     def observe(self, real_logits: torch.Tensor) -> None:
         """Take note of D's output for real pictures, float32 `[N, 1]`."""
         signs = real_logits.detach().sign().to(torch.float32)
-        self._signs += torch.stack([signs.sum(), torch.full_like(signs.sum(), signs.numel())])
+        self.signs += torch.stack([signs.sum(), torch.full_like(signs.sum(), signs.numel())])
 
     @torch.no_grad()
     def step(self, nimg: int) -> None:
         """Move p by one step for the last `nimg` pictures, by the signs observed since the step before."""
-        r_t = self._signs[0] / self._signs[1].clamp(min=1)
+        r_t = self.signs[0] / self.signs[1].clamp(min=1)
         self.p.copy_((self.p + (r_t - self._target).sign() * (nimg / self._nimg)).clamp(0, self._p_max))
-        self._signs.zero_()
+        self.signs.zero_()

@@ -173,6 +173,7 @@ def batches(dataset: ImageFolderDataset, batch_size: int, *, seed: int, workers:
     """
     options: dict[str, Any] = dict(prefetch_factor=4, persistent_workers=True) if workers > 0 else {}
     loader = torch.utils.data.DataLoader(dataset, sampler=InfiniteSampler(len(dataset), seed, start), batch_size=batch_size,
-                                         num_workers=workers, pin_memory=device.type == 'cuda', **options)
+                                         num_workers=workers, pin_memory=device.type == 'cuda',
+                                         generator=torch.Generator(), **options)  # its own: the global one is the training's
     for images, labels in loader:
         yield images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1, labels.to(device, non_blocking=True)

@@ -53,14 +53,16 @@ class Phase:
         """Accumulate the gradient of the mean loss over the batch, in parts of `batch_gpu`, and step."""
         for parameter in self.module.parameters():
             parameter.requires_grad_(True)
+            if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
+                parameter.grad = torch.zeros_like(parameter)
         self.optimizer.zero_grad(set_to_none=False)
         for part in batch.split(batch_gpu):
             value = self.compute(part).mean() * (self.interval * len(part) / len(batch))
             value.backward()
         for parameter in self.module.parameters():
             parameter.requires_grad_(False)
-            if parameter.grad is not None:
-                torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+            assert parameter.grad is not None
+            torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
         self.optimizer.step()
 
 

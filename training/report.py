@@ -21,16 +21,18 @@ class Reporter:
     Args:
         run_dir: where `stats.jsonl` goes, and TensorBoard's files where it is installed.
         device: whose memory is reported.
+        elapsed: seconds that the run has taken before.
     """
 
-    def __init__(self, run_dir: Path, device: torch.device) -> None:
+    def __init__(self, run_dir: Path, device: torch.device, elapsed: float = 0.0) -> None:
         self._file = (run_dir / 'stats.jsonl').open('a', encoding='utf-8')
         self._device = device
-        self._start = self._tick_start = time.time()
+        self._tick_start = time.time()
+        self._start = self._tick_start - elapsed
         self._maintenance = 0.0
         self._tensorboard = _tensorboard_writer(run_dir)
 
-    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: Collector, extra: dict[str, float]) -> str:
+    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: Collector) -> str:
         """Close a tick: write its statistics and return its status line.
 
         Args:
@@ -38,7 +40,6 @@ class Reporter:
             tick_nimg: of these, in this tick.
             p: augmentation probability.
             stats: read and emptied.
-            extra: metrics by name.
         """
         now = time.time()
         sec_per_tick = now - self._tick_start
@@ -47,7 +48,6 @@ class Reporter:
             'Timing/total_sec': now - self._start, 'Timing/sec_per_tick': sec_per_tick,
             'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0, 'Timing/maintenance_sec': self._maintenance,
             'Resources/cpu_mem_gb': _cpu_memory_gb(), 'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
-            **{f'Metrics/{name}': value for name, value in extra.items()},
         }
         rows = {name: summary(1, value, value ** 2) for name, value in fields.items()}
         rows.update(stats.read())
@@ -62,6 +62,11 @@ class Reporter:
             f'sec/tick {sec_per_tick:<7.1f}',
             f"sec/kimg {fields['Timing/sec_per_kimg']:<7.2f}", f'maintenance {self._maintenance:<6.1f}',
             f"cpumem {fields['Resources/cpu_mem_gb']:<6.2f}", f"gpumem {fields['Resources/peak_gpu_mem_gb']:<6.2f}", f'augment {p:.3f}'])
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the run has taken, those before a continuation included."""
+        return time.time() - self._start
 
     def begin_tick(self, closed: float) -> None:
         """Start the clock of the next tick; what passed since `closed` (time.time()) was maintenance."""

@@ -25,6 +25,8 @@ from .freezed import freeze, frozen_names
 from .networks import Discriminator, Generator
 from .phases import Batch, Losses, Phase, build_phases
 from .report import Reporter, grid_size, save_sheet
+from .signals import Signals
+from .state import networks_of, restore, save_state
 
 log = logging.getLogger(__name__)
 
@@ -44,60 +46,86 @@ class Run:
     G_ema: Generator
     augment_pipe: AugmentPipe | None
     ada: AdaController | None
+    losses: Losses
     phases: list[Phase]
     stats: Collector
     data: Iterator[tuple[torch.Tensor, torch.Tensor]]
-    meta: dict
-    cur_nimg: int = 0
+    meta: dict[str, Any]
+    cur_nimg: int  # pictures seen
+    start_nimg: int  # where the counter started
     step: int = 0
+    tick: int = -1  # the last one reported; tick 0 precedes the first step
+    tick_nimg: int = 0  # where it was reported
+    elapsed: float = 0.0  # seconds before this process
 
     @property
     def p(self) -> float:
         """The augmentation probability. Reading it waits for the device."""
         return float(self.augment_pipe.p) if self.augment_pipe is not None else 0.0
 
+    @property
+    def end_nimg(self) -> int:
+        """Where the counter ends."""
+        return round(self.config.total_kimg * 1000)
 
-def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> None:
-    """Train from `start_kimg` to `total_kimg`, writing NVIDIA's run directory.
+    @property
+    def tick_is_due(self) -> bool:
+        """Whether the counter has reached the next tick, which depends on where the run started and on nothing else."""
+        return self.cur_nimg >= min(self.start_nimg + round((self.tick + 1) * self.config.tick_kimg * 1000), self.end_nimg)
+
+
+def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> int:
+    """Train up to `total_kimg`, writing NVIDIA's run directory.
+
+    SIGINT and SIGTERM save the state at the next step and end the run, SIGUSR1 saves it and goes on.
 
     Args:
         run: as `setup` makes it.
         run_dir: an existing folder for snapshots, sheets and logs.
         evaluate: G_ema to metrics by name, called at every snapshot; what it raises is logged and the run goes on.
 
+    Returns:
+        The exit code: 0, or that of the signal.
+
     Raises:
         UserError: a file can't be written, or a picture can't be read.
     """
-    config = run.config
     describe(run)
-    reporter = Reporter(run_dir, run.device)
+    reporter = Reporter(run_dir, run.device, run.elapsed)
     sheet = Sheet(run, run_dir)
-    sheet.save_reals()
-    sheet.save_fakes('fakes_init')
-    start, tick, tick_start = run.cur_nimg, 0, run.cur_nimg
-    end = round(config.total_kimg * 1000)
+    if run.step == 0:
+        sheet.save_reals()
+        sheet.save_fakes('fakes_init')
     try:
-        log.info(reporter.tick(tick, run.cur_nimg, 0, run.p, run.stats, {}))
-        reporter.begin_tick(closed=time.time())
-        while run.cur_nimg < end:
-            training_step(run)
-            if run.cur_nimg < min(start + round((tick + 1) * config.tick_kimg * 1000), end):
-                continue
-            tick += 1
-            closed = time.time()
-            metrics: dict[str, float] = {}
-            line = reporter.tick(tick, run.cur_nimg, run.cur_nimg - tick_start, run.p, run.stats, metrics)
-            log.info(line)
-            if run.cur_nimg >= end or tick % config.snapshot_ticks == 0:
-                name = f'{run.cur_nimg // 1000:06d}'
-                sheet.save_fakes(f'fakes{name}')
-                save_snapshot(run, run_dir / f'network-snapshot-{name}.pkl')
-                if evaluate is not None:
-                    write_metrics(run, evaluate, run_dir, f'network-snapshot-{name}.pkl')
-            tick_start = run.cur_nimg
-            reporter.begin_tick(closed)
+        with Signals() as signals:
+            if run.tick < 0:
+                finish_tick(run, reporter)
+            while run.cur_nimg < run.end_nimg:
+                training_step(run)
+                if run.tick_is_due:
+                    closed = finish_tick(run, reporter)
+                    if run.cur_nimg >= run.end_nimg or run.tick % run.config.snapshot_ticks == 0:
+                        save_snapshot(run, run_dir, sheet, evaluate)
+                        save_state(run, run_dir, reporter.elapsed)
+                    reporter.begin_tick(closed)
+                elif signals.save:
+                    log.info('state saved: %s', save_state(run, run_dir, reporter.elapsed))
+                signals.save = False
+                if signals.exit_code is not None and run.cur_nimg < run.end_nimg:
+                    log.info('stopped; go on with: python train.py --continue %s', run_dir)
+                    return signals.exit_code
     finally:
         reporter.close()
+    return 0
+
+
+def finish_tick(run: Run, reporter: Reporter) -> float:
+    """Report a tick; returns when (time.time()) it ended."""
+    closed = time.time()
+    run.tick += 1
+    log.info(reporter.tick(run.tick, run.cur_nimg, run.cur_nimg - run.tick_nimg, run.p, run.stats))
+    run.tick_nimg = run.cur_nimg
+    return closed
 
 
 def training_step(run: Run) -> None:
@@ -128,34 +156,46 @@ def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 # Setting up
 
 
-def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.device) -> Run:
+def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.device, state: dict[str, Any] | None = None) -> Run:
     """Build or load the networks, and everything that a step needs.
+
+    Args:
+        state: of `load_state`, to go on from; None starts a new run.
 
     Raises:
         UserError: the snapshot to resume from doesn't fit the data.
     """
     torch.manual_seed(config.seed)
     configure_backends(config)
-    source = load_source(config, dataset) if config.resume else None
-    G, D, G_ema = source if source is not None else new_networks(config, dataset)
-    D = freeze(D, config.network.freeze_layers)
-    if config.fp32:
-        G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
+    if state is not None:
+        networks = networks_of(state)
+        G, D, G_ema = networks['G'], networks['D'], networks['G_ema']
+    else:
+        G, D, G_ema = load_source(config, dataset) if config.resume else new_networks(config, dataset)
+        D = freeze(D, config.network.freeze_layers)
+        if config.fp32:
+            G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
     G, D, G_ema = G.train().to(device), D.train().to(device), G_ema.eval().to(device)
 
     augment_pipe, ada = None, None
     if config.augment.mode != 'noaug':
         strengths: dict[str, Any] = dict.fromkeys(AUGPIPES[config.augment.pipe], 1)
         augment_pipe = AugmentPipe(**strengths).train().requires_grad_(False).to(device)
-        augment_pipe.p.copy_(torch.as_tensor(config.augment.p))
+        augment_pipe.p.copy_(torch.as_tensor(config.augment.p) if state is None else networks['augment_pipe'].p)
         if config.augment.mode == 'ada':
             ada = AdaController(augment_pipe.p, config.augment.target, config.augment.kimg, config.augment.p_max)
     stats = Collector()
     losses = Losses(G, D, augment_pipe, ada, config.loss, stats, pl_mean=torch.zeros([], device=device))
-    data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device)
+    drawn = state['counters']['step'] * config.batch_size if state is not None else 0
+    data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device, start=drawn)
     meta = {'preset': config.preset, 'parents': [config.resume] if config.resume else []}
-    return Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, build_phases(losses, config.optimizer), stats, data, meta,
-               cur_nimg=round(config.start_kimg * 1000))
+    start = round(config.start_kimg * 1000)
+    run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
+              cur_nimg=start, start_nimg=start, tick_nimg=start)
+    if state is not None:
+        restore(run, state)
+        run.elapsed = state['elapsed']
+    return run
 
 
 def configure_backends(config: TrainingConfig) -> None:
@@ -222,16 +262,22 @@ def describe(run: Run) -> None:
 # What a tick leaves behind
 
 
-def save_snapshot(run: Run, path: Path) -> None:
-    """Write the networks as they are."""
+def save_snapshot(run: Run, run_dir: Path, sheet: 'Sheet', evaluate: Evaluate | None) -> None:
+    """Write the networks as they are, what G_ema draws, and its metrics."""
+    number = f'{run.cur_nimg // 1000:06d}'
+    name = f'network-snapshot-{number}.pkl'
+    sheet.save_fakes(f'fakes{number}')
     meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
-    save_networks(path, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
+    save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
+    if evaluate is not None:
+        write_metrics(run, evaluate, run_dir, name)
 
 
 def write_metrics(run: Run, evaluate: Evaluate, run_dir: Path, snapshot: str) -> None:
     """Evaluate G_ema and append to `metric-NAME.jsonl`; a metric that fails is reported and nothing more."""
     try:
-        results = evaluate(run.G_ema)
+        with torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
+            results = evaluate(run.G_ema)
     except Exception as error:  # whatever goes wrong in a metric must not cost the training
         log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
         return

@@ -17,7 +17,7 @@ from torch_utils.misc import named_tensors
 from .. import augment, networks
 
 FORMAT = 'stylegan2-toonify 1'
-LICENCE = "The weights' licence is that of what they were trained from: NVIDIA's snapshots, and all fine-tuned from them, are non-commercial."
+LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."
 CLASSES: dict[str, type[torch.nn.Module]] = {
     'G_ema': networks.Generator, 'G': networks.Generator, 'D': networks.Discriminator, 'augment_pipe': augment.AugmentPipe}
 MAX_HEADER = 1 << 24  # bytes

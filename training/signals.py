@@ -1,0 +1,41 @@
+"""Signals that a run answers at its next step rather than at once."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+STOP = {signal.SIGINT: 130, signal.SIGTERM: 143}  # and the exit codes that shells expect
+
+
+class Signals:
+    """Within the `with` block SIGINT and SIGTERM ask the run to save and stop, SIGUSR1 to save and go on.
+
+    A second SIGINT is an ordinary KeyboardInterrupt. Outside of the main thread nothing is installed.
+
+    Attributes:
+        exit_code: of the stop that was asked for, else None.
+        save: whether a state is to be saved.
+    """
+
+    def __init__(self) -> None:
+        self.exit_code: int | None = None
+        self.save = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> 'Signals':
+        if threading.current_thread() is threading.main_thread():
+            usr1 = getattr(signal, 'SIGUSR1', None)  # Windows has none
+            for number in [*STOP, *([usr1] if usr1 is not None else [])]:
+                self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.exit_code is not None:
+            raise KeyboardInterrupt
+        self.exit_code = STOP.get(signal.Signals(number), self.exit_code)
+        self.save = True

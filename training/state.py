@@ -1,0 +1,122 @@
+"""The exact state of a run: `training-state-*.pt`, from which `--continue` goes on as if nothing had happened."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from dnnlib import UserError, atomic_path
+from torch_utils import persistence
+from torch_utils.misc import named_tensors
+
+from .augment import AugmentPipe
+from .config import TrainingConfig, merge
+from .networks import Discriminator, Generator
+
+if TYPE_CHECKING:
+    from .training_loop import Run
+
+VERSION = 1
+PATTERN = 'training-state-*.pt'
+LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl')
+CLASSES: dict[str, type[torch.nn.Module]] = {'G': Generator, 'D': Discriminator, 'G_ema': Generator, 'augment_pipe': AugmentPipe}
+
+
+def save_state(run: 'Run', run_dir: Path, elapsed: float) -> Path:
+    """Save everything that the next step depends on, and remove older states once this one is safe.
+
+    Args:
+        elapsed: seconds that the run has taken so far.
+
+    Raises:
+        UserError: the file can't be written; the older state is still there.
+    """
+    state = {
+        'version': VERSION,
+        'config': json.dumps(run.config.to_dict()),
+        'meta': json.dumps(run.meta),
+        'networks': {name: _pack(getattr(run, name)) for name in CLASSES if getattr(run, name) is not None},
+        'optimizers': {phase.name: phase.optimizer.state_dict() for phase in run.phases if phase.name in ('Gmain', 'Dmain')},
+        'counters': dict(cur_nimg=run.cur_nimg, step=run.step, tick=run.tick, start_nimg=run.start_nimg, tick_nimg=run.tick_nimg),
+        'pl_mean': run.losses.pl_mean.cpu(),
+        'ada_signs': run.ada.signs.cpu() if run.ada is not None else None,
+        'stats': run.stats.state(),
+        'rng': torch.get_rng_state(),
+        'cuda_rng': torch.cuda.get_rng_state(run.device) if run.device.type == 'cuda' else None,
+        'logs': {path.name: path.stat().st_size for pattern in LOGS for path in run_dir.glob(pattern)},
+        'elapsed': elapsed,
+    }
+    path = run_dir / f'training-state-{run.cur_nimg // 1000:06d}.pt'
+    with atomic_path(path) as temp:
+        torch.save(state, temp)
+    for old in run_dir.glob(PATTERN):
+        if old != path:
+            old.unlink()
+    return path
+
+
+def load_state(run_dir: Path) -> dict[str, Any]:
+    """The newest state of a run directory; damaged ones are passed over while an older one is whole.
+
+    Raises:
+        UserError: there is no run directory, no state in it, or none that can be read.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f'--continue={run_dir}: no such run folder')
+    paths = sorted(run_dir.glob(PATTERN), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if not paths:
+        raise UserError(f'--continue={run_dir}: there is no training-state-*.pt in it; --resume starts a new run from a snapshot')
+    problem = ''
+    for path in paths:
+        try:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+            if isinstance(state, dict) and state.get('version') == VERSION:
+                return state
+            problem = f'{path} is of another version'
+        except Exception as error:  # whatever the reason, it is the file's
+            problem = f'{path} is damaged ({(str(error).splitlines() or [""])[0][:120]})'
+    raise UserError(f'--continue={run_dir}: {problem}')
+
+
+def config_of(state: dict[str, Any]) -> TrainingConfig:
+    """The settings that a state was saved under."""
+    return merge(TrainingConfig(), json.loads(state['config']), 'training state')
+
+
+def networks_of(state: dict[str, Any]) -> dict[str, Any]:
+    """The networks of a state, on the CPU; None for those that it doesn't have."""
+    packed = state['networks']
+    return {name: persistence.build(cls, json.loads(packed[name]['kwargs']), packed[name]['tensors'], name) if name in packed else None
+            for name, cls in CLASSES.items()}
+
+
+def restore(run: 'Run', state: dict[str, Any]) -> None:
+    """Put a freshly set up run, whose networks are those of the state, where the state was saved. The random state comes last."""
+    for phase in run.phases:
+        if phase.name in state['optimizers']:
+            phase.optimizer.load_state_dict(state['optimizers'][phase.name])
+    for name, value in state['counters'].items():
+        setattr(run, name, value)
+    run.meta = json.loads(state['meta'])
+    run.losses.pl_mean.copy_(state['pl_mean'])
+    if run.ada is not None:
+        run.ada.signs.copy_(state['ada_signs'])
+    run.stats.load_state(state['stats'], run.device)
+    torch.set_rng_state(state['rng'])
+    if run.device.type == 'cuda' and state['cuda_rng'] is not None:
+        torch.cuda.set_rng_state(state['cuda_rng'], run.device)
+
+
+def cut_logs(run_dir: Path, state: dict[str, Any]) -> None:
+    """Drop what was logged after the state was saved: it will be logged again."""
+    sizes = state['logs']
+    for path in (path for pattern in LOGS for path in run_dir.glob(pattern)):
+        if path.stat().st_size > sizes.get(path.name, 0):
+            os.truncate(path, sizes.get(path.name, 0))
+
+
+def _pack(module: torch.nn.Module) -> dict[str, Any]:
+    return {'kwargs': json.dumps(persistence.constructor_kwargs(module)),
+            'tensors': {name: tensor.detach().cpu() for name, tensor in named_tensors(module)}}
