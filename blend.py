@@ -13,8 +13,8 @@ from dnnlib.cli import option
 
 
 @cli.command(name='blend', help=__doc__)
-@option('--low', group='Input', required=True, type=Path, help='Snapshot that gives the resolutions up to --swap-resolution.')
-@option('--high', group='Input', required=True, type=Path, help='Snapshot that gives the resolutions above.')
+@option('--low', group='Input', required=True, type=str, help='Snapshot that gives the resolutions up to --swap-resolution.')
+@option('--high', group='Input', required=True, type=str, help='Snapshot that gives the resolutions above.')
 @option('--swap-resolution', group='Blend', required=True, type=int, help='The last resolution that --low gives: 4, 8, 16 …')
 @option('--mapping', group='Blend', type=click.Choice(['low', 'high']), default='low', help='Which gives the mapping network and w_avg.')
 @option('--output', group='Output', required=True, type=Path, help='Snapshot (.pkl) to write; an existing one is replaced at the end.')
@@ -23,7 +23,7 @@ from dnnlib.cli import option
 @option('--seeds', group='Output', default='0-5', help='Seeds of the preview.')
 @option('--trunc', group='Output', type=float, default=0.7, help='Truncation psi of the preview.')
 @cli.device_option('Output')
-def command(low: Path, high: Path, swap_resolution: int, mapping: Any, output: Path, preview: Path | None, seeds: str, trunc: float,
+def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Path, preview: Path | None, seeds: str, trunc: float,
             device: str) -> None:
     from synthesis.blending import blend_networks
     from torch_utils.misc import select_device

@@ -12,10 +12,10 @@ from dnnlib.cli import option
 
 
 @cli.command(name='convert', help=__doc__)
-@option('--source', required=True, type=Path, help='File with networks; its format is told by its content.')
+@option('--source', required=True, type=str, help='File, URL or name of networks; the format is told by its content.')
 @option('--dest', type=Path, default=None, show_default=False, help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.')
 @option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
-def command(source: Path, dest: Path | None, list_only: bool) -> None:
+def command(source: str, dest: Path | None, list_only: bool) -> None:
     from training.checkpoint import WRITERS, describe_networks, load_networks, save_networks
     if list_only == (dest is not None):
         raise dnnlib.UserError('give either --dest or --list')

@@ -13,7 +13,7 @@ from dnnlib.cli import option
 
 
 @cli.command(name='generate', help=__doc__)
-@option('--network', group='Input', required=True, type=Path, help='Snapshot (.pkl).')
+@option('--network', group='Input', required=True, type=str, help='Snapshot: a file, a URL, or a name such as ffhq256.')
 @option('--seeds', group='Pictures', default='0-35', help='Seeds: 0-35 or 1,5,8-10.')
 @option('--trunc', group='Pictures', type=float, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
 @option('--class', 'class_idx', group='Pictures', type=int, default=None, show_default=False, help='Class of a conditional network.')
@@ -22,7 +22,7 @@ from dnnlib.cli import option
 @option('--grid', group='Output', default=None, show_default=False, help='Also tile the first pictures into grid.png, columns x rows: 6x6.')
 @option('--batch', group='Output', type=click.IntRange(1), default=16, help='Pictures at a time.')
 @cli.device_option('Output')
-def command(network: Path, seeds: str, trunc: float, class_idx: int | None, noise_mode: str, outdir: Path, grid: str | None, batch: int,
+def command(network: str, seeds: str, trunc: float, class_idx: int | None, noise_mode: str, outdir: Path, grid: str | None, batch: int,
             device: str) -> None:
     import numpy as np
     import torch

@@ -32,7 +32,7 @@ from dnnlib import UserError
 from dnnlib.cli import command, option, progress, run
 
 STYLES = ('plain', 'toon')
-DRAWING = 2  # raise it whenever the same parameters would draw other pictures, so that old folders aren't reused
+DRAWING = 3  # raise it whenever the same parameters would draw other pictures, so that old folders aren't reused
 
 # Names of the package's enums, each with a weight.
 HAIRS = {'SHORT_FLAT': 3, 'SHORT_WAVED': 3, 'BOB': 3, 'MIA_WALLACE': 2, 'CURLY': 2, 'FRO': 2, 'BUN': 2}
@@ -55,8 +55,8 @@ SHIRT_COLORS = {
     'plain': ('#5199E4', '#3C4F5C', '#E5586B', '#8FC79A'),
     'toon': ('#2B1B4D', '#7A1E5C', '#B8441F', '#12506B'),
 }
-BACKGROUNDS = {'plain': '#EEF2F7', 'toon': '#51408F'}
-INK = '#1D1033'
+BACKGROUNDS = {'plain': '#EEF2F7', 'toon': '#C9B8F0'}
+INK = '#3A2466'
 SHORT_HAIRS = ('SHORT_FLAT', 'SHORT_WAVED')
 
 VIEW_BOX = '40 17 184 184'  # of the avatar's 264x280: from the top of the hair to below the chin, nose in the middle
@@ -178,7 +178,7 @@ def _make_toon(root: ElementTree.Element, face: Face, skin: str) -> None:
     whole = _part(root, 'Avataaar/Default')
     for side in (1, -1):
         ElementTree.SubElement(whole, f'{SVG}path', {
-            'd': 'M-54,-12 Q-70,-30 -80,-34 Q-80,6 -56,24 Z', 'fill': skin, 'stroke': INK, 'stroke-width': '6',
+            'd': 'M-54,-12 Q-70,-30 -80,-34 Q-80,6 -56,24 Z', 'fill': skin, 'stroke': INK, 'stroke-width': '3',
             'stroke-linejoin': 'round', 'transform': f'translate(132 112) scale({side} 1)',
         })
     _stretch(whole, 132, 112, 1.12, 0.95)
@@ -194,7 +194,7 @@ def _outline(parent: ElementTree.Element) -> None:
         end = place + 1
         while end < len(children) and children[end].get('mask'):
             end += 1
-        line = {'fill': 'none', 'stroke': INK, 'stroke-width': '6', 'stroke-linejoin': 'round', HREF: shape.get(HREF)}
+        line = {'fill': 'none', 'stroke': INK, 'stroke-width': '3', 'stroke-linejoin': 'round', HREF: shape.get(HREF)}
         if shape.get('transform'):
             line['transform'] = shape.get('transform')
         parent.insert(end, ElementTree.Element(f'{SVG}use', line))

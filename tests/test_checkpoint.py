@@ -229,3 +229,19 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match='No space left'):
         save_networks(path, load_networks(GOLDEN / 'ada-uncond-32.pkl'))
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['a.pkl']
+
+
+def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetched(url: str, **kwargs: Any) -> Path:
+        asked.append(url)
+        return GOLDEN / 'ada-uncond-32.pkl'
+
+    monkeypatch.setattr(checkpoint, 'open_url', fetched)
+    monkeypatch.chdir(tmp_path)
+    assert load_networks('ffhq256').G_ema.img_resolution == 32
+    load_networks('http://127.0.0.1/x.pkl')
+    assert asked[0].endswith('/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl') and asked[1] == 'http://127.0.0.1/x.pkl'
+    with pytest.raises(UserError, match='nor a known name: ffhq256'):
+        load_networks('ffhq257')

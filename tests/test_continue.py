@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(data: Path, outdir: Path, *options: str) -> Path:
-    assert train.main(['--outdir', str(outdir), '--data', str(data), '--device=cpu', '--batch=8', '--batch-gpu=4', '--snap=1', *options]) == 0
+    assert train.main(['--outdir', str(outdir), '--data', str(data), '--device=cpu', '--batch=4', '--snap=1', *options]) == 0
     return max(outdir.iterdir())
 
 
@@ -61,18 +61,18 @@ def assert_same_end(one: Path, other: Path) -> None:
 
 @pytest.mark.parametrize('workers', [0, 2])
 def test_bit_for_bit(workers: int, data: Path, tmp_path: Path) -> None:
-    options = [f'--resume={SNAPSHOT}', '--freezed=4', '--aug-strength=0.3', '--augpipe=bgc', '--mirror=1', '--nkimg=10', '--tick=0.024',
+    options = [f'--resume={SNAPSHOT}', '--freezed=4', '--aug-strength=0.3', '--augpipe=bgc', '--mirror=1', '--nkimg=10', '--tick=0.012',
                f'--workers={workers}']
-    whole = start(data, tmp_path / 'whole', *options, '--kimg=10.08')
-    half = start(data, tmp_path / 'half', *options, '--kimg=10.048')
-    assert train.main(['--continue', str(half), '--kimg=10.08', '--device=cpu']) == 0
+    whole = start(data, tmp_path / 'whole', *options, '--kimg=10.04')
+    half = start(data, tmp_path / 'half', *options, '--kimg=10.024')
+    assert train.main(['--continue', str(half), '--kimg=10.04', '--device=cpu']) == 0
     assert_same_end(whole, half)
     assert json.loads((half / 'training_options.json').read_text()) == {
         **json.loads((whole / 'training_options.json').read_text())}
 
 
 def test_stopped_in_the_middle_of_a_tick(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ['--cfg=demo', '--tick=0.032', '--kimg=0.064', '--aug-strength=0.5']
+    options = ['--cfg=demo', '--tick=0.016', '--kimg=0.032', '--aug-strength=0.5']
     whole = start(data, tmp_path / 'whole', *options)
     step = training_loop.training_step
 
@@ -82,7 +82,7 @@ def test_stopped_in_the_middle_of_a_tick(data: Path, tmp_path: Path, monkeypatch
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(training_loop, 'training_step', interrupted_step)
-    assert train.main(['--outdir', str(tmp_path / 'cut'), '--data', str(data), '--device=cpu', '--batch=8', '--batch-gpu=4', '--snap=1', *options]) == 130
+    assert train.main(['--outdir', str(tmp_path / 'cut'), '--data', str(data), '--device=cpu', '--batch=4', '--snap=1', *options]) == 130
     monkeypatch.undo()
     (cut,) = (tmp_path / 'cut').iterdir()
     assert [path.name for path in cut.glob('*.pt')] == ['training-state-000000.pt'] and not list(cut.glob('*.pkl'))
@@ -112,19 +112,19 @@ def test_signals(number: int, code: int, data: Path, tmp_path: Path) -> None:
 
 
 def test_a_finished_run_goes_on_when_told_to(data: Path, tmp_path: Path) -> None:
-    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.008', '--tick=0.008')
+    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     before = (run_dir / 'stats.jsonl').read_text()
     assert train.main(['--continue', str(run_dir), '--device=cpu']) == 0
     assert (run_dir / 'stats.jsonl').read_text() == before
-    assert train.main(['--continue', str(run_dir), '--device=cpu', '--kimg=0.016', '--snap=5']) == 0
+    assert train.main(['--continue', str(run_dir), '--device=cpu', '--kimg=0.008', '--snap=5']) == 0
     assert len(statistics(run_dir)) == 3 and json.loads((run_dir / 'training_options.json').read_text())['snapshot_ticks'] == 5
 
 
 def test_a_damaged_state_is_passed_over(data: Path, tmp_path: Path) -> None:
-    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.008', '--tick=0.008')
+    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     state = next(run_dir.glob('training-state-*.pt'))
     (run_dir / 'training-state-000099.pt').write_bytes(state.read_bytes()[:1000])
-    assert train.main(['--continue', str(run_dir), '--device=cpu', '--kimg=0.016']) == 0
+    assert train.main(['--continue', str(run_dir), '--device=cpu', '--kimg=0.008']) == 0
     assert len(statistics(run_dir)) == 3
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_state_is_passed_over(data: Path, tmp_path: Path) -> None:
     (['--kimg=0'], '--kimg=0'), (['--metrics=fid7up'], 'fid7up'),
 ])
 def test_bad_input(options: list[str], words: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.008', '--tick=0.008')
+    run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     capsys.readouterr()
     assert train.main(['--continue', str(run_dir), '--device=cpu', *options]) == 2
     error = capsys.readouterr().err
@@ -151,7 +151,7 @@ def test_a_state_executes_nothing(data: Path, tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return os.system, (f'touch {tmp_path / "executed"}',)
 
-    run_dir = start(data, tmp_path / 'run', '--cfg=demo', '--kimg=0.008', '--tick=0.008')
+    run_dir = start(data, tmp_path / 'run', '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     for path in run_dir.glob('training-state-*.pt'):
         path.unlink()
     torch.save({'version': 1, 'config': Evil()}, run_dir / 'training-state-000001.pt')

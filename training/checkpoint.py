@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from dnnlib import UserError, atomic_path
+from dnnlib.download import is_url, open_url
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
@@ -15,6 +18,16 @@ from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
 from .networks import Discriminator, Generator
 
 WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
+NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its licence
+    name: f'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/{file}'
+    for name, file in {
+        'ffhq256': 'ffhq-res256-mirror-paper256-noaug.pkl',
+        'ffhq512': 'ffhq-res512-mirror-stylegan2-noaug.pkl',
+        'ffhq1024': 'ffhq-res1024-mirror-stylegan2-noaug.pkl',
+        'celebahq256': 'celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl',
+        'lsundog256': 'lsundog-res256-paper256-kimg100000-noaug.pkl',
+    }.items()
+}
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
 
 
@@ -40,7 +53,7 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a file in NVIDIA's PyTorch or TensorFlow format, rosinality's, or .safetensors; told apart by content, not by name.
+        path: a name of `NAMED_SOURCES`, an http(s) URL, or a file, in NVIDIA's PyTorch or TensorFlow format, rosinality's, or .safetensors; told apart by content, not by name.
 
     Returns:
         float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
@@ -48,7 +61,7 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     Raises:
         UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
     """
-    path = Path(path)
+    path = local_copy(path)
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -57,7 +70,8 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
             raise UserError(f'{path}: {size / 1e9:.1f} GB is too large for a StyleGAN2 snapshot')
         data = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f'{path}: no such snapshot file') from None
+        hint = f" (nor a known name: {', '.join(NAMED_SOURCES)})" if path.name == str(path) and not path.suffix else ''
+        raise UserError(f'{path}: no such snapshot file{hint}') from None
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     if not data:
@@ -67,6 +81,20 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     if G_ema is None:
         G_ema = persistence.clone(G)
     return Networks(G, D, G_ema, augment_pipe, {'path': str(path), **content})
+
+
+def local_copy(source: str | os.PathLike[str]) -> Path:
+    """The file that a name of `NAMED_SOURCES`, a URL or a path means; downloads are cached. A file of that name comes first."""
+    text = str(source)
+    if text in NAMED_SOURCES and not Path(text).exists():
+        text = NAMED_SOURCES[text]
+    if not is_url(text):
+        return Path(text)
+    with tqdm(desc=f'Fetching {text.rsplit("/", 1)[-1]}', unit='B', unit_scale=True, disable=None) as bar:
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+        return open_url(text, progress=show)
 
 
 def _read(data: bytes, name: str) -> dict[str, Any]:
