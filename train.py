@@ -22,7 +22,8 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--data', group='General', type=str, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, demo.')
-@option('--resume', group='General', type=str, help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
+@option('--resume', group='General', type=str,
+        help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
 @option('--continue', 'continue_dir', group='General', type=Path,
         help='Go on with a run from its folder, exactly; of the options only --kimg, --snap, --metrics and --device may change.', **NOTHING)
 @cli.device_option('General')

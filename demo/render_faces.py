@@ -208,7 +208,7 @@ def _toon_eye(kind: str, x: float) -> Iterator[ElementTree.Element]:
         yield ElementTree.Element(f'{SVG}path', {
             'd': f'M{x - 17},28 Q{x},0 {x + 17},28', 'fill': 'none', 'stroke': INK, 'stroke-width': '8', 'stroke-linecap': 'round'})
         return
-    yield circle(20, 21, '#FFFFFF', stroke=INK, **{'stroke-width': '5'})
+    yield circle(20, 21, '#FFFFFF', stroke=INK, **{'stroke-width': '2'})
     yield circle(20, 8 if kind == 'SURPRISED' else 13, INK)
 
 

@@ -53,7 +53,8 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a name of `NAMED_SOURCES`, an http(s) URL, or a file, in NVIDIA's PyTorch or TensorFlow format, rosinality's, or .safetensors; told apart by content, not by name.
+        path: a name of `NAMED_SOURCES`, an http(s) URL, or a file; in NVIDIA's PyTorch or TensorFlow format,
+            rosinality's, or .safetensors, told apart by content, not by name.
 
     Returns:
         float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
