@@ -27,13 +27,16 @@ def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Pat
             device: str) -> None:
     from synthesis.blending import blend_networks
     from torch_utils.misc import select_device
-    from training.checkpoint import WRITERS, load_networks, save_networks
+    from training.checkpoint import WRITERS, are_related, load_networks, save_networks
 
     target = select_device(device)
     numbers = cli.parse_seeds(seeds)
     if output.suffix not in WRITERS:
         raise dnnlib.UserError(f"--output={output}: a snapshot ends in {', '.join(WRITERS)}")
     parents = [load_networks(path) for path in (low, high)]
+    if not are_related(parents[0], parents[1]):
+        click.echo('warning: nothing says that one of these networks was fine-tuned from the other; '
+                   'a blend of strangers is noise', err=True)
     blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
     if preview is not None:
         save_preview(preview, [parents[0].G_ema, blended.G_ema, parents[1].G_ema], numbers, trunc, target)

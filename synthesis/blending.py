@@ -12,7 +12,7 @@ import torch
 from dnnlib import UserError
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
-from training.checkpoint import Networks
+from training.checkpoint import Networks, ancestry
 from training.networks import Generator
 
 M = TypeVar('M', bound=torch.nn.Module)
@@ -82,5 +82,5 @@ def blend_networks(low: Networks, high: Networks, swap_resolution: int, mapping:
     meta = {'training_set_kwargs': low.meta.get('training_set_kwargs') or {},
             'toonify': {'blend': {'low': low.meta.get('path'), 'high': high.meta.get('path'), 'swap_resolution': swap_resolution,
                                   'mapping': mapping},
-                        'parents': [low.meta.get('path'), high.meta.get('path')]}}
+                        'parents': ancestry(low, high)}}
     return Networks(G, low.D, G_ema, low.augment_pipe, meta)

@@ -14,7 +14,7 @@ import blend
 from dnnlib import UserError
 from synthesis.blending import blend_generators, blend_networks
 from torch_utils.misc import named_tensors
-from training.checkpoint import Networks, load_networks, save_networks
+from training.checkpoint import Networks, are_related, load_networks, save_networks
 from training.networks import Discriminator, Generator
 
 
@@ -70,7 +70,7 @@ def test_different_networks_are_refused() -> None:
         blend_generators(low, wide, 8)
 
 
-def test_snapshots(tmp_path: Path) -> None:
+def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     def networks(seed: int) -> Networks:
         torch.manual_seed(100 + seed)
         D = Discriminator(0, 16, 3, channel_base=64, channel_max=8)
@@ -86,10 +86,14 @@ def test_snapshots(tmp_path: Path) -> None:
     save_networks(tmp_path / 'high.pkl', high)
     assert blend.main(['--low', str(tmp_path / 'low.pkl'), '--high', str(tmp_path / 'high.pkl'), '--swap-resolution', '8',
                        '--output', str(tmp_path / 'out.pkl'), '--preview', str(tmp_path / 'p.png'), '--seeds', '0-3', '--device', 'cpu']) == 0
+    assert 'nothing says that one of these networks was fine-tuned from the other' in capsys.readouterr().err
     written = load_networks(tmp_path / 'out.pkl')
     for (name, a), (_, b) in zip(named_tensors(written.G_ema), named_tensors(out.G_ema)):
         assert torch.equal(a, b), name
     assert written.meta['toonify']['blend']['swap_resolution'] == 8
+    families = [row['name'] for row in written.meta['toonify']['parents']]
+    assert families == ['low.pkl', 'high.pkl'] and are_related(written, load_networks(tmp_path / 'low.pkl'))
+    assert not are_related(load_networks(tmp_path / 'low.pkl'), load_networks(tmp_path / 'high.pkl'))
     preview = np.asarray(Image.open(tmp_path / 'p.png'))
     assert preview.shape == (48, 64, 3)
     assert not np.array_equal(preview[:16], preview[16:32]) and not np.array_equal(preview[16:32], preview[32:])

@@ -13,7 +13,7 @@ from PIL import Image
 import train
 from torch_utils.misc import named_tensors
 from training import training_loop
-from training.checkpoint import load_networks
+from training.checkpoint import are_related, load_networks
 from training.config import OptimizerConfig, build_config
 from training.dataset import ImageFolderDataset
 from training.ema import ema_beta, update_ema
@@ -73,6 +73,7 @@ def test_fine_tuning(data: Path, tmp_path: Path) -> None:
     assert re.search(r'tick 0 +kimg 10\.0 +time \S+ +sec/tick .* sec/kimg .* maintenance .* cpumem .* gpumem .* augment 0\.328', log)
     assert 'FreezeD 4: 7 tensors are frozen: b32.conv0.bias' in log
     assert nets.meta['training_set_kwargs']['resolution'] == 32 and nets.meta['toonify']['cur_nimg'] == 10032
+    assert [row['name'] for row in nets.meta['toonify']['parents']] == ['ada-uncond-32.pkl'] and are_related(source, nets)
 
 
 def test_from_scratch_with_classes(data: Path, tmp_path: Path) -> None:

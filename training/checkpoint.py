@@ -1,5 +1,6 @@
 """Snapshots: the one entry for loading networks from a file, and the one for saving them."""
 
+import hashlib
 import os
 import pickle
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class Networks:
         G, D: the trained networks, None where the file has none.
         G_ema: the running average of G, which makes the pictures.
         augment_pipe: the augmentations, whose buffer `p` is the probability reached; None without ADA.
-        meta: plain data: `path`, `training_set_kwargs`, and for our own files `toonify` (see `save_networks`).
+        meta: plain data: `path` and `sha256` of the file, `training_set_kwargs`, and for our own files `toonify` (see `save_networks`).
     """
 
     G: Generator | None
@@ -81,7 +82,7 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
     G, D, G_ema, augment_pipe = (content.pop(key) for key in ('G', 'D', 'G_ema', 'augment_pipe'))
     if G_ema is None:
         G_ema = persistence.clone(G)
-    return Networks(G, D, G_ema, augment_pipe, {'path': str(path), **content})
+    return Networks(G, D, G_ema, augment_pipe, {**content, 'path': str(path), 'sha256': hashlib.sha256(data).hexdigest()})
 
 
 def local_copy(source: str | os.PathLike[str]) -> Path:
@@ -117,7 +118,7 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
         path: the suffix chooses the format: `.pkl` is NVIDIA's (by custom `network-snapshot-000000.pkl`), `.pt` rosinality's,
             `.safetensors` our own.
         networks: modules on any device; `meta` must be plain data. What belongs to this project goes under its key
-            `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (file names and hashes), `note`.
+            `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (as `ancestry` makes them).
 
     Raises:
         UserError: the file can't be written, has another suffix, or its format can't hold these networks.
@@ -126,10 +127,32 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
     if path.suffix not in WRITERS:
         raise UserError(f"{path}: networks are saved as {', '.join(WRITERS)}")
     modules = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
-    meta = {key: value for key, value in networks.meta.items() if key != 'path'}
+    meta = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256')}
     content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
         WRITERS[path.suffix](file, content)
+
+
+def ancestry(*parents: Networks) -> list[dict[str, str]]:
+    """What the descendants of snapshots remember: their files' names and hashes, and those of their own ancestors."""
+    found: dict[str, dict[str, str]] = {}
+    for parent in parents:
+        if 'sha256' in parent.meta:
+            found[parent.meta['sha256']] = {'name': Path(str(parent.meta.get('path'))).name, 'sha256': parent.meta['sha256']}
+        found.update({row['sha256']: row for row in _remembered(parent)})
+    return list(found.values())
+
+
+def are_related(one: Networks, other: Networks) -> bool:
+    """Whether one snapshot is known to descend from the other, or both from a third."""
+    families = [{row['sha256'] for row in ancestry(networks)} for networks in (one, other)]
+    return bool(families[0] & families[1])
+
+
+def _remembered(networks: Networks) -> list[dict[str, str]]:
+    toonify = networks.meta.get('toonify')
+    rows = toonify.get('parents') if isinstance(toonify, dict) else None
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get('sha256'), str)] if isinstance(rows, list) else []
 
 
 def describe_networks(networks: Networks) -> dict[str, str]:
@@ -143,5 +166,6 @@ def describe_networks(networks: Networks) -> dict[str, str]:
                            f'{count:,} numbers')
         elif isinstance(module, AugmentPipe):
             lines[name] = f'p = {float(module.p):.3f}'
-    lines.update({key: ' '.join(str(value).split())[:160] for key, value in networks.meta.items() if key != 'path' and value})
+    plain = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256') and value}
+    lines.update({key: ' '.join(str(value).split())[:160] for key, value in plain.items()})
     return lines

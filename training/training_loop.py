@@ -18,7 +18,7 @@ from torch_utils.training_stats import Collector
 from . import ema
 from .ada import AdaController
 from .augment import AugmentPipe
-from .checkpoint import Networks, load_networks, save_networks
+from .checkpoint import Networks, ancestry, load_networks, save_networks
 from .config import AUGPIPES, TrainingConfig
 from .dataset import ImageFolderDataset, batches
 from .freezed import freeze, frozen_names
@@ -171,7 +171,7 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
         networks = networks_of(state)
         G, D, G_ema = networks['G'], networks['D'], networks['G_ema']
     else:
-        G, D, G_ema = load_source(config, dataset) if config.resume else new_networks(config, dataset)
+        G, D, G_ema, parents = load_source(config, dataset) if config.resume else (*new_networks(config, dataset), [])
         D = freeze(D, config.network.freeze_layers)
         if config.fp32:
             G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
@@ -188,7 +188,7 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
     losses = Losses(G, D, augment_pipe, ada, config.loss, stats, pl_mean=torch.zeros([], device=device))
     drawn = state['counters']['step'] * config.batch_size if state is not None else 0
     data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device, start=drawn)
-    meta = {'preset': config.preset, 'parents': [config.resume] if config.resume else []}
+    meta = {'preset': config.preset, 'parents': parents if state is None else []}  # a state brings its own
     start = round(config.start_kimg * 1000)
     run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
               cur_nimg=start, start_nimg=start, tick_nimg=start)
@@ -205,8 +205,8 @@ def configure_backends(config: TrainingConfig) -> None:
     torch.backends.cudnn.allow_tf32 = not config.fp32
 
 
-def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator]:
-    """The networks of `--resume`.
+def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator, list[dict[str, str]]]:
+    """The networks of `--resume` and their ancestry.
 
     Raises:
         UserError: it can't be read, lacks G or D, or disagrees with the data about resolution, channels or labels.
@@ -222,7 +222,7 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Ge
         if theirs != ours:
             hint = ' (use --cond=1 for a conditional snapshot, --cond=0 for another)' if what == 'number of classes' else ''
             raise UserError(f"--resume={config.resume}: its {what} is {theirs}, that of {config.data.path} is {ours}{hint}")
-    return G, networks.D, networks.G_ema
+    return G, networks.D, networks.G_ema, ancestry(networks)
 
 
 def new_networks(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator]:
