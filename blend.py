@@ -13,15 +13,16 @@ from dnnlib.cli import option
 
 
 @cli.command(name='blend', help=__doc__)
-@option('--low', group='Input', required=True, type=str, help='Snapshot that gives the resolutions up to --swap-resolution.')
-@option('--high', group='Input', required=True, type=str, help='Snapshot that gives the resolutions above.')
+@option('--low', group='Input', required=True, type=cli.given_text, help='Snapshot that gives the resolutions up to --swap-resolution.')
+@option('--high', group='Input', required=True, type=cli.given_text, help='Snapshot that gives the resolutions above.')
 @option('--swap-resolution', group='Blend', required=True, type=int, help='The last resolution that --low gives: 4, 8, 16 …')
 @option('--mapping', group='Blend', type=click.Choice(['low', 'high']), default='low', help='Which gives the mapping network and w_avg.')
-@option('--output', group='Output', required=True, type=Path, help='Snapshot (.pkl) to write; an existing one is replaced at the end.')
-@option('--preview', group='Output', type=Path, default=None, show_default=False,
+@option('--output', group='Output', required=True, type=cli.given_path,
+        help='Snapshot to write (.pkl, .pt or .safetensors); an existing one is replaced at the end.')
+@option('--preview', group='Output', type=cli.given_path, default=None, show_default=False,
         help='Also draw a picture: --low, the blend and --high for the same seeds, a row each.')
 @option('--seeds', group='Output', default='0-5', help='Seeds of the preview.')
-@option('--trunc', group='Output', type=float, default=0.7, help='Truncation psi of the preview.')
+@option('--trunc', group='Output', type=cli.finite, default=0.7, help='Truncation psi of the preview.')
 @cli.device_option('Output')
 def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Path, preview: Path | None, seeds: str, trunc: float,
             device: str) -> None:
@@ -38,9 +39,9 @@ def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Pat
         click.echo('warning: nothing says that one of these networks was fine-tuned from the other; '
                    'a blend of strangers is noise', err=True)
     blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
+    save_networks(output, blended)
     if preview is not None:
         save_preview(preview, [parents[0].G_ema, blended.G_ema, parents[1].G_ema], numbers, trunc, target)
-    save_networks(output, blended)
     click.echo(f'{output}: up to {swap_resolution} px from {low}, above that from {high}, mapping from {low if mapping == "low" else high}')
 
 

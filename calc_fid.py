@@ -18,16 +18,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
 DEFAULT_NUM_GENERATED = 50000
 
 
-def given_path(value: str) -> Path:
-    """A path; an empty one, as an unset shell variable leaves it, would mean the current folder."""
-    if not value.strip():
-        raise click.BadParameter('the path is empty')
-    return Path(value)
-
-
 @cli.command(name='calc_fid')
-@cli.option('--real', required=True, type=given_path, metavar='DIR|ZIP', group='Pictures', help='Real pictures; subfolders count.')
-@cli.option('--fake', required=True, type=given_path, metavar='DIR|ZIP|PKL', group='Pictures',
+@cli.option('--real', required=True, type=cli.given_path, metavar='DIR|ZIP', group='Pictures', help='Real pictures; subfolders count.')
+@cli.option('--fake', required=True, type=cli.given_path, metavar='DIR|ZIP|PKL', group='Pictures',
             help='Pictures to judge, or a network snapshot whose G_ema draws them.')
 @cli.option('--num', type=click.IntRange(min=2), metavar='N', group='Pictures',
             help='From a folder or zip, on both sides: take at most N pictures, the first of a shuffle by --seed; default all. '
@@ -36,7 +29,7 @@ def given_path(value: str) -> Path:
             help='Of the choice of pictures, and of what a snapshot draws.')
 @cli.option('--detector', type=click.Choice(['inception', 'random-vgg']), default='inception', group='Detector',
             help='inception gives FID. random-vgg needs no download; its distance is another quantity, not comparable with FID.')
-@cli.option('--detector-weights', type=given_path, metavar='PATH', group='Detector',
+@cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Detector',
             help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity; default: downloaded once into the cache directory.')
 @cli.device_option(group='Computing')
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')

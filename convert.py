@@ -12,8 +12,9 @@ from dnnlib.cli import option
 
 
 @cli.command(name='convert', help=__doc__)
-@option('--source', required=True, type=str, help='File, URL or name of networks; the format is told by its content.')
-@option('--dest', type=Path, default=None, show_default=False, help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.')
+@option('--source', required=True, type=cli.given_text, help='File, URL or name of networks; the format is told by its content.')
+@option('--dest', type=cli.given_path, default=None, show_default=False,
+        help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.')
 @option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
 def command(source: str, dest: Path | None, list_only: bool) -> None:
     from training.checkpoint import WRITERS, describe_networks, load_networks, save_networks

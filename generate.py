@@ -13,12 +13,12 @@ from dnnlib.cli import option
 
 
 @cli.command(name='generate', help=__doc__)
-@option('--network', group='Input', required=True, type=str, help='Snapshot: a file, a URL, or a name such as ffhq256.')
+@option('--network', group='Input', required=True, type=cli.given_text, help='Snapshot: a file, a URL, or a name such as ffhq256.')
 @option('--seeds', group='Pictures', default='0-35', help='Seeds: 0-35 or 1,5,8-10.')
-@option('--trunc', group='Pictures', type=float, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
+@option('--trunc', group='Pictures', type=cli.finite, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
 @option('--class', 'class_idx', group='Pictures', type=int, default=None, show_default=False, help='Class of a conditional network.')
 @option('--noise-mode', group='Pictures', type=click.Choice(['const', 'random', 'none']), default='const', help='Noise inputs.')
-@option('--outdir', group='Output', required=True, type=Path, help='Folder for seed0000.png …')
+@option('--outdir', group='Output', required=True, type=cli.given_path, help='Folder for seed0000.png …')
 @option('--grid', group='Output', default=None, show_default=False, help='Also tile the first pictures into grid.png, columns x rows: 6x6.')
 @option('--batch', group='Output', type=click.IntRange(1), default=16, help='Pictures at a time.')
 @cli.device_option('Output')
@@ -33,6 +33,7 @@ def command(network: str, seeds: str, trunc: float, class_idx: int | None, noise
 
     numbers = cli.parse_seeds(seeds)
     columns, rows = parse_grid(grid) if grid is not None else (0, 0)
+    columns = min(columns, len(numbers))
     target = select_device(device)
     G = load_networks(network).G_ema.to(target)
     label = class_labels(G, class_idx, 1)

@@ -18,13 +18,13 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 
 
 @cli.command(name='train', help=__doc__)
-@option('--outdir', group='General', type=Path, help='Where to make the run folder.', **NOTHING)
-@option('--data', group='General', type=str, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
+@option('--outdir', group='General', type=cli.given_path, help='Where to make the run folder.', **NOTHING)
+@option('--data', group='General', type=cli.given_text, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, demo.')
-@option('--resume', group='General', type=str,
+@option('--resume', group='General', type=cli.given_text,
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
-@option('--continue', 'continue_dir', group='General', type=Path,
+@option('--continue', 'continue_dir', group='General', type=cli.given_path,
         help='Go on with a run from its folder, exactly; of the options only --kimg, --snap, --metrics and --device may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Number of GPUs; only 1 for now.')
@@ -64,6 +64,8 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
     state = None
     if continue_dir is not None:
         from training.state import config_of, cut_logs, load_state
+        if outdir is not None or click.get_current_context().get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT:
+            raise dnnlib.UserError('--outdir and --cfg belong to new runs; --continue takes them from the run')
         state = load_state(continue_dir)
         config, dataset = continued_config(config_of(state), given)
     else:
@@ -77,7 +79,7 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
 
     from training.training_loop import setup, train
     run = setup(config, dataset, target, state)  # before anything is written: the snapshot may not fit
-    evaluate = make_evaluate(config.metrics, config.data.path, target) if config.metrics else None
+    evaluate = make_evaluate(config.metrics, config.data.path, target, dataset.random_labels) if config.metrics else None
     if continue_dir is not None and state is not None:
         run_dir = continue_dir
         cut_logs(run_dir, state)
@@ -109,12 +111,12 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     return names
 
 
-def make_evaluate(names: Sequence[str], data: str, device: Any) -> Any:
+def make_evaluate(names: Sequence[str], data: str, device: Any, label_fn: Any) -> Any:
     """G_ema to metrics by name."""
     from metrics.evaluate import make_evaluator
     from synthesis.images import sample_images
     evaluator = make_evaluator(names, data, device=device)
-    return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, noise_mode='const'))
+    return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, label_fn=label_fn))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

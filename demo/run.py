@@ -42,6 +42,11 @@ CPU = Size(resolution=32, source_count=2000, target_count=200, source_kimg=20, t
 GPU = Size(resolution=64, source_count=10000, target_count=200, source_kimg=400, target_kimg=60, fakes=2000)
 
 
+def _short(word: str) -> str:
+    """A path below the project as one would type it there."""
+    return word.removeprefix(f'{ROOT}{os.sep}')
+
+
 @dataclass
 class Demo:
     """Runs the steps and remembers what was typed and how long it took."""
@@ -53,8 +58,8 @@ class Demo:
 
     def call(self, script: str, *arguments: str | Path, capture: bool = False) -> str:
         """Run one script; its errors end the demo with its exit code."""
-        words = [script, *(os.path.relpath(word) if isinstance(word, Path) else word for word in arguments)]
-        line = ' '.join(['python', *map(shlex.quote, words)])
+        words = [script, *map(str, arguments)]
+        line = ' '.join(['python', *(shlex.quote(_short(word)) for word in words)])
         click.secho(f'\n$ {line}', bold=True)
         start = time.time()
         result = subprocess.run([sys.executable, *words], cwd=ROOT, text=True, stdout=subprocess.PIPE if capture else None)

@@ -149,7 +149,8 @@ def decode_picture(data: bytes, name: str = 'picture') -> np.ndarray:
                 return pixels
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as file:
+            Image.init()
+            with Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN]) as file:
                 picture: Image.Image = file
                 if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
                     picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')

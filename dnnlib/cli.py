@@ -1,5 +1,6 @@
 """What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a terminal."""
 
+import math
 import re
 import sys
 import traceback
@@ -22,6 +23,9 @@ class Option(click.Option):
 
     def __init__(self, *args: Any, group: str = 'Options', **kwargs: Any) -> None:
         kwargs.setdefault('show_default', True)
+        for kind, metavar in [(given_path, 'PATH'), (given_text, 'TEXT'), (finite, 'NUMBER')]:
+            if kwargs.get('type') is kind:
+                kwargs.setdefault('metavar', metavar)
         super().__init__(*args, **kwargs)
         self.group = group
 
@@ -49,6 +53,29 @@ def command(**kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
 def option(*names: str, group: str = 'Options', **kwargs: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """`@option('--name', group='Heading', ...)`: click's options, defaults shown."""
     return click.option(*names, cls=Option, group=group, **kwargs)
+
+
+def given_path(value: str) -> Path:
+    """The type of options that take a path; an empty one, as an unset shell variable leaves it, would mean the current folder."""
+    return Path(given_text(value))
+
+
+def given_text(value: str) -> str:
+    """The type of options that take a path, a URL or a name; not an empty one."""
+    if not value.strip():
+        raise click.BadParameter('it is empty')
+    return value
+
+
+def finite(value: str) -> float:
+    """The type of options that take a number, NaN and infinity excluded."""
+    try:
+        number = float(value)
+    except ValueError:
+        raise click.BadParameter(f'{value!r} is no number') from None
+    if not math.isfinite(number):
+        raise click.BadParameter(f'{value!r} is no finite number')
+    return number
 
 
 def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -52,6 +52,8 @@ class Logger:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         sys.stdout, sys.stderr = self._streams
+        if error is not None:
+            self._file.write(f'{type(error).__name__}: {error}\n')
         self._file.close()
 
 

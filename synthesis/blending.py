@@ -72,7 +72,8 @@ _ADVICE = 'only a network and its fine-tuned copy can be blended'
 
 
 def blend_networks(low: Networks, high: Networks, swap_resolution: int, mapping: Parent = 'low') -> Networks:
-    """Blend G and G_ema of two snapshots alike; D and augment_pipe come from the low one.
+    """Blend G and G_ema of two snapshots alike; D and augment_pipe come from the low one (D from the high one
+    where the low one has none).
 
     Raises:
         UserError: see `blend_generators`.
@@ -83,4 +84,4 @@ def blend_networks(low: Networks, high: Networks, swap_resolution: int, mapping:
             'toonify': {'blend': {'low': low.meta.get('path'), 'high': high.meta.get('path'), 'swap_resolution': swap_resolution,
                                   'mapping': mapping},
                         'parents': ancestry(low, high)}}
-    return Networks(G, low.D, G_ema, low.augment_pipe, meta)
+    return Networks(G, low.D or high.D, G_ema, low.augment_pipe, meta)

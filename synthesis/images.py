@@ -11,8 +11,6 @@ from PIL import Image
 from dnnlib import UserError, atomic_path
 from training.networks import Generator
 
-NOISE_MODES = ('const', 'random', 'none')
-
 
 def latents_from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
     """The latents that NVIDIA's scripts draw for these seeds.

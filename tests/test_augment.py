@@ -49,12 +49,9 @@ def test_second_derivative(group: str) -> None:
     pipe = AugmentPipe(**dict.fromkeys(GROUPS[group], 1)).double()
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64, requires_grad=True)
     if group == 'filter':
-        x = torch.randn(1, 3, 24, 24, dtype=torch.float64, requires_grad=True)[:, :, :, :]
-        y = pipe(x, debug_percentile=0.7)
-        torch.testing.assert_close(pipe(x * 3, debug_percentile=0.7), y * 3)  # linear
-        return
+        x = torch.randn(1, 1, 24, 24, dtype=torch.float64, requires_grad=True)  # the filter reaches 21 pixels
     fn = lambda x: pipe(x, debug_percentile=0.7)  # noqa: E731
-    assert torch.autograd.gradcheck(fn, x, atol=1e-4) and torch.autograd.gradgradcheck(fn, x, atol=1e-4)
+    assert torch.autograd.gradcheck(fn, x, atol=1e-4, fast_mode=True) and torch.autograd.gradgradcheck(fn, x, atol=1e-4, fast_mode=True)
 
 
 def test_buffers_are_the_references() -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from conftest import GOLDEN, load_npz
 
+import convert
 from dnnlib import UserError
 from torch_utils.misc import named_tensors
 from training import checkpoint
@@ -57,7 +58,7 @@ def test_round_trip_of_any_architecture(g: str, d: str, tmp_path: Path) -> None:
     mapping = dict(num_layers=3, lr_multiplier=0.02, layer_features=24, embed_features=5)
     G = Generator(8, 2, 12, 32, 1, mapping_kwargs=mapping, architecture=g, num_fp16_res=1, conv_clamp=64, use_noise=(g != 'orig'), **narrow)
     D = Discriminator(2, 32, 1, architecture=d, cmap_dim=7, block_kwargs=dict(freeze_layers=2, activation='relu'),
-                      epilogue_kwargs=dict(mbstd_group_size=None, mbstd_num_channels=2), **narrow)
+                      epilogue_kwargs=dict(mbstd_group_size=None, mbstd_num_channels=2, activation='relu', conv_clamp=3), **narrow)
     pipe = AugmentPipe(scale=1, hue=0.5, scale_std=0.3)
     pipe.p.fill_(0.25)
     save_networks(tmp_path / 'a.pkl', Networks(G, D, G, pipe, {'toonify': {'cur_nimg': 1000}}))
@@ -149,8 +150,23 @@ def hostile(marker: Path) -> dict[str, bytes]:
         'torch.load': pickle.dumps(Evil(torch.storage._load_from_bytes, (pickle.dumps(Evil(os.system, (command,))),))),
         'huge memo': b'\x80\x03]r\xff\xff\xff\x7f.',
         'huge string': b'\x80\x04\x8d\xff\xff\xff\xff\xff\x00\x00\x00abc.',
+        'buffer of an array': array_with_a_buffer(),
+        'nested type': pickle.dumps(Evil(np.dtype, (nested_tuple(40),))),
         'state of a dict': b'\x80\x03ccollections\nOrderedDict\n)R}X\x01\x00\x00\x00aK\x01sb.',
     }
+
+
+def nested_tuple(depth: int) -> Any:
+    value: Any = 'f4'
+    for _ in range(depth):
+        value = (value, value)
+    return value
+
+
+def array_with_a_buffer() -> bytes:
+    """A view of an array's memory (opcode READONLY_BUFFER), given to what reads storages."""
+    array = pickle.dumps(np.arange(1000, dtype='>u2'), protocol=3)[2:-1]
+    return b'\x80\x05ctorch.storage\n_load_from_bytes\n' + array + b'\x98\x85R.'
 
 
 def safe_pickle_global() -> Any:
@@ -190,6 +206,77 @@ def test_not_a_snapshot(tmp_path: Path) -> None:
     for name, words in [('text.pkl', 'no pickle'), ('other.pkl', 'not a StyleGAN2 snapshot'), ('none.pkl', 'no such'), ('.', 'folder')]:
         with pytest.raises(UserError, match=words):
             load_networks(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['ada-uncond-32.pkl', 'tf-uncond-32.pkl', 'rosinality-32.pt'])
+def test_damaged_anywhere(name: str, tmp_path: Path) -> None:
+    """Cut at every tenth percent and with flipped bits: an error or networks, nothing else."""
+    data, rng = (GOLDEN / name).read_bytes(), np.random.RandomState(0)
+    path, refused = tmp_path / name, 0
+    for i in range(30):
+        damaged = bytearray(data[:len(data) * (10 * i + 5) // 100] if i < 10 else data)
+        for place in rng.randint(0, min(len(damaged), 4000), 3 if i >= 10 else 0):
+            damaged[place] ^= 1 << rng.randint(8)
+        path.write_bytes(damaged)
+        try:
+            load_networks(path)
+        except UserError as error:
+            refused += 1
+            assert '\n' not in str(error) and len(str(error)) < 500
+    assert refused >= 10
+
+
+def test_w_avg_of_a_file_without_latent_avg(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = torch.load(GOLDEN / 'rosinality-32.pt', weights_only=True)
+    torch.save({'g_ema': content['g_ema']}, tmp_path / 'a.pt')
+    nets = load_networks(tmp_path / 'a.pt')
+    assert 'w_avg is estimated' in caplog.text and nets.G is None and nets.D is None
+    scale = content['latent_avg'].norm()
+    assert (nets.G_ema.mapping.w_avg - content['latent_avg']).norm() < 0.5 * scale + 0.1
+
+
+def test_what_nvidias_loader_insists_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """G, D and G_ema are modules: a missing G is filled in, a missing D is warned of."""
+    nets = load_networks(GOLDEN / 'ada-uncond-32.pkl')
+    save_networks(tmp_path / 'a.pkl', Networks(None, nets.D, nets.G_ema))
+    again = load_networks(tmp_path / 'a.pkl')
+    assert again.G is not None and tensors_equal(again.G, nets.G_ema) and again.D is not None
+    save_networks(tmp_path / 'b.pkl', Networks(None, None, nets.G_ema))
+    assert 'NVIDIA' in caplog.text and load_networks(tmp_path / 'b.pkl').D is None
+
+
+@pytest.mark.parametrize('name', ['tf-uncond-32', 'rosinality-32'])
+def test_foreign_checkpoints(name: str) -> None:
+    data = {key: torch.as_tensor(value) for key, value in load_npz(name).items()}
+    nets = load_networks(next(GOLDEN.glob(f'{name}.p[kt]*')))
+    assert nets.G is not None and nets.D is not None
+    for part, G in [('G', nets.G), ('G_ema', nets.G_ema)]:
+        psi = 0.7 if name.startswith('tf') else 1
+        torch.testing.assert_close(G(data['z'], None, noise_mode='const', truncation_psi=psi), data[f'{part}_img_const'], atol=1e-4, rtol=0)
+    torch.testing.assert_close(nets.D(data['D_in'], None), data['D_logits'], atol=1e-4, rtol=0)
+    if 'w' in data:
+        torch.testing.assert_close(nets.G_ema.mapping(data['z'], None)[:, 0], data['w'], atol=1e-4, rtol=0)
+        truncated = nets.G_ema(data['z'], None, noise_mode='const', truncation_psi=0.7)
+        torch.testing.assert_close(truncated, data['G_ema_img_const_psi0.7'], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('source', ['ada-cond-32.pkl', 'sg3-uncond-32.pkl', 'tf-uncond-32.pkl', 'rosinality-32.pt'])
+@pytest.mark.parametrize('way', [['.pkl'], ['.safetensors'], ['.pt'], ['.safetensors', '.pkl'], ['.pt', '.safetensors', '.pkl', '.pt']])
+def test_conversions(source: str, way: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    nets = load_networks(GOLDEN / source)
+    path = GOLDEN / source
+    for i, suffix in enumerate(way):
+        dest = tmp_path / f'{i}{suffix}'
+        code = convert.main(['--source', str(path), '--dest', str(dest)])
+        if suffix == '.pt' and nets.G_ema.c_dim:
+            assert code == 2 and 'unconditional' in capsys.readouterr().err and not dest.exists()
+            return
+        assert code == 0
+        path = dest
+    again = load_networks(path)
+    for part in ('G', 'D', 'G_ema'):
+        assert tensors_equal(getattr(again, part), getattr(nets, part)), part
+    assert 'carried' in capsys.readouterr().out
 
 
 def test_tensors_must_fit_their_data() -> None:

@@ -4,7 +4,10 @@ import base64
 import io
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from demo.report import Command, Figure, PictureTable, Section, Table, compare_p
 from dnnlib import UserError
 from dnnlib.cli import run
 
+ROOT = Path(__file__).parent.parent
 VOID_TAGS = {'meta', 'img', 'br', 'link'}
 
 
@@ -210,3 +214,10 @@ def test_tiles_and_comparison(tmp_path, picture):
     with Image.open(tmp_path / 'sheet.png') as sheet:
         reds = (np.asarray(sheet) == (255, 0, 0)).all(axis=2).sum()
     assert reds == 3 * 32 * 32
+
+
+@pytest.mark.slow
+def test_the_whole_demo(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, str(ROOT / 'demo' / 'run.py'), '--out', str(tmp_path), '--device=cpu'], check=True)
+    page = (tmp_path / 'report.html').read_text()
+    assert 'swap at 16' in page and 'Fréchet distance' in page

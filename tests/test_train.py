@@ -134,7 +134,10 @@ def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     (['--aug=maybe'], 'maybe'), (['--aug-strength=2'], '2'), (['--kimg=1', '--nkimg=2'], '--kimg=1'), (['--batch=7', '--batch-gpu=2'], '--batch=7'),
     (['--metrics=fid7up'], 'fid7up'), (['--augpipe=x'], 'x'), (['--tick=0'], '--tick=0'), (['--device=cuda'], '--device=cuda'),
     ([f"--resume={GOLDEN / 'ada-cond-32.pkl'}"], 'number of classes is 3'), (['--cond=1', f'--resume={SNAPSHOT}'], 'number of classes is 0'),
-    (['--lrate=fast'], 'fast'), (['--outdir=file'], 'cannot be written'),
+    (['--lrate=fast'], 'fast'), (['--outdir=file'], 'cannot be written'), (['--lrate=-1'], '--lrate=-1'), (['--lrate=nan'], '--lrate=nan'),
+    (['--workers=-1'], '--workers=-1'), (['--kimg=nan'], '--kimg=nan'), (['--kimg=inf'], '--kimg=inf'), (['--nkimg=-5'], '--nkimg=-5'),
+    (['--seed=99999999999999999999999'], '--seed='), (['--gamma=-3'], '--gamma=-3'), (['--freezed=-3'], '--freezed=-3'),
+    (['--target=9'], '--target=9'), (['--batch=100000000'], '--batch='), (['--resume='], '--resume'), (['--data='], '--data'), (['--outdir='], '--outdir'),
 ])
 def test_bad_input(options: list[str], words: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     if options == ['--device=cuda'] and torch.cuda.is_available():

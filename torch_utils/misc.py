@@ -27,8 +27,3 @@ def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]
     """Parameters, then buffers, with their dotted names. Frozen weights are buffers in this family of networks."""
     yield from module.named_parameters()
     yield from module.named_buffers()
-
-
-def trainable_parameters(module: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """The parameters that an optimiser should get."""
-    return list(module.parameters())

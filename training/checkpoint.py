@@ -1,12 +1,14 @@
 """Snapshots: the one entry for loading networks from a file, and the one for saving them."""
 
 import hashlib
+import logging
 import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from dnnlib import UserError, atomic_path
@@ -17,6 +19,8 @@ from torch_utils.misc import named_tensors
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
 from .networks import Discriminator, Generator
+
+log = logging.getLogger(__name__)
 
 WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
 NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its licence
@@ -126,8 +130,12 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
     path = Path(path)
     if path.suffix not in WRITERS:
         raise UserError(f"{path}: networks are saved as {', '.join(WRITERS)}")
-    modules = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
+    modules: dict[str, torch.nn.Module | None] = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
     meta = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256')}
+    if path.suffix == '.pkl':  # NVIDIA's loaders insist on G, D and G_ema
+        modules['G'] = networks.G if networks.G is not None else networks.G_ema
+        if networks.D is None:
+            log.warning('%s has no D: this project loads it, NVIDIA\'s checkouts refuse it', path)
     content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
         WRITERS[path.suffix](file, content)

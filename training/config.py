@@ -187,16 +187,22 @@ def check(config: TrainingConfig) -> TrainingConfig:
         UserError: naming option, value and what is allowed.
     """
     c, mbstd = config, config.network.mbstd_group_size
-    if c.batch_size < 1 or c.batch_gpu < 1 or c.batch_size % c.batch_gpu != 0:
-        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}, both at least 1')
+    for option, value, low, high in [
+        ('lrate', c.optimizer.lr, 1e-12, 1.0), ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
+        ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
+        ('snap', c.snapshot_ticks, 1, 1e9), ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
+        ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
+    ]:
+        if not low <= value <= high:  # NaN is in no range
+            raise UserError(f'--{option}={value:g} must be in {low:g}…{high:g}')
+    if c.batch_size % c.batch_gpu != 0:
+        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}')
     if c.batch_gpu % min(mbstd, c.batch_gpu) != 0:
         raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
     if c.total_kimg <= c.start_kimg:
         raise UserError(f'--kimg={c.total_kimg:g} must be more than --nkimg={c.start_kimg:g}: it is the counter at which the run ends')
     if not 0 <= c.augment.p <= 1:
         raise UserError(f'an augmentation probability is in 0…1, not {c.augment.p:g}')
-    if c.tick_kimg <= 0 or c.snapshot_ticks < 1:
-        raise UserError(f'--tick={c.tick_kimg:g} and --snap={c.snapshot_ticks} must be more than 0')
     return config
 
 
@@ -233,7 +239,9 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
                 continue
         if typing.get_origin(option) is tuple and isinstance(value, (list, tuple)):
             return tuple(value)
-        if isinstance(option, type) and isinstance(value, option) and not (option is int and isinstance(value, bool)):
+        if typing.get_origin(option) is not None or (option is int and isinstance(value, bool)):
+            continue
+        if isinstance(option, type) and isinstance(value, option):
             return value
     raise UserError(f'{what}: {value!r} is not of type {getattr(kind, "__name__", kind)}')
 

@@ -1,5 +1,6 @@
 """Pictures of a folder or zip as training data."""
 
+import hashlib
 import io
 import os
 import struct
@@ -62,6 +63,13 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         """Number of classes, or length of the label vectors; 0 without labels."""
         return self._labels.shape[1]
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the names, labels and shape of the pictures (not of their pixels)."""
+        digest = hashlib.sha256(repr((self.shape, self._names, self._flips)).encode())
+        digest.update(self._labels.tobytes())
+        return digest.hexdigest()
+
     def __len__(self) -> int:
         return len(self._names) * len(self._flips)
 
@@ -76,6 +84,12 @@ class ImageFolderDataset(torch.utils.data.Dataset):
     def label(self, index: int) -> np.ndarray:
         """The label alone, float32 `[label_dim]`."""
         return self._labels[index % len(self._names)]
+
+    def random_labels(self, count: int) -> torch.Tensor:
+        """Labels of random pictures, float32 `[count, label_dim]`, drawn from PyTorch's global generator."""
+        if self.label_dim == 0:
+            return torch.zeros([count, 0])
+        return torch.from_numpy(self._labels[torch.randint(len(self._names), [count]).numpy()])
 
     def _load(self, name: str) -> np.ndarray:
         image = decode_picture(self.archive.read(name), f'{self.archive.path}: {name}').transpose(2, 0, 1)
@@ -175,5 +189,10 @@ def batches(dataset: ImageFolderDataset, batch_size: int, *, seed: int, workers:
     loader = torch.utils.data.DataLoader(dataset, sampler=InfiniteSampler(len(dataset), seed, start), batch_size=batch_size,
                                          num_workers=workers, pin_memory=device.type == 'cuda',
                                          generator=torch.Generator(), **options)  # its own: the global one is the training's
-    for images, labels in loader:
+    stream = iter(loader)
+    while True:
+        try:
+            images, labels = next(stream)
+        except UserError as error:  # a worker process puts its traceback before the message
+            raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from error
         yield images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1, labels.to(device, non_blocking=True)

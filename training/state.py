@@ -35,6 +35,7 @@ def save_state(run: 'Run', run_dir: Path, elapsed: float) -> Path:
     """
     state = {
         'version': VERSION,
+        'data': run.dataset.fingerprint,
         'config': json.dumps(run.config.to_dict()),
         'meta': json.dumps(run.meta),
         'networks': {name: _pack(getattr(run, name)) for name in CLASSES if getattr(run, name) is not None},
@@ -93,7 +94,13 @@ def networks_of(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def restore(run: 'Run', state: dict[str, Any]) -> None:
-    """Put a freshly set up run, whose networks are those of the state, where the state was saved. The random state comes last."""
+    """Put a freshly set up run, whose networks are those of the state, where the state was saved. The random state comes last.
+
+    Raises:
+        UserError: the data are others than they were.
+    """
+    if state['data'] != run.dataset.fingerprint:
+        raise UserError(f'{run.config.data.path} has changed since the run was stopped: other names, numbers, shapes or labels')
     for phase in run.phases:
         if phase.name in state['optimizers']:
             phase.optimizer.load_state_dict(state['optimizers'][phase.name])

@@ -135,9 +135,9 @@ def training_step(run: Run) -> None:
     for phase in run.phases:
         if run.step % phase.interval == 0:
             phase.run(Batch(real_img, real_c, *draw_latents(run, batch_size)), config.batch_gpu)
+    ema.update_ema(run.G_ema, run.G, ema.ema_beta(batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
     run.cur_nimg += batch_size
     run.step += 1
-    ema.update_ema(run.G_ema, run.G, ema.ema_beta(batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
     if run.ada is not None and run.step % config.augment.interval == 0:
         run.ada.step(batch_size * config.augment.interval)
 
@@ -145,11 +145,7 @@ def training_step(run: Run) -> None:
 def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """z, float32 `[count, z_dim]`, and labels of random pictures of the data set, float32 `[count, c_dim]`."""
     z = torch.randn([count, run.G.z_dim], device=run.device)
-    c = torch.zeros([count, 0], device=run.device)
-    if run.G.c_dim > 0:
-        chosen = torch.randint(len(run.dataset), [count]).tolist()
-        c = torch.from_numpy(np.stack([run.dataset.label(i) for i in chosen])).to(run.device, non_blocking=True)
-    return z, c
+    return z, run.dataset.random_labels(count).to(run.device, non_blocking=True)
 
 
 # ----------------------------------------------------------------------------
@@ -200,8 +196,8 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
 
 def configure_backends(config: TrainingConfig) -> None:
     """The one place that sets PyTorch's global switches."""
-    torch.backends.cudnn.benchmark = True  # all shapes are fixed
-    torch.backends.cuda.matmul.allow_tf32 = not config.fp32
+    torch.backends.cudnn.benchmark = False  # the augmentations' margins change from batch to batch, and each shape would be tuned anew
+    torch.backends.cuda.matmul.allow_tf32 = False  # the augmentations' geometry needs its bits; the time goes into convolutions
     torch.backends.cudnn.allow_tf32 = not config.fp32
 
 

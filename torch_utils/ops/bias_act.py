@@ -108,7 +108,7 @@ def _bias_act_homogeneous(x: torch.Tensor, b: torch.Tensor | None, dim: int, act
         fresh = gain != 1
         x = x * gain if fresh else x
     if act == 'lrelu':
-        x = F.leaky_relu(x, alpha, inplace=fresh)
+        x = F.leaky_relu(x, alpha, inplace=fresh and alpha >= 0)
     elif act == 'relu':
         x = F.relu(x, inplace=fresh)
     return x if clamp is None else x.clamp(-float(clamp), float(clamp))

@@ -164,7 +164,9 @@ def _upfirdn2d_fast(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down:
     else:
         first_row, top = _first_pixel(uy, py0)
         first_column, left = _first_pixel(ux, px0)
-        spread = torch.zeros([n, h * uy + py0 + py1, w * ux + px0 + px1, c], dtype=x.dtype, device=x.device).permute(0, 3, 1, 2)
+        layout = torch.channels_last if x.device.type == 'cpu' else torch.contiguous_format
+        shape = [n, c, h * uy + py0 + py1, w * ux + px0 + px1]
+        spread = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout).zero_()
         places, pixels = spread[:, :, top::uy, left::ux], x[:, :, first_row:, first_column:]
         rows, columns = min(places.shape[2], pixels.shape[2]), min(places.shape[3], pixels.shape[3])
         places[:, :, :rows, :columns] = pixels[:, :, :rows, :columns]

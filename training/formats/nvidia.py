@@ -44,7 +44,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
         record = content.get(key)
         try:
             result[key] = builders[key](record, f'{name}: {key}') if isinstance(record, Record) else None
-        except (KeyError, AttributeError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError, MemoryError) as error:
             raise UserError(f'{name}: {key} is no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
     return result
 
@@ -79,7 +79,7 @@ def _mapping_kwargs(record: Record) -> dict[str, Any]:
     state, layers = record.state, record.modules
     first, w_dim = layers['fc0'], int(state['w_dim'])
     kwargs: dict[str, Any] = dict(num_layers=int(state['num_layers']), w_avg_beta=state['w_avg_beta'])
-    if f"fc{kwargs['num_layers'] - 1}" not in layers:  # what a file claims must be there before it is built
+    if kwargs['num_layers'] != sum(key.startswith('fc') for key in layers):  # what a file claims must be there before it is built
         raise ValueError(f"{kwargs['num_layers']} mapping layers are claimed and not there")
     defaults = dict(activation='lrelu', lr_multiplier=0.01, layer_features=w_dim, embed_features=w_dim)
     found = dict(activation=first.state['activation'], lr_multiplier=float(first.state['bias_gain']))
@@ -94,7 +94,8 @@ def _mapping_kwargs(record: Record) -> dict[str, Any]:
 def _synthesis_kwargs(record: Record, resolution: int) -> dict[str, Any]:
     blocks = record.modules['synthesis'].modules
     top, layer = blocks[f'b{resolution}'], blocks[f'b{resolution}'].modules['conv1']
-    init = {**record.state.get('_init_kwargs', {}).get('synthesis_kwargs', {}), **record.state.get('_init_kwargs', {})}
+    init = dict(record.state.get('_init_kwargs') or {})
+    init = {**(init.get('synthesis_kwargs') or {}), **init}
     channels = {int(key[1:]): _weight(block.modules['conv1']).shape[0] for key, block in blocks.items()}
     kwargs = dict(**channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top), architecture=top.state['architecture'])
     found = dict(activation=layer.state['activation'], use_noise=bool(layer.state['use_noise']),
@@ -119,7 +120,8 @@ def _discriminator(record: Record, name: str) -> networks.Discriminator:
         block_kwargs['freeze_layers'] = frozen
     kwargs: dict[str, Any] = dict(
         c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']), architecture=top.state['architecture'], **common,
-        **channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs, epilogue_kwargs=_epilogue_kwargs(epilogue))
+        **channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs,
+        epilogue_kwargs=_epilogue_kwargs(epilogue, common['conv_clamp']))
     if c_dim > 0:
         kwargs.update(cmap_dim=int(epilogue.state['cmap_dim']), mapping_kwargs=_mapping_kwargs(parts['mapping']))
     activation = top.modules['conv0'].state['activation']
@@ -128,13 +130,15 @@ def _discriminator(record: Record, name: str) -> networks.Discriminator:
     return persistence.build(networks.Discriminator, kwargs, record.tensors(), name)
 
 
-def _epilogue_kwargs(epilogue: Record) -> dict[str, Any]:
-    mbstd = epilogue.modules.get('mbstd')
-    if mbstd is None:
-        return dict(mbstd_num_channels=0)
-    kwargs = dict(mbstd_group_size=mbstd.state['group_size'])
-    if mbstd.state.get('num_channels', 1) != 1:
+def _epilogue_kwargs(epilogue: Record, conv_clamp: float | None) -> dict[str, Any]:
+    conv, mbstd = epilogue.modules['conv'].state, epilogue.modules.get('mbstd')
+    kwargs: dict[str, Any] = dict(mbstd_num_channels=0) if mbstd is None else dict(mbstd_group_size=mbstd.state['group_size'])
+    if mbstd is not None and mbstd.state.get('num_channels', 1) != 1:
         kwargs['mbstd_num_channels'] = int(mbstd.state['num_channels'])
+    if conv['activation'] != 'lrelu':
+        kwargs['activation'] = conv['activation']
+    if conv['conv_clamp'] != conv_clamp:
+        kwargs['conv_clamp'] = conv['conv_clamp']
     return kwargs
 
 

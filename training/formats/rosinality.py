@@ -5,6 +5,7 @@ names, with a leading axis here and there; the blur kernels are constants and ar
 """
 
 import io
+import logging
 import math
 import re
 from typing import Any
@@ -17,6 +18,8 @@ from torch_utils.misc import named_tensors
 
 from .. import networks
 from .architecture import channel_kwargs
+
+log = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -126,7 +129,12 @@ def _generator(theirs: Tensors, w_avg: torch.Tensor | None, name: str) -> networ
     tensors = _read_pairs(_generator_names(resolution, layers), theirs, shapes)
     tensors['mapping.w_avg'] = w_avg.reshape(w_dim) if w_avg is not None else torch.zeros([w_dim])
     tensors.update({key: tensor for key, tensor in named_tensors(template) if _is_filter(key)})
-    return persistence.build(networks.Generator, kwargs, tensors, name)
+    G = persistence.build(networks.Generator, kwargs, tensors, name)
+    if w_avg is None:  # what rosinality's own scripts do
+        z = torch.randn([10_000, z_dim], generator=torch.Generator().manual_seed(0))
+        G.mapping.w_avg.copy_(G.mapping(z, None)[:, 0].mean(dim=0))
+        log.warning('%s: the file has no latent_avg; w_avg is estimated from 10,000 latents', name)
+    return G
 
 
 def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:

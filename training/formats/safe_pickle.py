@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dnnlib import EasyDict, UserError
+from dnnlib import UserError
 
 
 @dataclass
@@ -45,6 +45,8 @@ class Record:
         for kind in ('_parameters', '_buffers'):
             for name, tensor in self.state.get(kind, {}).items():
                 if isinstance(tensor, torch.Tensor):
+                    if tensor.layout != torch.strided or not tensor.is_floating_point():
+                        raise ValueError(f'{prefix}{name} is no dense tensor of real numbers')
                     found[prefix + name] = tensor
         for name, child in self.modules.items():
             found.update(child.tensors(f'{prefix}{name}.'))
@@ -66,7 +68,8 @@ def load(data: bytes, name: str) -> Any:
     except _Forbidden as error:
         raise UserError(f'{name}: refused: {error}, which no StyleGAN2 snapshot needs; nothing in the file was executed') from error
     except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
-        reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in str(error) else str(error) or type(error).__name__
+        text = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+        reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in text else text
         raise UserError(f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again') from error
 
 
@@ -77,7 +80,9 @@ class TFNetwork:
     state: dict[str, Any] = field(default_factory=dict)
 
     def __setstate__(self, state: Any) -> None:
-        self.state = {str(key): value for key, value in state.items() if key != 'build_module_src'}
+        if self.state or not all(isinstance(key, str) for key in state):
+            raise pickle.UnpicklingError('a TensorFlow network is built twice, or of something else than names')
+        self.state = {key: value for key, value in state.items() if key != 'build_module_src'}
 
 
 class _Forbidden(Exception):
@@ -87,8 +92,10 @@ class _Forbidden(Exception):
 class _Dtype:
     """A number type under construction. Only plain numbers and booleans come out."""
 
-    def __init__(self, code: str, align: bool = False, copy: bool = False) -> None:
-        self._dtype = np.dtype(str(code))
+    def __init__(self, code: Any, align: bool = False, copy: bool = False) -> None:
+        if not isinstance(code, str) or len(code) > 8:
+            raise _Forbidden('it contains an array of a compound type')
+        self._dtype = np.dtype(code)
         if self._dtype.kind not in 'biufc':
             raise _Forbidden(f'it contains an array of type {code}')
 
@@ -101,9 +108,14 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array under construction."""
+    """An array under construction. It is built once: a second time would free memory that something may still point to."""
+
+    _built = False
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if self._built:
+            raise pickle.UnpicklingError('an array is built twice')
+        self._built = True
         _, shape, dtype, is_fortran, data = state
         dtype = dtype.resolve()
         if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=0) < 0:
@@ -133,6 +145,8 @@ def _reconstruct_record(meta: Any) -> Record:
 
 
 def _load_storage(data: bytes) -> torch.UntypedStorage | torch.TypedStorage:
+    if not isinstance(data, bytes):
+        raise pickle.UnpicklingError(f'a storage made of a {type(data).__name__}')
     storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     if not isinstance(storage, (torch.UntypedStorage, torch.TypedStorage)):
         raise pickle.UnpicklingError(f'a storage turns out to be a {type(storage).__name__}')
@@ -156,8 +170,8 @@ def _rebuild_parameter(data: torch.Tensor, requires_grad: bool = True, hooks: An
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): _reconstruct_record,
-    ('dnnlib.util', 'EasyDict'): EasyDict,
-    ('dnnlib', 'EasyDict'): EasyDict,
+    ('dnnlib.util', 'EasyDict'): dict,  # whose attributes, unlike an EasyDict's, no file can set
+    ('dnnlib', 'EasyDict'): dict,
     ('dnnlib.tflib.network', 'Network'): TFNetwork,
     ('collections', 'OrderedDict'): OrderedDict,
     ('builtins', 'set'): set,
@@ -231,5 +245,5 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.NEWOBJ[0]] = load_newobj
     dispatch[pickle.BUILD[0]] = load_build
-    for _opcode in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX):
+    for _opcode in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):
         dispatch[_opcode[0]] = refuse

@@ -33,7 +33,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
     try:
         return {'G': _generator(G, f'{name}: G'), 'D': _discriminator(D, f'{name}: D'), 'G_ema': _generator(Gs, f'{name}: Gs'),
                 'augment_pipe': None}
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
         raise UserError(f'{name}: no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
 
 

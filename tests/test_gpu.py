@@ -1,0 +1,65 @@
+"""What only a GPU can show: half precision, kernels in another layout, device placement. Skipped without one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import GOLDEN, load_npz
+from PIL import Image
+
+import train
+from torch_utils.ops import upfirdn2d
+from training.augment import AugmentPipe
+from training.checkpoint import load_networks
+from training.config import AUGPIPES
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.mark.parametrize('name', ['ada-uncond-32', 'ada-cond-32'])
+def test_golden_networks(name: str) -> None:
+    data = {key: torch.as_tensor(value).cuda() for key, value in load_npz(name).items()}
+    nets = load_networks(GOLDEN / f'{name}.pkl')
+    G, D = nets.G_ema.cuda(), nets.D.cuda()  # type: ignore[union-attr]
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        exact = G(data['z'], data['c'], truncation_psi=0.7, noise_mode='const', force_fp32=True)
+        torch.testing.assert_close(exact, data['G_ema_img_const'], atol=1e-4, rtol=0)
+        torch.testing.assert_close(D(data['D_in'], data['c'], force_fp32=True), data['D_logits'], atol=1e-4, rtol=1e-4)
+    half = G(data['z'], data['c'], truncation_psi=0.7, noise_mode='const')
+    torch.testing.assert_close(half, data['G_ema_img_const'], atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.parametrize('name', ['bg', 'bgc', 'bgcf'])
+def test_golden_augmentations(name: str) -> None:
+    pipe = AugmentPipe(**dict.fromkeys(AUGPIPES[name], 1))
+    images = torch.as_tensor(load_npz('augment')['in3']).repeat(1, 1, 2, 2)
+    want = pipe(images, debug_percentile=0.7)
+    torch.testing.assert_close(pipe.cuda()(images.cuda(), debug_percentile=0.7).cpu(), want, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.float32])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+def test_upfirdn2d(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    f = upfirdn2d.setup_filter([1, 3, 3, 1])
+    x = torch.randn(2, 8, 32, 32)
+    for kwargs in [dict(padding=1), dict(up=2, padding=[2, 1, 2, 1], gain=4), dict(down=2, padding=1)]:
+        want = upfirdn2d.upfirdn2d(x.double(), f, impl='ref', **kwargs)
+        got = upfirdn2d.upfirdn2d(x.to(dtype).cuda().contiguous(memory_format=layout), f.cuda(), **kwargs)
+        torch.testing.assert_close(got.cpu().double(), want, atol=1e-2 if dtype == torch.float16 else 1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize('fp32', [0, 1])
+def test_training_and_going_on(fp32: int, tmp_path: Path) -> None:
+    data = tmp_path / 'data'
+    data.mkdir()
+    for i in range(8):
+        Image.fromarray(np.random.RandomState(i).randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(data / f'{i}.png')
+    common = ['--device=cuda', '--tick=0.064']
+    assert train.main([f"--outdir={tmp_path / 'out'}", f'--data={data}', '--batch=16', '--batch-gpu=8', '--kimg=0.32', f'--fp32={fp32}',
+                       '--aug-strength=0.5', '--metrics=none', '--snap=1', *common]) == 0
+    (run_dir,) = (tmp_path / 'out').iterdir()
+    assert train.main(['--continue', str(run_dir), '--kimg=0.4', '--device=cuda']) == 0
+    nets = load_networks(max(run_dir.glob('*.pkl')))
+    assert all(torch.isfinite(p).all() for p in nets.G_ema.parameters())
+    assert nets.G_ema.synthesis.b32.use_fp16 == (not fp32)
