@@ -38,7 +38,7 @@ class Size:
     fakes: int
 
 
-CPU = Size(resolution=32, source_count=2000, target_count=200, source_kimg=20, target_kimg=8, fakes=200)
+CPU = Size(resolution=32, source_count=2000, target_count=200, source_kimg=19, target_kimg=6, fakes=160)
 GPU = Size(resolution=64, source_count=10000, target_count=200, source_kimg=400, target_kimg=60, fakes=2000)
 
 
@@ -107,8 +107,8 @@ def command(out: Path, device: str) -> None:
 
     plain, toon = demo.data('plain', size.source_count), demo.data('toon', size.target_count)
     source = demo.train(plain, '--aug=noaug', f'--kimg={size.source_kimg:g}')
-    tuned = demo.train(toon, '--resume', source, '--aug=ada', '--aug-strength=0.05', '--augpipe=bg', '--freezed=4',
-                       f'--kimg={size.target_kimg:g}')
+    tuned = demo.train(toon, '--resume', source, '--aug=ada', '--aug-strength=0.05', '--augpipe=bg', '--freezed=2',
+                       '--lrate=0.002', '--gamma=0.5', f'--kimg={size.target_kimg:g}')
 
     fakes = f'0-{size.fakes - 1}'
     folders = {'source': demo.generate(source, 'source', fakes)}
