@@ -35,10 +35,10 @@ def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Pat
     if output.suffix not in WRITERS:
         raise dnnlib.UserError(f"--output={output}: a snapshot ends in {', '.join(WRITERS)}")
     parents = [load_networks(path) for path in (low, high)]
+    blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
     if not are_related(parents[0], parents[1]):
         click.echo('warning: nothing says that one of these networks was fine-tuned from the other; '
                    'a blend of strangers is noise', err=True)
-    blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
     save_networks(output, blended)
     if preview is not None:
         save_preview(preview, [parents[0].G_ema, blended.G_ema, parents[1].G_ema], numbers, trunc, target)
