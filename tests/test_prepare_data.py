@@ -1,5 +1,6 @@
 """`prepare_data.py` as a user meets it: options in, a zip, a summary, an exit code out."""
 
+import functools
 import hashlib
 import io
 import json
@@ -379,7 +380,9 @@ def test_ctrl_c_ends_the_workers_too(folder: Path, tmp_path: Path) -> None:
             file.writestr(f'{i}.jpg', data)
     script = Path(prepare_data.__file__)
     command = [sys.executable, str(script), '--source', str(source), '--dest', str(out / 'set.zip'), '--resolution', '64', '--workers', '2']
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells start background jobs deaf to it
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                          preexec_fn=listen) as process:
         deadline = time.monotonic() + 60
         while not any(path.stat().st_size > 0 for path in out.glob('.*')) and time.monotonic() < deadline:
             time.sleep(0.05)
