@@ -49,7 +49,8 @@ def save_preview(path: Path, generators: Sequence[Any], seeds: Sequence[int], tr
     """One row of pictures a generator."""
     import numpy as np
 
-    from synthesis.images import class_labels, latents_from_seeds, render, save_picture, tile
+    from synthesis.images import class_labels, latents_from_seeds, render
+    from torch_utils.pictures import save_picture, tile
     G = generators[0]
     z, c = latents_from_seeds(seeds, G.z_dim), class_labels(G, 0 if G.c_dim > 0 else None, len(seeds))
     rows = [render(network.to(device), z, c, truncation_psi=trunc).cpu().numpy() for network in generators]

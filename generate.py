@@ -27,8 +27,9 @@ def command(network: str, seeds: str, trunc: float, class_idx: int | None, noise
     import numpy as np
     import torch
 
-    from synthesis.images import class_labels, latents_from_seeds, render, save_picture, tile
+    from synthesis.images import class_labels, latents_from_seeds, render
     from torch_utils.misc import select_device
+    from torch_utils.pictures import save_picture, tile
     from training.checkpoint import load_networks
 
     numbers = cli.parse_seeds(seeds)

@@ -1,14 +1,13 @@
 """Pictures from a generator."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError
+from torch_utils.pictures import to_uint8
 from training.networks import Generator
 
 
@@ -45,11 +44,6 @@ def class_labels(G: Any, class_idx: int | None, count: int) -> torch.Tensor:
     if not 0 <= class_idx < G.c_dim:
         raise UserError(f'--class={class_idx}: this network has the classes 0…{G.c_dim - 1}')
     return torch.eye(G.c_dim)[[class_idx] * count]
-
-
-def to_uint8(images: torch.Tensor) -> torch.Tensor:
-    """float `[N, C, H, W]` in −1…1 to uint8 0…255, as NVIDIA rounds: ·127.5 + 128, clamped, truncated."""
-    return (images * 127.5 + 128).clamp(0, 255).to(torch.uint8)
 
 
 @torch.no_grad()
@@ -94,35 +88,3 @@ def sample_images(G: Generator, num: int, *, batch_size: int = 32, seed: int = 0
         else:
             c = torch.zeros([count, 0])
         yield render(G, z, c, truncation_psi=truncation_psi, noise_mode=noise_mode)
-
-
-def tile(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture out of many, row by row; missing ones at the end are black.
-
-    Args:
-        images: uint8 `[N, C, H, W]`.
-
-    Returns:
-        uint8 `[rows * H, columns * W, C]`.
-    """
-    n, c, h, w = images.shape
-    rows = -(-n // columns)
-    full = np.zeros([rows * columns, c, h, w], dtype=np.uint8)
-    full[:n] = images
-    return full.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
-
-
-def save_picture(path: str | os.PathLike[str], pixels: np.ndarray) -> None:
-    """Save a picture in the format of its suffix.
-
-    Args:
-        pixels: uint8 `[H, W, C]`, C of 1 or 3.
-
-    Raises:
-        UserError: the file can't be written, or Pillow knows no such suffix.
-    """
-    with atomic_path(path) as temp:
-        try:
-            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(temp)
-        except ValueError as error:
-            raise UserError(f'{path}: no picture format has this suffix; try .png') from error

@@ -93,6 +93,22 @@ def test_stopped_in_the_middle_of_a_tick(data: Path, tmp_path: Path, monkeypatch
     assert_same_end(whole, cut)
 
 
+def test_stopped_where_a_tick_ends_without_a_snapshot(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = training_loop.training_step
+
+    def interrupted_step(run: training_loop.Run) -> None:
+        step(run)
+        if run.step == 2:  # the end of tick 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(training_loop, 'training_step', interrupted_step)
+    assert train.main(['--outdir', str(tmp_path), '--data', str(data), '--device=cpu', '--cfg=demo', '--batch=4', '--snap=50', '--tick=0.008',
+                       '--kimg=0.032']) == 130
+    (run_dir,) = tmp_path.iterdir()
+    state = torch.load(next(run_dir.glob('training-state-*.pt')), weights_only=True)
+    assert state['counters'] == {'cur_nimg': 8, 'step': 2, 'tick': 1, 'start_nimg': 0, 'tick_nimg': 8}
+
+
 @pytest.mark.parametrize('number,code', [(signal.SIGTERM, 143), (signal.SIGUSR1, 0)])
 def test_signals(number: int, code: int, data: Path, tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / 'train.py'), '--outdir', str(tmp_path), '--data', str(data), '--device=cpu', '--cfg=demo', '--batch=8',

@@ -11,7 +11,8 @@ from PIL import Image
 import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
-from synthesis.images import sample_images, tile
+from synthesis.images import sample_images
+from torch_utils.pictures import tile
 from training.checkpoint import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')

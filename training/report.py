@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-from dnnlib import atomic_path, format_time
+from dnnlib import format_time
 from torch_utils.training_stats import Collector, summary
 
 
@@ -103,15 +102,3 @@ def _gpu_memory_gb(device: torch.device) -> float:
 def grid_size(resolution: int) -> tuple[int, int]:
     """Columns and rows of the sheets `reals.png` and `fakes*.png`: about a full HD screen."""
     return int(np.clip(1920 // resolution, 4, 15)), int(np.clip(1080 // resolution, 3, 8))
-
-
-def save_sheet(path: Path, images: np.ndarray, columns: int) -> None:
-    """Tile pictures into one PNG.
-
-    Args:
-        images: uint8 `[N, C, H, W]`; N a multiple of `columns`.
-    """
-    n, c, h, w = images.shape
-    sheet = images.reshape(n // columns, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(n // columns * h, columns * w, c)
-    with atomic_path(path) as temp:
-        Image.fromarray(sheet[:, :, 0] if c == 1 else sheet).save(temp)

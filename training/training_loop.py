@@ -13,6 +13,7 @@ import torch
 
 from dnnlib import UserError
 from torch_utils import persistence
+from torch_utils.pictures import save_picture, tile, to_uint8
 from torch_utils.training_stats import Collector
 
 from . import ema
@@ -24,7 +25,7 @@ from .dataset import ImageFolderDataset, batches
 from .freezed import freeze, frozen_names
 from .networks import Discriminator, Generator
 from .phases import Batch, Losses, Phase, build_phases
-from .report import Reporter, grid_size, save_sheet
+from .report import Reporter, grid_size
 from .signals import Signals
 from .state import networks_of, restore, save_state
 
@@ -108,9 +109,9 @@ def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> int:
                         save_snapshot(run, run_dir, sheet, evaluate)
                         save_state(run, run_dir, reporter.elapsed)
                     reporter.begin_tick(closed)
-                elif signals.save:
+                if signals.save:  # also where a tick without a snapshot has just ended
+                    signals.save = False
                     log.info('state saved: %s', save_state(run, run_dir, reporter.elapsed))
-                signals.save = False
                 if signals.exit_code is not None and run.cur_nimg < run.end_nimg:
                     log.info('stopped; go on with: python train.py --continue %s', run_dir)
                     return signals.exit_code
@@ -297,7 +298,7 @@ class Sheet:
 
     def save_reals(self) -> None:
         """`reals.png`."""
-        save_sheet(self._dir / 'reals.png', np.stack([self._run.dataset[i][0] for i in self._picks]), self._columns)
+        save_picture(self._dir / 'reals.png', tile(np.stack([self._run.dataset[i][0] for i in self._picks]), self._columns))
 
     def save_fakes(self, name: str) -> None:
         """`NAME.png` from G_ema."""
@@ -305,4 +306,4 @@ class Sheet:
         with torch.no_grad():
             images = torch.cat([run.G_ema(z.to(run.device), c.to(run.device), noise_mode='const').cpu()
                                 for z, c in zip(self._z.split(run.config.batch_gpu), self._c.split(run.config.batch_gpu))])
-        save_sheet(self._dir / f'{name}.png', (images * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy(), self._columns)
+        save_picture(self._dir / f'{name}.png', tile(to_uint8(images).numpy(), self._columns))
