@@ -15,6 +15,7 @@ from dnnlib.cli import option
 @cli.command(name='blend', help=__doc__)
 @option('--low', group='Input', required=True, type=cli.given_text, help='Snapshot that gives the resolutions up to --swap-resolution.')
 @option('--high', group='Input', required=True, type=cli.given_text, help='Snapshot that gives the resolutions above.')
+@cli.trust_option('Input')
 @option('--swap-resolution', group='Blend', required=True, type=int, help='The last resolution that --low gives: 4, 8, 16 …')
 @option('--mapping', group='Blend', type=click.Choice(['low', 'high']), default='low', help='Which gives the mapping network and w_avg.')
 @option('--output', group='Output', required=True, type=cli.given_path,
@@ -25,7 +26,7 @@ from dnnlib.cli import option
 @option('--trunc', group='Output', type=cli.finite, default=0.7, help='Truncation psi of the preview.')
 @cli.device_option('Output')
 def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Path, preview: Path | None, seeds: str, trunc: float,
-            device: str) -> None:
+            device: str, trust_pickle: bool) -> None:
     from synthesis.blending import blend_networks
     from torch_utils.misc import select_device
     from training.checkpoint import WRITERS, are_related, load_networks, save_networks
@@ -34,7 +35,7 @@ def command(low: str, high: str, swap_resolution: int, mapping: Any, output: Pat
     numbers = cli.parse_seeds(seeds)
     if output.suffix not in WRITERS:
         raise dnnlib.UserError(f"--output={output}: a snapshot ends in {', '.join(WRITERS)}")
-    parents = [load_networks(path) for path in (low, high)]
+    parents = [load_networks(path, trust_pickle) for path in (low, high)]
     blended = blend_networks(parents[0], parents[1], swap_resolution, mapping)
     if not are_related(parents[0], parents[1]):
         click.echo('warning: nothing says that one of these networks was fine-tuned from the other; '

@@ -22,6 +22,7 @@ DEFAULT_NUM_GENERATED = 50000
 @cli.option('--real', required=True, type=cli.given_path, metavar='DIR|ZIP', group='Pictures', help='Real pictures; subfolders count.')
 @cli.option('--fake', required=True, type=cli.given_path, metavar='DIR|ZIP|PKL', group='Pictures',
             help='Pictures to judge, or a network snapshot whose G_ema draws them.')
+@cli.trust_option('Pictures')
 @cli.option('--num', type=click.IntRange(min=2), metavar='N', group='Pictures',
             help='From a folder or zip, on both sides: take at most N pictures, the first of a shuffle by --seed; default all. '
                  f'From a snapshot: draw N; default {DEFAULT_NUM_GENERATED:,}, as in fid50k_full.')
@@ -35,7 +36,7 @@ DEFAULT_NUM_GENERATED = 50000
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')
 @cli.option('--json', 'as_json', is_flag=True, group='Output', help='Print one JSON object on one line instead of a sentence.')
 def calc_fid(real: Path, fake: Path, num: int | None, seed: int, detector: str, detector_weights: Path | None, device: str,
-             batch: int, as_json: bool) -> None:
+             batch: int, as_json: bool, trust_pickle: bool) -> None:
     """How far apart two sets of pictures are: the Frechet distance between their features.
 
     Conventions are those of NVIDIA's fid50k_full: all real pictures unless --num says less, never mirrored, 8-bit pixels,
@@ -52,7 +53,7 @@ def calc_fid(real: Path, fake: Path, num: int | None, seed: int, detector: str, 
 
     where = select_device(device)
     real_set = open_pictures(real, num, seed, batch)
-    fake_set = open_fakes(fake, num, seed, batch, where)  # before the detector, so that a wrong path is told at once
+    fake_set = open_fakes(fake, num, seed, batch, where, trust_pickle)  # before the detector, so that a wrong path is told at once
     embed = load_detector(detector, device=where, weights_path=detector_weights, log=log)
 
     def stats(path: Path, pictures: 'Batches', desc: str) -> MeanCov:
@@ -91,7 +92,7 @@ def open_pictures(path: Path, num: int | None, seed: int, batch: int) -> 'Batche
     return len(pictures), lambda: pictures.batches(batch)
 
 
-def open_fakes(path: Path, num: int | None, seed: int, batch: int, device: 'torch.device') -> 'Batches':
+def open_fakes(path: Path, num: int | None, seed: int, batch: int, device: 'torch.device', trust_pickle: bool = False) -> 'Batches':
     """The pictures of a folder or zip, or those that a snapshot's G_ema draws."""
     if path.is_dir() or path.suffix.lower() == '.zip' or not path.exists():
         return open_pictures(path, num, seed, batch)
@@ -100,7 +101,7 @@ def open_fakes(path: Path, num: int | None, seed: int, batch: int, device: 'torc
     from synthesis.images import sample_images
     from training.checkpoint import load_networks
 
-    G = load_networks(path).G_ema.to(device)
+    G = load_networks(path, trust_pickle).G_ema.to(device)
     total = num or DEFAULT_NUM_GENERATED
 
     def draw() -> Iterator[torch.Tensor]:

@@ -15,24 +15,24 @@ from dnnlib.cli import option
 @option('--source', required=True, type=cli.given_text, help='File, URL or name of networks; the format is told by its content.')
 @option('--dest', type=cli.given_path, default=None, show_default=False,
         help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.')
+@cli.trust_option()
 @option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
-def command(source: str, dest: Path | None, list_only: bool) -> None:
-    from training.checkpoint import WRITERS, describe_networks, load_networks, save_networks
+def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool) -> None:
+    from training.checkpoint import WRITERS, compare_networks, describe_networks, load_networks, save_networks
     if list_only == (dest is not None):
         raise dnnlib.UserError('give either --dest or --list')
     if dest is not None and dest.suffix not in WRITERS:
         raise dnnlib.UserError(f"--dest={dest}: networks are saved as {', '.join(WRITERS)}")
-    networks = load_networks(source)
+    networks = load_networks(source, trust_pickle)
     click.echo(f'{source}')
     for name, text in describe_networks(networks).items():
         click.echo(f'  {name:13} {text}')
     if dest is None:
         return
     save_networks(dest, networks)
-    written = describe_networks(load_networks(dest))
     click.echo(f'{dest}')
-    for name, text in describe_networks(networks).items():
-        click.echo(f"  {name:13} {'carried' if written.get(name) == text else 'not carried: this format has no place for it'}")
+    for name, text in compare_networks(networks, load_networks(dest)).items():
+        click.echo(f'  {name:13} {text}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from dnnlib.cli import option
 
 @cli.command(name='generate', help=__doc__)
 @option('--network', group='Input', required=True, type=cli.given_text, help='Snapshot: a file, a URL, or a name such as ffhq256.')
+@cli.trust_option('Input')
 @option('--seeds', group='Pictures', default='0-35', help='Seeds: 0-35 or 1,5,8-10.')
 @option('--trunc', group='Pictures', type=cli.finite, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
 @option('--class', 'class_idx', group='Pictures', type=int, default=None, show_default=False, help='Class of a conditional network.')
@@ -22,8 +23,8 @@ from dnnlib.cli import option
 @option('--grid', group='Output', default=None, show_default=False, help='Also tile the first pictures into grid.png, columns x rows: 6x6.')
 @option('--batch', group='Output', type=click.IntRange(1), default=16, help='Pictures at a time.')
 @cli.device_option('Output')
-def command(network: str, seeds: str, trunc: float, class_idx: int | None, noise_mode: str, outdir: Path, grid: str | None, batch: int,
-            device: str) -> None:
+def command(network: str, trust_pickle: bool, seeds: str, trunc: float, class_idx: int | None, noise_mode: str, outdir: Path,
+            grid: str | None, batch: int, device: str) -> None:
     import numpy as np
     import torch
 
@@ -36,7 +37,7 @@ def command(network: str, seeds: str, trunc: float, class_idx: int | None, noise
     columns, rows = parse_grid(grid) if grid is not None else (0, 0)
     columns = min(columns, len(numbers))
     target = select_device(device)
-    G = load_networks(network).G_ema.to(target)
+    G = load_networks(network, trust_pickle).G_ema.to(target)
     label = class_labels(G, class_idx, 1)
     first: list[np.ndarray] = []
     for start in cli.progress(range(0, len(numbers), batch), desc='Drawing', unit='batch'):

@@ -24,8 +24,14 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, demo.')
 @option('--resume', group='General', type=cli.given_text,
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
+@option('--resume-labels', group='General', type=click.Choice(['keep', 'drop']), default='keep',
+        help='drop: start the layers that know labels anew, when the classes are others.')
+@option('--resume-missing', group='General', type=click.Choice(['error', 'fresh']), default='error',
+        help='fresh: a snapshot without G or D will do; G is then G_ema, D new.')
+@cli.trust_option('General')
 @option('--continue', 'continue_dir', group='General', type=cli.given_path,
-        help='Go on with a run from its folder, exactly; of the options only --kimg, --snap, --metrics and --device may change.', **NOTHING)
+        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --keep --metrics --device "
+             'may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Number of GPUs; only 1 for now.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
@@ -50,47 +56,48 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--target', group='Augmentation', type=float, help='What ada steers E[sign(D(real))] to (default: 0.6).', **NOTHING)
 @option('--augpipe', group='Augmentation', type=click.Choice(AUGPIPES), help='Which transforms (default: preset, bgc).', **NOTHING)
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
+@option('--keep', group='Output', type=int, help='Delete all snapshots but the newest so many and the best (default: none).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
 @option('--metrics', group='Output', help='Comma-separated, or none (default: fid50k_full, on a CPU none).', **NOTHING)
 def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, gpus: int, dry_run: bool, **options: Any) -> int:
     from torch_utils.misc import select_device
-    from training.options import continued_config, new_config
-    from training.run_dir import make_run_dir, options_text, save_options
+    from training.options import plan_continuation, plan_new_run
+    from training.run_dir import make_run_dir, options_text, remove_leftovers, save_options
+    from training.state import cut_logs
+    from training.training_loop import setup, train
 
     if gpus != 1:
         raise dnnlib.UserError(f'--gpus={gpus}: training runs on one GPU for now; use --gpus=1')
     target = select_device(device)
     given = given_options(click.get_current_context(), options)
-    state = None
     if continue_dir is not None:
-        from training.state import config_of, cut_logs, load_state
         if outdir is not None or click.get_current_context().get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT:
             raise dnnlib.UserError('--outdir and --cfg belong to new runs; --continue takes them from the run')
-        state = load_state(continue_dir)
-        config, dataset = continued_config(config_of(state), given)
+        plan = plan_continuation(continue_dir, given)
     else:
         if 'data' not in given or (outdir is None and not dry_run):
             raise dnnlib.UserError('--data and --outdir are needed (or --continue, to go on with a run)')
         given.setdefault('metrics', parse_metrics('none' if target.type == 'cpu' else 'fid50k_full'))
-        config, dataset = new_config(cfg, given, on_cpu=target.type == 'cpu')
+        plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
     if dry_run:
-        click.echo(options_text(config))
+        click.echo(options_text(plan.config))
         return 0
 
-    from training.training_loop import setup, train
-    run = setup(config, dataset, target, state)  # before anything is written: the snapshot may not fit
-    evaluate = make_evaluate(config.metrics, config.data.path, target, dataset.random_labels) if config.metrics else None
-    if continue_dir is not None and state is not None:
-        run_dir = continue_dir
-        cut_logs(run_dir, state)
+    run = setup(plan.config, plan.dataset, target, plan.state)  # before anything is written: the snapshot may not fit
+    config, run.notes = run.config, [*plan.notes, *run.notes]
+    evaluate = make_evaluate(config.metrics, config.data.path, target, plan.dataset.random_labels) if config.metrics else None
+    if plan.run_dir is not None:
+        run_dir = plan.run_dir
+        remove_leftovers(run_dir)
+        cut_logs(run_dir, plan.state)
         save_options(run_dir, config)
     else:
-        assert outdir is not None
-        run_dir = make_run_dir(outdir, config)
+        assert plan.outdir is not None
+        run_dir = make_run_dir(plan.outdir, config)
     with dnnlib.Logger(run_dir / 'log.txt'):
         handler = logging.StreamHandler(sys.stdout)
         logging.basicConfig(level=logging.INFO, format='%(message)s', handlers=[handler], force=True)
-        logging.info('Run: %s%s', run_dir, '' if state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
+        logging.info('Run: %s%s', run_dir, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
         return train(run, run_dir, evaluate)
 
 

@@ -84,6 +84,11 @@ def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Call
                   help='Where to compute; auto takes a CUDA GPU if there is one.')
 
 
+def trust_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The `--trust-pickle` of scripts that read networks."""
+    return option('--trust-pickle', is_flag=True, group=group, help='Let pickles run what they ask for. Only for files that you would run.')
+
+
 def parse_seeds(text: str) -> list[int]:
     """`0-3,7,12` to a list of seeds.
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import pickle
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,13 @@ class Networks:
     meta: dict[str, Any] = field(default_factory=dict)
 
 
-def load_networks(path: str | os.PathLike[str]) -> Networks:
+def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> Networks:
     """Load a snapshot without executing anything in it.
 
     Args:
         path: a name of `NAMED_SOURCES`, an http(s) URL, or a file; in NVIDIA's PyTorch or TensorFlow format,
             rosinality's, or .safetensors, told apart by content, not by name.
+        trust_pickle: execute what a pickle asks for, instead of refusing it; with a warning.
 
     Returns:
         float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
@@ -82,7 +84,9 @@ def load_networks(path: str | os.PathLike[str]) -> Networks:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     if not data:
         raise UserError(f'{path}: an empty file')
-    content = _read(data, str(path))
+    if trust_pickle:
+        log.warning('--trust-pickle: %s may run any program as you', path)
+    content = _read(data, str(path), trust_pickle)
     G, D, G_ema, augment_pipe = (content.pop(key) for key in ('G', 'D', 'G_ema', 'augment_pipe'))
     if G_ema is None:
         G_ema = persistence.clone(G)
@@ -103,15 +107,15 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
         return open_url(text, progress=show)
 
 
-def _read(data: bytes, name: str) -> dict[str, Any]:
+def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
     """Tell the format by the content, whatever the file is called."""
     if data[:4] == b'PK\x03\x04':
-        return rosinality.read(data, name)
+        return rosinality.read(data, name, trusted)
     if safetensors.is_safetensors(data):
         return safetensors.read(data, name)
     if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
         raise UserError(f'{name}: no snapshot: it is no pickle (.pkl) no PyTorch file (.pt) and no .safetensors')
-    content = safe_pickle.load(data, name)
+    content = safe_pickle.load(data, name, trusted)
     return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
 
 
@@ -141,14 +145,27 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
         WRITERS[path.suffix](file, content)
 
 
-def ancestry(*parents: Networks) -> list[dict[str, str]]:
-    """What the descendants of snapshots remember: their files' names and hashes, and those of their own ancestors."""
-    found: dict[str, dict[str, str]] = {}
+def ancestry(*parents: Networks) -> list[dict[str, Any]]:
+    """What the descendants of snapshots remember: their files' `name`, `sha256`, `kimg` and `preset` (None where unknown), and
+    those of their own ancestors.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for parent in parents:
         if 'sha256' in parent.meta:
-            found[parent.meta['sha256']] = {'name': Path(str(parent.meta.get('path'))).name, 'sha256': parent.meta['sha256']}
+            name, own = Path(str(parent.meta.get('path'))).name, parent.meta.get('toonify')
+            own = own if isinstance(own, dict) else {}
+            sha256, preset = parent.meta['sha256'], own.get('preset')
+            found[sha256] = {'name': name, 'sha256': sha256, 'kimg': kimg_of(name, own), 'preset': preset}
         found.update({row['sha256']: row for row in _remembered(parent)})
     return list(found.values())
+
+
+def kimg_of(name: str, own: dict[str, Any]) -> float | None:
+    """Thousands of pictures that a snapshot's counter had reached: as it says itself, else from its file name."""
+    if isinstance(own.get('cur_nimg'), (int, float)):
+        return own['cur_nimg'] / 1000
+    match = re.fullmatch(r'network-snapshot-(\d+)\.\w+', name)
+    return float(match[1]) if match else None
 
 
 def are_related(one: Networks, other: Networks) -> bool:
@@ -157,7 +174,7 @@ def are_related(one: Networks, other: Networks) -> bool:
     return bool(families[0] & families[1])
 
 
-def _remembered(networks: Networks) -> list[dict[str, str]]:
+def _remembered(networks: Networks) -> list[dict[str, Any]]:
     toonify = networks.meta.get('toonify')
     rows = toonify.get('parents') if isinstance(toonify, dict) else None
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get('sha256'), str)] if isinstance(rows, list) else []
@@ -177,3 +194,37 @@ def describe_networks(networks: Networks) -> dict[str, str]:
     plain = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256') and value}
     lines.update({key: ' '.join(str(value).split())[:160] for key, value in plain.items()})
     return lines
+
+
+def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
+    """One line of text for everything that a snapshot holds: whether it is in another one as well, down to single settings."""
+    lines = {}
+    for name in ('G_ema', 'G', 'D', 'augment_pipe'):
+        ours, theirs = getattr(before, name), getattr(after, name)
+        if ours is None and theirs is not None:
+            lines[name] = 'added: this format insists on it'
+        elif ours is not None and theirs is None:
+            lines[name] = 'not carried: this format has no place for it'
+        elif ours is not None:
+            differences = _differences(ours, theirs)
+            lines[name] = f"carried{', but: ' + ', '.join(differences) if differences else ''}"
+    for key, value in before.meta.items():
+        if key not in ('path', 'sha256') and value:
+            lines[key] = 'carried' if after.meta.get(key) == value else 'not carried: this format has no place for it'
+    return lines
+
+
+def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
+    """Tensors that differ, and plain settings of modules that do, those of one name together."""
+    tensors = dict(named_tensors(theirs))
+    found = [name for name, tensor in named_tensors(ours) if name not in tensors or not torch.equal(tensor, tensors[name])]
+    settings: dict[tuple[str, str, str], int] = {}
+    others = dict(theirs.named_modules())
+    for name, module in ours.named_modules():
+        for key, value in vars(module).items():
+            other = getattr(others.get(name), key, None)
+            if isinstance(value, (int, float, str, type(None))) and value != other and not key.startswith('_') and key != 'num_fp16_res':
+                row = (key, str(value), str(other))
+                settings[row] = settings.get(row, 0) + 1
+    return found + [f'{key} {value} → {other}' + (f' in {count} layers' if count > 1 else '')
+                    for (key, value, other), count in settings.items()]

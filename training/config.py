@@ -41,7 +41,7 @@ class NetworkConfig:
     conv_clamp: float | None = 256
     g_architecture: str = 'skip'
     d_architecture: str = 'resnet'
-    mbstd_group_size: int = 4
+    mbstd_group_size: int | None = 4  # None for the whole batch
     freeze_layers: int = 0  # of D, counted from the image side: FreezeD
 
 
@@ -101,12 +101,16 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     resume: str | None = None  # a snapshot to start from
+    resume_labels: str = 'keep'  # or drop: the layers that know labels start anew
+    resume_missing: str = 'error'  # or fresh: a G or D that the snapshot lacks is G_ema or new
+    trust_pickle: bool = False  # execute what the snapshot asks for
     batch_size: int = 32
     batch_gpu: int = 32  # pictures at a time; gradients add up to the batch
     start_kimg: float = 0.0  # where the counter starts
     total_kimg: float = 25000.0  # where it ends
     tick_kimg: float = 4.0
     snapshot_ticks: int = 50
+    keep_snapshots: int | None = None  # the newest so many, and the best; None keeps all
     metrics: tuple[str, ...] = ()
     seed: int = 0
     fp32: bool = False
@@ -186,11 +190,13 @@ def check(config: TrainingConfig) -> TrainingConfig:
     Raises:
         UserError: naming option, value and what is allowed.
     """
-    c, mbstd = config, config.network.mbstd_group_size
+    c = config
+    mbstd = c.network.mbstd_group_size or c.batch_gpu
     for option, value, low, high in [
         ('lrate', c.optimizer.lr, 1e-12, 1.0), ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
         ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9), ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
+        ('snap', c.snapshot_ticks, 1, 1e9), ('keep', 1 if c.keep_snapshots is None else c.keep_snapshots, 1, 1e9),
+        ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
         ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
     ]:
         if not low <= value <= high:  # NaN is in no range
@@ -201,6 +207,12 @@ def check(config: TrainingConfig) -> TrainingConfig:
         raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
     if c.total_kimg <= c.start_kimg:
         raise UserError(f'--kimg={c.total_kimg:g} must be more than --nkimg={c.start_kimg:g}: it is the counter at which the run ends')
+    for option, choice, allowed in [('resume-labels', c.resume_labels, ('keep', 'drop')),
+                                    ('resume-missing', c.resume_missing, ('error', 'fresh'))]:
+        if choice not in allowed:
+            raise UserError(f"--{option}={choice}: it is {' or '.join(allowed)}")
+        if choice != allowed[0] and not c.resume:
+            raise UserError(f'--{option}={choice} needs --resume')
     if not 0 <= c.augment.p <= 1:
         raise UserError(f'an augmentation probability is in 0…1, not {c.augment.p:g}')
     return config

@@ -1,12 +1,17 @@
 """What the options of `train.py` mean: a table of settings, and what follows from some of them."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dnnlib import UserError
 
+from .checkpoint import load_networks
 from .config import DataConfig, TrainingConfig, build_config, check, merge
 from .dataset import ImageFolderDataset
+from .formats import nvidia_run
+from .run_dir import load_options
+from .state import PATTERN, config_of, load_state
 
 # Option → field of TrainingConfig.
 FIELDS = {
@@ -14,13 +19,34 @@ FIELDS = {
     'aug': 'augment.mode', 'p': 'augment.p', 'aug_strength': 'augment.p', 'target': 'augment.target', 'augpipe': 'augment.pipe',
     'freezed': 'network.freeze_layers', 'gamma': 'loss.r1_gamma', 'lrate': 'optimizer.lr', 'batch': 'batch_size', 'batch_gpu': 'batch_gpu',
     'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg', 'snap': 'snapshot_ticks', 'seed': 'seed', 'fp32': 'fp32',
-    'resume': 'resume', 'data': 'data.path', 'metrics': 'metrics',
+    'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing', 'trust_pickle': 'trust_pickle',
+    'data': 'data.path', 'metrics': 'metrics', 'keep': 'keep_snapshots',
 }
-CHANGEABLE = ('kimg', 'snap', 'metrics')  # when a run is continued; the device is no setting of the run
+CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics')  # when a run is continued; the device is no setting of the run
+CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'batch_gpu', 'trust_pickle')  # that come from other machines
 
 
-def new_config(preset: str, given: dict[str, Any], on_cpu: bool) -> tuple[TrainingConfig, ImageFolderDataset]:
-    """The settings and the data of a new run.
+@dataclass
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        state: of `load_state`; None begins at the beginning.
+        run_dir: the existing folder to go on in; None makes a new one.
+        outdir: where to make it.
+        notes: lines for the log.
+    """
+
+    config: TrainingConfig
+    dataset: ImageFolderDataset
+    state: dict[str, Any] | None = None
+    run_dir: Path | None = None
+    outdir: Path | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu: bool) -> Plan:
+    """A new run.
 
     Args:
         preset: of `configs/`.
@@ -39,25 +65,52 @@ def new_config(preset: str, given: dict[str, Any], on_cpu: bool) -> tuple[Traini
         settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
     settings = nest(given, settings)
     dataset = open_dataset(merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0))
-    return build_config(preset, dataset.resolution, 1, settings), dataset
+    return Plan(build_config(preset, dataset.resolution, 1, settings), dataset, outdir=outdir)
 
 
-def continued_config(config: TrainingConfig, given: dict[str, Any]) -> tuple[TrainingConfig, ImageFolderDataset]:
-    """The settings and the data of a run that goes on.
+def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
+    """The rest of a run: of ours from its state, or from the beginning if it was stopped before there was one; of NVIDIA's
+    from its last snapshot, in a new folder beside it.
 
     Args:
-        config: as the run had them.
+        run_dir: the run's folder.
         given: what the user gave, by option.
 
     Raises:
-        UserError: an option that can't be changed now, or the data are gone or have changed.
+        UserError: an option that can't be changed now, no run, or the data are gone or have changed.
     """
-    fixed = [name for name in given if name not in CHANGEABLE]
+    if not run_dir.is_dir():
+        raise UserError(f'--continue={run_dir}: no such run folder')
+    options = load_options(run_dir)
+    if nvidia_run.is_nvidia_run(options):
+        return _plan_after_nvidia(run_dir, options, given)
+    unbegun = not any(run_dir.glob(PATTERN)) and not any(run_dir.glob('network-snapshot-*')) and options
+    state = None if unbegun else load_state(run_dir)
+    config = config_of(state) if state is not None else merge(TrainingConfig(), options, f'{run_dir}/training_options.json')
+    config = check(merge(config, _nest_changes(given, CHANGEABLE), 'the command line'))
+    return Plan(config, open_dataset(config.data, config.seed), state, run_dir)
+
+
+def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
+    settings, notes = nvidia_run.settings_of(options)
+    snapshot, kimg = nvidia_run.last_snapshot(run_dir)
+    settings.update(resume=str(snapshot), start_kimg=kimg)
+    pipe = load_networks(snapshot, trust_pickle=given.get('trust_pickle', False)).augment_pipe
+    if pipe is not None:
+        settings['augment']['p'] = float(pipe.p)
+    config = merge(TrainingConfig(preset='nvidia'), settings, f'{run_dir}/training_options.json')
+    config = check(merge(config, _nest_changes(given, CHANGEABLE_IN_NVIDIA_RUNS), 'the command line'))
+    notes = [f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} kimg), p ({config.augment.p:.3f}) and "
+             'settings are its own', f"Not restored: {'; '.join([nvidia_run.LOST, *notes])}"]
+    return Plan(config, open_dataset(config.data, config.seed), outdir=run_dir.absolute().parent, notes=notes)
+
+
+def _nest_changes(given: dict[str, Any], changeable: tuple[str, ...]) -> dict[str, Any]:
+    fixed = [name for name in given if name not in changeable]
     if fixed:
-        changeable = ', '.join(f'--{name}' for name in (*CHANGEABLE, 'device'))
-        raise UserError(f"--{fixed[0].replace('_', '-')} can't be changed when a run is continued; {changeable} can")
-    config = check(merge(config, nest(given, {}), 'the command line'))
-    return config, open_dataset(config.data, config.seed)
+        options = ', '.join(f"--{name.replace('_', '-')}" for name in (*changeable, 'device'))
+        raise UserError(f"--{fixed[0].replace('_', '-')} can't be changed when a run is continued; {options} can")
+    return nest(given, {})
 
 
 def open_dataset(data: DataConfig, seed: int) -> ImageFolderDataset:

@@ -62,10 +62,8 @@ def load_state(run_dir: Path) -> dict[str, Any]:
     """The newest state of a run directory; damaged ones are passed over while an older one is whole.
 
     Raises:
-        UserError: there is no run directory, no state in it, or none that can be read.
+        UserError: there is no state in it, or none that can be read.
     """
-    if not run_dir.is_dir():
-        raise UserError(f'--continue={run_dir}: no such run folder')
     paths = sorted(run_dir.glob(PATTERN), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if not paths:
         raise UserError(f'--continue={run_dir}: there is no training-state-*.pt in it; --resume starts a new run from a snapshot')
@@ -116,9 +114,9 @@ def restore(run: 'Run', state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state['cuda_rng'], run.device)
 
 
-def cut_logs(run_dir: Path, state: dict[str, Any]) -> None:
-    """Drop what was logged after the state was saved: it will be logged again."""
-    sizes = state['logs']
+def cut_logs(run_dir: Path, state: dict[str, Any] | None) -> None:
+    """Drop what was logged after the state was saved (without one, everything): it will be logged again."""
+    sizes = state['logs'] if state is not None else {}
     for path in (path for pattern in LOGS for path in run_dir.glob(pattern)):
         if path.stat().st_size > sizes.get(path.name, 0):
             os.truncate(path, sizes.get(path.name, 0))

@@ -3,35 +3,34 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from dnnlib import UserError
-from torch_utils import persistence
 from torch_utils.pictures import save_picture, tile, to_uint8
 from torch_utils.training_stats import Collector
 
 from . import ema
 from .ada import AdaController
 from .augment import AugmentPipe
-from .checkpoint import Networks, ancestry, load_networks, save_networks
+from .checkpoint import Networks, save_networks
 from .config import AUGPIPES, TrainingConfig
 from .dataset import ImageFolderDataset, batches
 from .freezed import freeze, frozen_names
 from .networks import Discriminator, Generator
 from .phases import Batch, Losses, Phase, build_phases
 from .report import Reporter, grid_size
+from .resume import load_source, new_source, without_fp16
+from .run_dir import add_snapshot
 from .signals import Signals
 from .state import networks_of, restore, save_state
 
 log = logging.getLogger(__name__)
 
-M = TypeVar('M', Generator, Discriminator)
 Evaluate = Callable[[Generator], dict[str, float]]
 
 
@@ -58,6 +57,7 @@ class Run:
     tick: int = -1  # the last one reported; tick 0 precedes the first step
     tick_nimg: int = 0  # where it was reported
     elapsed: float = 0.0  # seconds before this process
+    notes: Sequence[str] = ()  # about where it comes from, for the log
 
     @property
     def p(self) -> float:
@@ -164,14 +164,16 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
     """
     torch.manual_seed(config.seed)
     configure_backends(config)
+    meta, notes = {}, []
     if state is not None:
         networks = networks_of(state)
         G, D, G_ema = networks['G'], networks['D'], networks['G_ema']
     else:
-        G, D, G_ema, parents = load_source(config, dataset) if config.resume else (*new_networks(config, dataset), [])
-        D = freeze(D, config.network.freeze_layers)
+        source = load_source(config, dataset) if config.resume else new_source(config, dataset)
+        G, D, G_ema, config, notes = source.G, freeze(source.D, config.network.freeze_layers), source.G_ema, source.config, source.notes
         if config.fp32:
             G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
+        meta = {'preset': config.preset, 'parents': source.parents}  # a state brings its own
     G, D, G_ema = G.train().to(device), D.train().to(device), G_ema.eval().to(device)
 
     augment_pipe, ada = None, None
@@ -185,10 +187,9 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
     losses = Losses(G, D, augment_pipe, ada, config.loss, stats, pl_mean=torch.zeros([], device=device))
     drawn = state['counters']['step'] * config.batch_size if state is not None else 0
     data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device, start=drawn)
-    meta = {'preset': config.preset, 'parents': parents if state is None else []}  # a state brings its own
     start = round(config.start_kimg * 1000)
     run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
-              cur_nimg=start, start_nimg=start, tick_nimg=start)
+              cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes)
     if state is not None:
         restore(run, state)
         run.elapsed = state['elapsed']
@@ -202,46 +203,6 @@ def configure_backends(config: TrainingConfig) -> None:
     torch.backends.cudnn.allow_tf32 = not config.fp32
 
 
-def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator, list[dict[str, str]]]:
-    """The networks of `--resume` and their ancestry.
-
-    Raises:
-        UserError: it can't be read, lacks G or D, or disagrees with the data about resolution, channels or labels.
-    """
-    assert config.resume is not None
-    networks = load_networks(config.resume)
-    if networks.G is None or networks.D is None:
-        raise UserError(f"--resume={config.resume}: it has no {'G' if networks.G is None else 'D'}, so training cannot go on from it")
-    G = networks.G
-    for what, theirs, ours in [('resolution', G.img_resolution, dataset.resolution),
-                               ('number of channels', G.img_channels, dataset.num_channels),
-                               ('number of classes', G.c_dim, dataset.label_dim)]:
-        if theirs != ours:
-            hint = ' (use --cond=1 for a conditional snapshot, --cond=0 for another)' if what == 'number of classes' else ''
-            raise UserError(f"--resume={config.resume}: its {what} is {theirs}, that of {config.data.path} is {ours}{hint}")
-    return G, networks.D, networks.G_ema, ancestry(networks)
-
-
-def new_networks(config: TrainingConfig, dataset: ImageFolderDataset) -> tuple[Generator, Discriminator, Generator]:
-    """Randomly initialised networks."""
-    n = config.network
-    common = dict(img_resolution=dataset.resolution, img_channels=dataset.num_channels)
-    scale = dict(channel_base=n.channel_base, channel_max=n.channel_max, num_fp16_res=n.num_fp16_res, conv_clamp=n.conv_clamp)
-    G = Generator(z_dim=n.z_dim, c_dim=dataset.label_dim, w_dim=n.w_dim, mapping_kwargs=dict(num_layers=n.mapping_layers),
-                  synthesis_kwargs=dict(architecture=n.g_architecture, **scale), **common)
-    D = Discriminator(c_dim=dataset.label_dim, architecture=n.d_architecture, epilogue_kwargs=dict(mbstd_group_size=n.mbstd_group_size),
-                      **scale, **common)  # type: ignore[arg-type]
-    return G, D, persistence.clone(G)
-
-
-def without_fp16(network: M) -> M:
-    """A copy that computes in float32 throughout."""
-    if isinstance(network, Generator):
-        nested = persistence.constructor_kwargs(network).get('synthesis_kwargs') or {}
-        return persistence.clone(network, synthesis_kwargs={**nested, 'num_fp16_res': 0})
-    return persistence.clone(network, num_fp16_res=0)
-
-
 def describe(run: Run) -> None:
     """Log what is about to be trained."""
     config, dataset = run.config, run.dataset
@@ -250,6 +211,8 @@ def describe(run: Run) -> None:
              dataset.num_channels, dataset.label_dim)
     for name, network in [('G', run.G), ('D', run.D)]:
         log.info('%s: %s trainable parameters', name, f'{sum(x.numel() for x in network.parameters()):,}')
+    for note in run.notes:
+        log.info('%s', note)
     frozen = frozen_names(run.D)
     if config.network.freeze_layers:
         log.info('FreezeD %d: %d tensors are frozen: %s', config.network.freeze_layers, len(frozen), ' '.join(frozen))
@@ -266,22 +229,23 @@ def save_snapshot(run: Run, run_dir: Path, sheet: 'Sheet', evaluate: Evaluate | 
     sheet.save_fakes(f'fakes{number}')
     meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
     save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
-    if evaluate is not None:
-        write_metrics(run, evaluate, run_dir, name)
+    results = write_metrics(run, evaluate, run_dir, name) if evaluate is not None else {}
+    add_snapshot(run_dir, name, run.cur_nimg, results, metric=next(iter(run.config.metrics), None), keep=run.config.keep_snapshots)
 
 
-def write_metrics(run: Run, evaluate: Evaluate, run_dir: Path, snapshot: str) -> None:
+def write_metrics(run: Run, evaluate: Evaluate, run_dir: Path, snapshot: str) -> dict[str, float]:
     """Evaluate G_ema and append to `metric-NAME.jsonl`; a metric that fails is reported and nothing more."""
     try:
         with torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
             results = evaluate(run.G_ema)
     except Exception as error:  # whatever goes wrong in a metric must not cost the training
         log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
-        return
+        return {}
     for name, value in results.items():
         log.info('%s: %.4f (%s)', name, value, snapshot)
         with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
             file.write(json.dumps({'results': {name: value}, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
+    return results
 
 
 class Sheet:

@@ -16,7 +16,7 @@ from dnnlib import UserError
 from torch_utils import persistence
 
 from .. import augment, networks
-from .architecture import channel_kwargs
+from .architecture import channel_kwargs, check_no_bomb, plain_data
 from .safe_pickle import Record
 
 NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
@@ -38,8 +38,12 @@ def read(content: Any, name: str) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or not any(isinstance(content.get(key), Record) for key in ('G', 'G_ema')):
         raise UserError(f'{name}: a pickle, but not a StyleGAN2 snapshot: it should be a dict with G and G_ema')
-    result = {key: value for key, value in content.items() if key not in NETWORKS}
+    result = {key: plain_data(value) for key, value in content.items() if isinstance(key, str) and key not in NETWORKS}
     builders = dict(G=_generator, G_ema=_generator, D=_discriminator, augment_pipe=_augment_pipe)
+    try:
+        check_no_bomb(tensor for key in NETWORKS if isinstance(content.get(key), Record) for tensor in content[key].tensors().values())
+    except (ValueError, RuntimeError, AttributeError, TypeError) as error:
+        raise UserError(f'{name}: no StyleGAN2 snapshot ({error})') from error
     for key in NETWORKS:
         record = content.get(key)
         try:

@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import re
+import zipfile
 from typing import Any
 
 import torch
@@ -17,15 +18,18 @@ from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .. import networks
-from .architecture import channel_kwargs
+from .architecture import blank, channel_kwargs, check_no_bomb
 
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
 
 
-def read(data: bytes, name: str) -> dict[str, Any]:
+def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
     """Read a checkpoint. See `nvidia.read`.
+
+    Args:
+        trusted: whatever the pickle inside asks for is executed.
 
     Returns:
         `G`, `D`, `G_ema` (None where the file has none); `augment_pipe` is None.
@@ -34,13 +38,17 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         UserError: damaged, hostile, or of another architecture.
     """
     try:
-        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(data)).infolist())
+        if unpacked > 2 * len(data):  # PyTorch doesn't compress
+            raise ValueError(f'{len(data) / 1e6:.1f} MB that unfold into {unpacked / 1e6:.0f} MB')
+        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=not trusted)
     except Exception as error:  # whatever the reason, it is the file's
         raise UserError(f'{name}: not a PyTorch file that can be read without executing it ({_first_line(error)})') from error
     if not isinstance(content, dict) or not isinstance(content.get('g_ema'), dict) or 'style.1.weight' not in content['g_ema']:
         raise UserError(f"{name}: a PyTorch file, but not one of rosinality's StyleGAN2: it should hold g_ema")
     w_avg = content.get('latent_avg')
     try:
+        check_no_bomb(tensor for part in ('g_ema', 'g', 'd') for tensor in content.get(part, {}).values())
         return {
             'G_ema': _generator(content['g_ema'], w_avg, f'{name}: g_ema'),
             'G': _generator(content['g'], w_avg, f'{name}: g') if 'g' in content else None,
@@ -108,10 +116,6 @@ def _discriminator_names(resolution: int) -> list[tuple[str, str]]:
             ('b4.out.weight', 'final_linear.1.weight'), ('b4.out.bias', 'final_linear.1.bias')]
 
 
-def _is_filter(name: str) -> bool:
-    return name.endswith('resample_filter')
-
-
 def _read_pairs(pairs: list[tuple[str, str]], theirs: Tensors, module_shapes: dict[str, torch.Size]) -> Tensors:
     return {ours: theirs[name].reshape(module_shapes[ours]) for ours, name in pairs}
 
@@ -124,11 +128,9 @@ def _generator(theirs: Tensors, w_avg: torch.Tensor | None, name: str) -> networ
     w_dim, z_dim = theirs['style.1.weight'].shape
     kwargs = dict(z_dim=z_dim, c_dim=0, w_dim=w_dim, img_resolution=resolution, img_channels=theirs['to_rgb1.bias'].numel(),
                   mapping_kwargs=dict(num_layers=layers), synthesis_kwargs=dict(**channel_kwargs(channels), architecture='skip'))
-    template = persistence.construct(networks.Generator, kwargs)
-    shapes = {key: tensor.shape for key, tensor in named_tensors(template)}
-    tensors = _read_pairs(_generator_names(resolution, layers), theirs, shapes)
+    shapes, filters = blank(networks.Generator, kwargs)
+    tensors = {**_read_pairs(_generator_names(resolution, layers), theirs, shapes), **filters}
     tensors['mapping.w_avg'] = w_avg.reshape(w_dim) if w_avg is not None else torch.zeros([w_dim])
-    tensors.update({key: tensor for key, tensor in named_tensors(template) if _is_filter(key)})
     G = persistence.build(networks.Generator, kwargs, tensors, name)
     if w_avg is None:  # what rosinality's own scripts do
         z = torch.randn([10_000, z_dim], generator=torch.Generator().manual_seed(0))
@@ -144,9 +146,8 @@ def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:
     channels[4] = theirs['final_conv.0.weight'].shape[0]
     kwargs = dict(c_dim=0, img_resolution=resolution, img_channels=theirs['convs.0.0.weight'].shape[1], architecture='resnet',
                   **channel_kwargs(channels))
-    template = persistence.construct(networks.Discriminator, kwargs)
-    tensors = _read_pairs(_discriminator_names(resolution), theirs, {key: tensor.shape for key, tensor in named_tensors(template)})
-    tensors.update({key: tensor for key, tensor in named_tensors(template) if _is_filter(key)})
+    shapes, filters = blank(networks.Discriminator, kwargs)
+    tensors = {**_read_pairs(_discriminator_names(resolution), theirs, shapes), **filters}
     return persistence.build(networks.Discriminator, kwargs, tensors, name)
 
 

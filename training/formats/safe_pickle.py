@@ -2,14 +2,15 @@
 
 A pickle is a program. This reader runs it in an interpreter that knows a dozen harmless globals, builds only plain
 data and tensors, and refuses everything else. Pickled networks come out as `Record`s: a class name and a state; the
-source text beside them is dropped unread.
+source text beside them is dropped unread. What it builds is counted, so that a small file can't fill the memory.
 """
 
 import io
+import logging
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,6 +18,11 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+
+log = logging.getLogger(__name__)
+
+ALLOWANCE = 32 << 20  # bytes that a pickle may build beyond what it is long
+OBJECT_SIZE = 100  # bytes that an instruction can cost besides its data
 
 
 @dataclass
@@ -53,20 +59,23 @@ class Record:
         return found
 
 
-def load(data: bytes, name: str) -> Any:
+def load(data: bytes, name: str, trusted: bool = False) -> Any:
     """Read a pickle made of plain data, arrays, tensors and persistent objects.
 
     Args:
         data: the whole file.
         name: what to call it in an error.
+        trusted: whatever else the pickle asks for is imported and called, as Python's own `pickle` does. The source text
+            beside networks is dropped all the same.
 
     Raises:
         UserError: the pickle is damaged, cut off, or asks for anything outside the allow-list; nothing was executed.
     """
     try:
-        return _Unpickler(data).load()
+        return (_TrustingUnpickler if trusted else _Unpickler)(data).load()
     except _Forbidden as error:
-        raise UserError(f'{name}: refused: {error}, which no StyleGAN2 snapshot needs; nothing in the file was executed') from error
+        raise UserError(f'{name}: refused: {error}, which no StyleGAN2 snapshot needs; nothing in the file was executed '
+                        '(--trust-pickle executes it, if you know where it comes from)') from error
     except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
         text = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
         reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in text else text
@@ -188,7 +197,26 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
 _CALLABLE = frozenset(id(f) for f in _ALLOWED.values()) - {id(np.ndarray)}
+_CONTAINERS = (dict, set, OrderedDict)
 _WITH_STATE = (_Dtype, _Array, TFNetwork)
+
+
+def _size(value: Any) -> int:
+    """Bytes that a call has used, those of its parts aside."""
+    if isinstance(value, (torch.UntypedStorage, torch.TypedStorage)):
+        return (value if isinstance(value, torch.UntypedStorage) else value._untyped_storage).nbytes()
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, (Record, TFNetwork)):
+        return OBJECT_SIZE * len(value.state)
+    return len(value) if isinstance(value, bytes) else OBJECT_SIZE * len(value) if isinstance(value, _CONTAINERS) else 0
+
+
+def _check_keys(keys: Iterable[Any]) -> None:
+    """Keys whose hashes no file can make collide: a table full of equal hashes takes forever."""
+    for key in keys:
+        if not isinstance(key, (str, bytes, int, type(None))) or (isinstance(key, int) and abs(key) >> 60):
+            raise _Forbidden(f'it uses a {type(key).__name__} as a key')
 
 
 class _Unpickler(pickle._Unpickler):
@@ -202,6 +230,17 @@ class _Unpickler(pickle._Unpickler):
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')
+        self._left = len(data) + ALLOWANCE
+
+    def spend(self, size: int) -> None:
+        """Count bytes that are about to be used, or just were.
+
+        Raises:
+            _Forbidden: more than a file of this length has use for.
+        """
+        self._left -= size
+        if self._left < 0:
+            raise _Forbidden('it unfolds into far more than its length')
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -217,15 +256,11 @@ class _Unpickler(pickle._Unpickler):
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
-        function = self.stack[-1]
-        self._check_callable(function)
-        self.stack[-1] = function(*arguments)
+        self.stack[-1] = self._call(self.stack[-1], arguments)
 
     def load_newobj(self) -> None:
         arguments = self.stack.pop()
-        cls = self.stack.pop()
-        self._check_callable(cls)
-        self.append(cls(*arguments))
+        self.append(self._call(self.stack.pop(), arguments))
 
     def load_build(self) -> None:
         state = self.stack.pop()
@@ -233,17 +268,66 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(target, _WITH_STATE):
             raise _Forbidden(f'it sets the attributes of a {type(target).__name__}')
         target.__setstate__(state)
+        self.spend(_size(target))
+
+    def load_setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()  # type: ignore[misc]
+
+    def load_setitems(self) -> None:
+        _check_keys(self.stack[::2])  # the stack since the mark
+        super().load_setitems()  # type: ignore[misc]
+
+    def load_dict(self) -> None:
+        _check_keys(self.stack[::2])
+        super().load_dict()  # type: ignore[misc]
+
+    def load_additems(self) -> None:
+        _check_keys(self.stack)
+        super().load_additems()  # type: ignore[misc]
+
+    def load_frozenset(self) -> None:
+        _check_keys(self.stack)
+        super().load_frozenset()  # type: ignore[misc]
 
     def refuse(self) -> None:
         raise _Forbidden('it builds objects in a way that snapshots do not')
 
-    @staticmethod
-    def _check_callable(function: Any) -> None:
+    def _call(self, function: Any, arguments: Any) -> Any:
         if id(function) not in _CALLABLE:
             raise _Forbidden(f'it calls a {type(function).__name__}')
+        if function in _CONTAINERS:
+            for argument in arguments:
+                _check_keys(argument if isinstance(argument, (dict, set)) or function is set else [pair[0] for pair in argument])
+        result = function(*arguments)
+        self.spend(_size(result))
+        return result
 
-    dispatch[pickle.REDUCE[0]] = load_reduce
-    dispatch[pickle.NEWOBJ[0]] = load_newobj
-    dispatch[pickle.BUILD[0]] = load_build
-    for _opcode in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER):
-        dispatch[_opcode[0]] = refuse
+
+def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
+    def counted(unpickler: _Unpickler) -> None:
+        unpickler.spend(OBJECT_SIZE)
+        instruction(unpickler)
+    return counted
+
+
+_Unpickler.dispatch.update({code[0]: instruction for code, instruction in [
+    (pickle.REDUCE, _Unpickler.load_reduce), (pickle.NEWOBJ, _Unpickler.load_newobj), (pickle.BUILD, _Unpickler.load_build),
+    (pickle.SETITEM, _Unpickler.load_setitem), (pickle.SETITEMS, _Unpickler.load_setitems), (pickle.DICT, _Unpickler.load_dict),
+    (pickle.ADDITEMS, _Unpickler.load_additems), (pickle.FROZENSET, _Unpickler.load_frozenset),
+    *((code, _Unpickler.refuse) for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER,
+                                             pickle.READONLY_BUFFER))]})
+_Unpickler.dispatch.update({code: _counted(instruction) for code, instruction in _Unpickler.dispatch.items()})
+
+
+class _TrustingUnpickler(pickle._Unpickler):
+    """Python's own interpreter; only networks, arrays and tensors become what they become in the other."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return _ALLOWED[module, name]
+        log.warning('--trust-pickle: the file is given %s.%s', module, name)
+        return super().find_class(module, name)

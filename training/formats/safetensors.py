@@ -45,7 +45,7 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         for key, cls in CLASSES.items():
             if key in metadata:
                 own = {tensor_name[len(key) + 1:]: tensor for tensor_name, tensor in tensors.items() if tensor_name.startswith(f'{key}.')}
-                content[key] = persistence.build(cls, json.loads(metadata[key]), own, f'{name}: {key}')
+                content[key] = persistence.build(cls, _bounded(json.loads(metadata[key]), len(own)), own, f'{name}: {key}')
         return {**content, **json.loads(metadata.get('meta', '{}'))}
     except UserError:
         raise
@@ -65,6 +65,22 @@ def write(file: Any, content: dict[str, Any]) -> None:
         tensors.update({f'{key}.{name}': tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(module)})
     metadata['meta'] = json.dumps({key: value for key, value in content.items() if key not in CLASSES})
     file.write(save(tensors, metadata=metadata))
+
+
+def _bounded(kwargs: dict[str, Any], limit: int) -> dict[str, Any]:
+    """Constructor arguments, unless they ask for more layers than the file has tensors, or for sizes that no network has."""
+    numbers: list[Any] = [kwargs]
+    while numbers:
+        value = numbers.pop()
+        if isinstance(value, dict):
+            if value.get('num_layers', 0) > limit:
+                raise ValueError(f"{value['num_layers']} layers, but {limit} tensors")
+            numbers.extend(value.values())
+        elif isinstance(value, list):
+            numbers.extend(value[:1000])
+        elif isinstance(value, (int, float)) and not abs(value) < 1 << 20:
+            raise ValueError(f'a setting of {value}')
+    return kwargs
 
 
 def _library(name: str) -> Any:

@@ -14,10 +14,9 @@ import torch
 
 from dnnlib import UserError
 from torch_utils import persistence
-from torch_utils.misc import named_tensors
 
 from .. import networks
-from .architecture import channel_kwargs
+from .architecture import blank, channel_kwargs, check_no_bomb
 from .safe_pickle import TFNetwork
 
 
@@ -50,6 +49,7 @@ class _Source:
         for prefix, part in [('', network), *((f'{key}/', part) for key, part in dict(network.state.get('components') or {}).items())]:
             static.update(part.state.get('static_kwargs') or {})
             variables.update({prefix + str(key): np.asarray(value) for key, value in part.state['variables']})
+        check_no_bomb(torch.from_numpy(value) for value in variables.values() if value.ndim > 0)
         if any(key.endswith('/lrelu/w') or '/StyleMod/' in key or '/LayerEpilogue/' in key for key in variables):
             raise UserError(f'{name}: a StyleGAN1 network; this toolkit is for StyleGAN2')
         if any('LabelConcat' in key for key in variables):
@@ -99,7 +99,7 @@ def _generator(network: TFNetwork, name: str) -> networks.Generator:
                   mapping_kwargs=mapping, synthesis_kwargs=dict(
                       **channel_kwargs(channels), architecture=architecture, num_fp16_res=int(source.static.get('num_fp16_res', 0)),
                       conv_clamp=source.static.get('conv_clamp')))
-    tensors = _filters(networks.Generator, kwargs)
+    _, tensors = blank(networks.Generator, kwargs)
     tensors['mapping.w_avg'] = source.plain('dlatent_avg')
     _mapping(tensors, source, 'mapping/', 'Dense', layers, c_dim)
     tensors['synthesis.b4.const'] = source.plain('synthesis/4x4/Const/const')[0]
@@ -142,7 +142,7 @@ def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
         if not layers:
             raise UserError(f"{name}: StyleGAN2's first kind of label input, which these networks don't have")
         kwargs.update(cmap_dim=source.variables['Output/weight'].shape[1], mapping_kwargs=dict(num_layers=layers))
-    tensors = _filters(networks.Discriminator, kwargs)
+    _, tensors = blank(networks.Discriminator, kwargs)
     for i in range(3, log2 + 1):
         ours, theirs = f'b{1 << i}', f'{1 << i}x{1 << i}'
         if i == log2 or architecture == 'skip':
@@ -159,11 +159,6 @@ def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
     if c_dim > 0:
         _mapping(tensors, source, '', 'Mapping', layers, c_dim)
     return persistence.build(networks.Discriminator, kwargs, tensors, name)
-
-
-def _filters(cls: type[torch.nn.Module], kwargs: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The FIR filters, which are code in TensorFlow and tensors here."""
-    return {key: tensor for key, tensor in named_tensors(persistence.construct(cls, kwargs)) if key.endswith('resample_filter')}
 
 
 def _mapping(tensors: dict[str, torch.Tensor], source: _Source, prefix: str, layer: str, layers: int, c_dim: int) -> None:

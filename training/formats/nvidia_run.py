@@ -1,0 +1,86 @@
+"""Run folders of NVIDIA's `stylegan2-ada-pytorch` and `stylegan3 --cfg=stylegan2`: what a new run needs in order to go on with one.
+
+Such a folder has snapshots and settings, but no state: the moments of Adam, the averages of path length and of D's signs, the
+random numbers and the order of the pictures are lost.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from dnnlib import UserError
+
+from ..config import AUGPIPES
+
+LOST = "Adam's moments, the average path length, D's sign statistics, the random numbers and the order of the pictures"
+
+
+def is_nvidia_run(options: dict[str, Any]) -> bool:
+    """Whether the content of a `training_options.json` is NVIDIA's."""
+    return isinstance(options.get('training_set_kwargs'), dict) and isinstance(options.get('loss_kwargs'), dict)
+
+
+def last_snapshot(run_dir: Path) -> tuple[Path, float]:
+    """The newest snapshot of a run folder and its kimg, both by its name.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = {int(match[1]): path for path in run_dir.iterdir() if (match := re.fullmatch(r'network-snapshot-(\d+)\.pkl', path.name))}
+    if not found:
+        raise UserError(f'--continue={run_dir}: there is no network-snapshot-*.pkl in it')
+    return found[max(found)], float(max(found))
+
+
+def settings_of(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Translate a `training_options.json`.
+
+    Returns:
+        Settings, nested like `TrainingConfig`; and a line for each that can't be had.
+
+    Raises:
+        UserError: it names no data set.
+    """
+    notes: list[str] = []
+    data, loss, optimizer = options['training_set_kwargs'], options['loss_kwargs'], options.get('G_opt_kwargs') or {}
+    if not isinstance(data.get('path'), str):
+        raise UserError('training_options.json names no data set')
+    settings: dict[str, Any] = {
+        'data': _present(path=data['path'], cond=data.get('use_labels'), xflip=data.get('xflip'), yflip=data.get('yflip'),
+                         subset=data.get('max_size'), workers=(options.get('data_loader_kwargs') or {}).get('num_workers')),
+        'loss': _present(**{key: loss.get(key) for key in ('r1_gamma', 'pl_weight', 'pl_decay', 'pl_batch_shrink', 'style_mixing_prob')},
+                         g_reg_interval=options.get('G_reg_interval'), d_reg_interval=options.get('D_reg_interval')),
+        'optimizer': _present(lr=optimizer.get('lr'), eps=optimizer.get('eps')),
+        'ema': {**_present(kimg=options.get('ema_kimg')), **({'rampup': options['ema_rampup']} if 'ema_rampup' in options else {})},
+        'augment': _augment(options, notes),
+        'network': _present(freeze_layers=((options.get('D_kwargs') or {}).get('block_kwargs') or {}).get('freeze_layers')),
+        **_present(batch_size=options.get('batch_size'), batch_gpu=options.get('batch_gpu'), total_kimg=options.get('total_kimg'),
+                   tick_kimg=options.get('kimg_per_tick'), snapshot_ticks=options.get('network_snapshot_ticks'),
+                   seed=options.get('random_seed')),
+    }
+    betas = optimizer.get('betas')
+    if isinstance(betas, list) and len(betas) == 2:
+        settings['optimizer'].update(beta1=betas[0], beta2=betas[1])
+    d_lr = (options.get('D_opt_kwargs') or {}).get('lr')
+    if d_lr != optimizer.get('lr'):
+        notes.append(f"D's own learning rate {d_lr}: both networks have {optimizer.get('lr')}")
+    metrics = [name for name in options.get('metrics') or [] if isinstance(name, str)]
+    if metrics:
+        notes.append(f"its metrics {' '.join(metrics)}: give --metrics")
+    return settings, notes
+
+
+def _augment(options: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    strengths = {key: value for key, value in (options.get('augment_kwargs') or {}).items() if key != 'class_name'}
+    if not strengths:
+        return {'mode': 'noaug'}
+    pipe = next((name for name, transforms in AUGPIPES.items() if strengths == dict.fromkeys(transforms, 1)), None)
+    if pipe is None:
+        notes.append(f'its augmentations {strengths}: bgc instead')
+    target = options.get('ada_target')
+    return {'mode': 'ada' if target is not None else 'fixed', 'pipe': pipe or 'bgc',
+            **_present(target=target, interval=options.get('ada_interval'), kimg=options.get('ada_kimg'))}
+
+
+def _present(**settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
