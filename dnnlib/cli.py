@@ -1,5 +1,6 @@
 """What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a terminal."""
 
+import errno
 import math
 import re
 import sys
@@ -128,10 +129,19 @@ def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
         sys.stderr.close()
         return EXIT_BUG
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, 'EDQUOT', None)):
+            return _fault(prog, error)
+        _say(prog, f"cannot write {error.filename or 'a file'}: {error.strerror}")
+        return EXIT_USER
     except Exception as error:
-        traceback.print_exc()
-        _say(prog, f'this is a fault of the program, not yours: {type(error).__name__}: {error}')
-        return EXIT_BUG
+        return _fault(prog, error)
+
+
+def _fault(prog: str, error: Exception) -> int:
+    traceback.print_exception(error)
+    _say(prog, f'this is a fault of the program, not yours: {type(error).__name__}: {error}')
+    return EXIT_BUG
 
 
 def _say(prog: str, message: str) -> None:

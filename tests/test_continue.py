@@ -18,6 +18,8 @@ import train
 from torch_utils.misc import named_tensors
 from training import training_loop
 from training.checkpoint import load_networks
+from training.config import AUGPIPES
+from training.run_dir import add_snapshot
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 ROOT = Path(__file__).parent.parent
@@ -173,3 +175,107 @@ def test_a_state_executes_nothing(data: Path, tmp_path: Path) -> None:
     torch.save({'version': 1, 'config': Evil()}, run_dir / 'training-state-000001.pt')
     assert train.main(['--continue', str(run_dir), '--device=cpu']) == 2
     assert not (tmp_path / 'executed').exists()
+
+
+# ----------------------------------------------------------------------------
+# What a run folder keeps
+
+
+def test_snapshots_json_and_keep(tmp_path: Path) -> None:
+    scores = {1: 5.0, 2: 3.0, 3: 4.0, 4: float('nan'), 5: 6.0}
+    for i, score in scores.items():
+        name = f'network-snapshot-{i:06d}.pkl'
+        (tmp_path / name).write_text('x')
+        add_snapshot(tmp_path, name, 1000 * i, {'fid50k_full': score, 'other': -i}, metric='fid50k_full', keep=2)
+    index = json.loads((tmp_path / 'snapshots.json').read_text())
+    assert index['last'] == 'network-snapshot-000005.pkl' and index['best'] == 'network-snapshot-000002.pkl'
+    assert sorted(path.name for path in tmp_path.glob('*.pkl')) == [f'network-snapshot-{i:06d}.pkl' for i in (2, 4, 5)]
+    assert [row['kimg'] for row in index['snapshots']] == [2.0, 4.0, 5.0]
+    (tmp_path / 'network-snapshot-000002.pkl').unlink()  # the user may delete what they like
+    add_snapshot(tmp_path, 'network-snapshot-000005.pkl', 5000, {}, metric='fid50k_full')
+    index = json.loads((tmp_path / 'snapshots.json').read_text())
+    assert index['best'] is None and len(index['snapshots']) == 2
+
+
+def test_a_run_prunes_and_names_its_snapshots(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = iter([3.0, 1.0, 2.0, 4.0, 5.0])
+    monkeypatch.setattr(train, 'make_evaluate', lambda *args: lambda G_ema: {'fid50k_full': next(values)})
+    folder = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004', '--metrics=fid50k_full', '--keep=1')
+    index = json.loads((folder / 'snapshots.json').read_text())
+    assert index == {'last': 'network-snapshot-000000.pkl', 'best': 'network-snapshot-000000.pkl', 'metric': 'fid50k_full',
+                     'snapshots': [{'file': 'network-snapshot-000000.pkl', 'kimg': 0.004, 'metrics': {'fid50k_full': 3.0}}]}
+
+
+def test_a_run_that_never_saved_begins_again(data: Path, tmp_path: Path) -> None:
+    options = ['--cfg=demo', '--kimg=0.008', '--tick=0.004', '--aug-strength=0.3']
+    whole = start(data, tmp_path / 'whole', *options)
+    folder = start(data, tmp_path / 'cut', *options)
+    for path in folder.iterdir():
+        if path.suffix in ('.pt', '.pkl') or path.name == 'snapshots.json':
+            path.unlink()
+    (folder / '.network-snapshot-000000.abc.tmp.pkl').write_text('half')
+    assert train.main(['--continue', str(folder), '--device=cpu']) == 0
+    assert_same_end(whole, folder)
+    assert not list(folder.glob('.*'))
+    next(folder.glob('*.pt')).unlink()  # now there are snapshots that a new beginning would overwrite
+    assert train.main(['--continue', str(folder), '--device=cpu']) == 2
+
+
+# ----------------------------------------------------------------------------
+# Runs of NVIDIA's
+
+
+def nvidia_run(folder: Path, data: Path, **changes: object) -> Path:
+    """A run folder as stylegan2-ada-pytorch leaves it."""
+    folder.mkdir()
+    (folder / 'network-snapshot-000000.pkl').write_bytes(b'older')
+    (folder / 'network-snapshot-000403.pkl').write_bytes((GOLDEN / 'ada-uncond-32.pkl').read_bytes())
+    options = {
+        'num_gpus': 1, 'image_snapshot_ticks': 10, 'network_snapshot_ticks': 10, 'metrics': ['fid50k_full'], 'random_seed': 3,
+        'training_set_kwargs': {'class_name': 'training.dataset.ImageFolderDataset', 'path': str(data), 'use_labels': False, 'max_size': 9,
+                                'xflip': True, 'resolution': 32},
+        'data_loader_kwargs': {'pin_memory': True, 'num_workers': 0, 'prefetch_factor': 2},
+        'G_kwargs': {'class_name': 'training.networks.Generator', 'z_dim': 512, 'w_dim': 512},
+        'D_kwargs': {'class_name': 'training.networks.Discriminator', 'block_kwargs': {'freeze_layers': 4}},
+        'G_opt_kwargs': {'class_name': 'torch.optim.Adam', 'lr': 0.0025, 'betas': [0, 0.99], 'eps': 1e-8},
+        'D_opt_kwargs': {'class_name': 'torch.optim.Adam', 'lr': 0.0025, 'betas': [0, 0.99], 'eps': 1e-8},
+        'loss_kwargs': {'class_name': 'training.loss.StyleGAN2Loss', 'r1_gamma': 7.5},
+        'total_kimg': 25000, 'batch_size': 8, 'batch_gpu': 4, 'ema_kimg': 5.0, 'ema_rampup': None, 'ada_target': 0.5, 'ada_kimg': 100,
+        'augment_kwargs': {'class_name': 'training.augment.AugmentPipe', **dict.fromkeys(AUGPIPES['bg'], 1)},
+        'run_dir': 'training-runs/00000-x', 'resume_pkl': 'ffhq256', **changes}
+    (folder / 'training_options.json').write_text(json.dumps(options))
+    return folder
+
+
+def test_a_run_of_nvidias_goes_on(data: Path, tmp_path: Path) -> None:
+    theirs = nvidia_run(tmp_path / '00004-theirs', data)
+    before = {path.name: path.read_bytes() for path in theirs.iterdir()}
+    assert train.main(['--continue', str(theirs), '--device=cpu', '--kimg=403.008']) == 0
+    (ours,) = tmp_path.glob('00005-*')
+    options, log = json.loads((ours / 'training_options.json').read_text()), (ours / 'log.txt').read_text()
+    assert (options['start_kimg'], options['batch_size'], options['batch_gpu'], options['seed']) == (403.0, 8, 4, 3)
+    assert options['loss']['r1_gamma'] == 7.5 and options['optimizer']['lr'] == 0.0025 and options['ema'] == {'kimg': 5.0, 'rampup': None}
+    assert options['data']['xflip'] and options['data']['subset'] == 9 and options['network']['freeze_layers'] == 4
+    assert options['augment']['pipe'] == 'bg' and options['augment']['target'] == 0.5 and options['augment']['p'] == pytest.approx(0.328)
+    assert 'Not restored' in log and "Adam's moments" in log and 'fid50k_full' in log and '(403 kimg)' in log and '18 pictures' in log
+    nets = load_networks(ours / 'network-snapshot-000403.pkl')
+    assert nets.augment_pipe is not None and abs(float(nets.augment_pipe.p) - 0.328) < 1e-3
+    assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before
+    assert train.main(['--continue', str(ours), '--device=cpu', '--kimg=403.016']) == 0  # from now on exactly
+
+
+@pytest.mark.parametrize('changes,options,words', [
+    ({'training_set_kwargs': {'class_name': 'x'}}, [], 'names no data set'), ({}, ['--gamma=1'], "--gamma can't be changed"),
+    ({'training_set_kwargs': {'path': '/nowhere.zip'}}, [], '/nowhere.zip'), ({'batch_size': 'many'}, [], 'batch_size'),
+])
+def test_bad_runs_of_nvidias(changes: dict, options: list[str], words: str, data: Path, tmp_path: Path,
+                             capsys: pytest.CaptureFixture) -> None:
+    theirs = nvidia_run(tmp_path / '00000-theirs', data, **changes)
+    assert train.main(['--continue', str(theirs), '--device=cpu', *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count('\n') == 1 and words in error
+
+
+def test_other_data_for_a_run_from_another_machine(data: Path, tmp_path: Path) -> None:
+    theirs = nvidia_run(tmp_path / '00000-theirs', Path('/content/drive/data.zip'))
+    assert train.main(['--continue', str(theirs), '--device=cpu', f'--data={data}', '--kimg=403.008']) == 0

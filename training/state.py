@@ -9,7 +9,7 @@ import torch
 
 from dnnlib import UserError, atomic_path
 from torch_utils import persistence
-from torch_utils.misc import named_tensors
+from torch_utils.misc import named_tensors, save_plain
 
 from .augment import AugmentPipe
 from .config import TrainingConfig, merge
@@ -51,7 +51,7 @@ def save_state(run: 'Run', run_dir: Path, elapsed: float) -> Path:
     }
     path = run_dir / f'training-state-{run.cur_nimg // 1000:06d}.pt'
     with atomic_path(path) as temp:
-        torch.save(state, temp)
+        save_plain(state, temp)
     for old in run_dir.glob(PATTERN):
         if old != path:
             old.unlink()

@@ -48,7 +48,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
         record = content.get(key)
         try:
             result[key] = builders[key](record, f'{name}: {key}') if isinstance(record, Record) else None
-        except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError, MemoryError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError, MemoryError, ArithmeticError) as error:
             raise UserError(f'{name}: {key} is no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
     return result
 

@@ -7,6 +7,7 @@ names, with a leading axis here and there; the blur kernels are constants and ar
 import io
 import logging
 import math
+import pickle
 import re
 import zipfile
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from dnnlib import UserError
 from torch_utils import persistence
-from torch_utils.misc import named_tensors
+from torch_utils.misc import named_tensors, save_plain
 
 from .. import networks
 from .architecture import blank, channel_kwargs, check_no_bomb
@@ -55,7 +56,7 @@ def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
             'D': _discriminator(content['d'], f'{name}: d') if 'd' in content else None,
             'augment_pipe': None,
         }
-    except (KeyError, IndexError, ValueError, AttributeError, RuntimeError, TypeError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
         raise UserError(f"{name}: tensors that rosinality's StyleGAN2 has are missing or misshapen ({error})") from error
 
 
@@ -71,10 +72,13 @@ def write(file: Any, content: dict[str, Any]) -> None:
         out['g'] = _generator_out(content['G'])
     if content.get('D') is not None:
         out['d'] = _discriminator_out(content['D'])
-    torch.save(out, file)
+    save_plain(out, file)
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):  # whose text advises to trust the file
+        name = re.search(r'GLOBAL ([\w.]+)', str(error))
+        return f'it asks for {name[1]}' if name else 'it holds something else than tensors'
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -156,7 +156,10 @@ def _reconstruct_record(meta: Any) -> Record:
 def _load_storage(data: bytes) -> torch.UntypedStorage | torch.TypedStorage:
     if not isinstance(data, bytes):
         raise pickle.UnpicklingError(f'a storage made of a {type(data).__name__}')
-    storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    try:
+        storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except pickle.UnpicklingError as error:  # whose text advises to trust the file
+        raise pickle.UnpicklingError('a storage that holds something else than numbers') from error
     if not isinstance(storage, (torch.UntypedStorage, torch.TypedStorage)):
         raise pickle.UnpicklingError(f'a storage turns out to be a {type(storage).__name__}')
     return storage
@@ -298,6 +301,7 @@ class _Unpickler(pickle._Unpickler):
             raise _Forbidden(f'it calls a {type(function).__name__}')
         if function in _CONTAINERS:
             for argument in arguments:
+                self.spend(OBJECT_SIZE * len(argument))
                 _check_keys(argument if isinstance(argument, (dict, set)) or function is set else [pair[0] for pair in argument])
         result = function(*arguments)
         self.spend(_size(result))

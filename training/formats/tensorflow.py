@@ -32,7 +32,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
     try:
         return {'G': _generator(G, f'{name}: G'), 'D': _discriminator(D, f'{name}: D'), 'G_ema': _generator(Gs, f'{name}: Gs'),
                 'augment_pipe': None}
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError) as error:
         raise UserError(f'{name}: no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
 
 
@@ -40,6 +40,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
 class _Source:
     """The variables and settings of a network and its components, `mapping/…` and `synthesis/…` included."""
 
+    name: str
     variables: dict[str, np.ndarray]
     static: dict[str, Any]
 
@@ -54,14 +55,14 @@ class _Source:
             raise UserError(f'{name}: a StyleGAN1 network; this toolkit is for StyleGAN2')
         if any('LabelConcat' in key for key in variables):
             raise UserError(f"{name}: StyleGAN2's first kind of label input (LabelConcat), which these networks don't have")
-        return cls(variables, static)
+        return cls(name, variables, static)
 
     def resolution(self, prefix: str = '') -> int:
         sizes = [int(key[len(prefix):].split('x')[0]) for key in self.variables
                  if key.startswith(prefix) and key[len(prefix):].split('/')[0].split('x')[0].isdigit()]
         height, width = self.static.get('resolution_h', 1), self.static.get('resolution_w', 1)
         if height != width:
-            raise UserError(f'a network for {width}×{height} pictures; only square ones are known here')
+            raise UserError(f'{self.name}: a network for {width}×{height} pictures; only square ones are known here')
         return max(sizes)
 
     def has(self, end: str) -> bool:
