@@ -1,6 +1,5 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
-import logging
 import re
 import sys
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
         help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --keep --metrics --device "
              'may change.', **NOTHING)
 @cli.device_option('General')
-@option('--gpus', group='General', type=int, default=1, help='Number of GPUs; only 1 for now.')
+@option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
 @option('-n', '--dry-run', group='General', is_flag=True, help='Print the settings and stop.')
 @option('--cond', group='Data', type=bool, default=False, help='Use the labels of dataset.json.')
@@ -41,37 +40,47 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--mirror', group='Data', type=bool, default=False, help='Add mirror images.')
 @option('--mirrory', group='Data', type=bool, default=False, help='Add upside-down images.')
 @option('--workers', group='Data', type=int, help='Processes that read pictures (default: 3, on a CPU 0).', **NOTHING)
+@option('--cache', group='Data', type=click.Choice(['auto', 'gpu', 'ram', 'none']), default='auto',
+        help='Where decoded pictures are kept; auto decides by their size.')
 @option('--kimg', group='Training', type=float, help='Counter at which the run ends, thousands of pictures (default: 25000).', **NOTHING)
 @option('--nkimg', group='Training', type=float, help='Counter at which it starts (default: preset, 0).', **NOTHING)
 @option('--batch', group='Training', type=int, help='Pictures a step (default: preset).', **NOTHING)
 @option('--batch-gpu', group='Training', type=int, help='Pictures at a time, a part of --batch (default: preset).', **NOTHING)
 @option('--lrate', group='Training', type=float, help='Learning rate of both networks (default: preset).', **NOTHING)
+@option('--glr', group='Training', type=float, help='Learning rate of G (default: --lrate).', **NOTHING)
+@option('--dlr', group='Training', type=float, help='Learning rate of D (default: --lrate).', **NOTHING)
 @option('--gamma', group='Training', type=float, help='R1 weight (default: preset).', **NOTHING)
 @option('--freezed', group='Training', type=int, help="FreezeD: fix so many layers of D, from the image side (default: 0).", **NOTHING)
+@option('--freezed-res', group='Training', type=int, help='FreezeD by resolution: fix all blocks of D from so many pixels up.', **NOTHING)
+@option('--ema-kimg', group='Training', type=float, help='Half-life of the average of G, kimg (default: preset).', **NOTHING)
+@option('--style-mix', group='Training', type=float, help='Probability of style mixing (default: preset, 0.9).', **NOTHING)
+@option('--pl-weight', group='Training', type=float, help='Weight of path length regularisation (default: preset, 2).', **NOTHING)
 @option('--fp32', group='Training', type=bool, default=False, help='No float16 and no TF32.')
 @option('--aug', group='Augmentation', type=click.Choice(['ada', 'noaug', 'fixed']),
         help='Adaptive, none, or with a fixed --p (default: ada).', **NOTHING)
 @option('--p', group='Augmentation', type=float, help='Probability for --aug=fixed.', **NOTHING)
-@option('--aug-strength', group='Augmentation', type=float, help='Probability at which ada starts (default: 0).', **NOTHING)
+@option('--aug-strength', '--initstrength', 'aug_strength', group='Augmentation', type=float,
+        help='Probability at which ada starts (default: 0).', **NOTHING)
+@option('--ada-max', group='Augmentation', type=float, help='Probability that ada never exceeds (default: 1).', **NOTHING)
+@option('--ada-kimg', group='Augmentation', type=float,
+        help='Thousands of pictures in which ada could go from 0 to 1 (default: 500, with --resume 100).', **NOTHING)
 @option('--target', group='Augmentation', type=float, help='What ada steers E[sign(D(real))] to (default: 0.6).', **NOTHING)
 @option('--augpipe', group='Augmentation', type=click.Choice(AUGPIPES), help='Which transforms (default: preset, bgc).', **NOTHING)
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
 @option('--keep', group='Output', type=int, help='Delete all snapshots but the newest so many and the best (default: none).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
 @option('--metrics', group='Output', help='Comma-separated, or none (default: fid50k_full, on a CPU none).', **NOTHING)
-def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, gpus: int, dry_run: bool, **options: Any) -> int:
+def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, dry_run: bool, **options: Any) -> int:
     from torch_utils.misc import select_device
     from training.options import plan_continuation, plan_new_run
-    from training.run_dir import make_run_dir, options_text, remove_leftovers, save_options
-    from training.state import cut_logs
-    from training.training_loop import setup, train
+    from training.run_dir import options_text
+    from training.start import start
 
-    if gpus != 1:
-        raise dnnlib.UserError(f'--gpus={gpus}: training runs on one GPU for now; use --gpus=1')
+    context = click.get_current_context()
     target = select_device(device)
-    given = given_options(click.get_current_context(), options)
+    given = given_options(context, options)
     if continue_dir is not None:
-        if outdir is not None or click.get_current_context().get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT:
+        if outdir is not None or context.get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT:
             raise dnnlib.UserError('--outdir and --cfg belong to new runs; --continue takes them from the run')
         plan = plan_continuation(continue_dir, given)
     else:
@@ -82,23 +91,7 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
     if dry_run:
         click.echo(options_text(plan.config))
         return 0
-
-    run = setup(plan.config, plan.dataset, target, plan.state)  # before anything is written: the snapshot may not fit
-    config, run.notes = run.config, [*plan.notes, *run.notes]
-    evaluate = make_evaluate(config.metrics, config.data.path, target, plan.dataset.random_labels) if config.metrics else None
-    if plan.run_dir is not None:
-        run_dir = plan.run_dir
-        remove_leftovers(run_dir)
-        cut_logs(run_dir, plan.state)
-        save_options(run_dir, config)
-    else:
-        assert plan.outdir is not None
-        run_dir = make_run_dir(plan.outdir, config)
-    with dnnlib.Logger(run_dir / 'log.txt'):
-        handler = logging.StreamHandler(sys.stdout)
-        logging.basicConfig(level=logging.INFO, format='%(message)s', handlers=[handler], force=True)
-        logging.info('Run: %s%s', run_dir, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
-        return train(run, run_dir, evaluate)
+    return start(plan, target, make_evaluate, [sys.executable, str(Path(__file__).resolve()), *context.obj])
 
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -118,12 +111,14 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     return names
 
 
-def make_evaluate(names: Sequence[str], data: str, device: Any, label_fn: Any) -> Any:
-    """G_ema to metrics by name."""
+def make_evaluate(run: Any) -> Any:
+    """G_ema to metrics by name; None without any."""
+    if not run.config.metrics:
+        return None
     from metrics.evaluate import make_evaluator
     from synthesis.images import sample_images
-    evaluator = make_evaluator(names, data, device=device)
-    return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, label_fn=label_fn))
+    evaluator = make_evaluator(run.config.metrics, run.config.data.path, device=run.device)
+    return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, label_fn=run.dataset.random_labels))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

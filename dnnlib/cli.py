@@ -115,7 +115,8 @@ def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
     """
     prog = Path(sys.argv[0]).name if argv is None else f'{cli.name}.py'
     try:
-        result = cli.main(args=None if argv is None else list(argv), prog_name=prog, standalone_mode=False)
+        arguments = sys.argv[1:] if argv is None else list(argv)
+        result = cli.main(args=list(arguments), prog_name=prog, standalone_mode=False, obj=arguments)  # for a command that restarts itself
         return result if isinstance(result, int) else EXIT_OK
     except click.ClickException as error:
         _say(prog, f'{error.format_message()} (see {prog} --help)')

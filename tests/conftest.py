@@ -1,6 +1,7 @@
 """What the tests share."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ GOLDEN = Path(__file__).parent / 'golden'
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get('OMP_NUM_THREADS', '2')))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -67,7 +67,7 @@ def test_yaml_numbers() -> None:
 @pytest.mark.parametrize('overrides,words', [
     ({'batch_size': 10, 'batch_gpu': 4}, '--batch=10 must be a multiple'),
     ({'batch_size': 6, 'batch_gpu': 6}, 'multiple of 4'),
-    ({'start_kimg': 10.0, 'total_kimg': 10.0}, '--kimg=10 must be more than --nkimg=10'),
+    ({'start_kimg': 10.0, 'total_kimg': 10.0}, '--kimg=10 must be more than 10'),
     ({'augment': {'p': 1.5}}, 'not 1.5'),
     ({'tick_kimg': 0.0}, '--tick=0'),
 ])

@@ -15,11 +15,12 @@ from conftest import GOLDEN
 from PIL import Image
 
 import train
+from dnnlib import UserError
 from torch_utils.misc import named_tensors
 from training import training_loop
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
-from training.run_dir import add_snapshot
+from training.run_dir import add_snapshot, claim
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 ROOT = Path(__file__).parent.parent
@@ -58,7 +59,8 @@ def assert_same_end(one: Path, other: Path) -> None:
         for key, row in states[0]['optimizers'][name]['state'].items():
             for field, value in row.items():
                 assert torch.equal(value, states[1]['optimizers'][name]['state'][key][field]), (name, key, field)
-    assert torch.equal(states[0]['rng'], states[1]['rng']) and states[0]['counters'] == states[1]['counters']
+    assert all(torch.equal(a, b) for a, b in zip(states[0]['rng'], states[1]['rng'], strict=True))
+    assert states[0]['counters'] == states[1]['counters']
 
 
 @pytest.mark.parametrize('workers', [0, 2])
@@ -211,7 +213,7 @@ def test_a_run_that_never_saved_begins_again(data: Path, tmp_path: Path) -> None
     whole = start(data, tmp_path / 'whole', *options)
     folder = start(data, tmp_path / 'cut', *options)
     for path in folder.iterdir():
-        if path.suffix in ('.pt', '.pkl') or path.name == 'snapshots.json':
+        if path.suffix in ('.pt', '.pkl') or path.name in ('snapshots.json', 'progress.png'):
             path.unlink()
     (folder / '.network-snapshot-000000.abc.tmp.pkl').write_text('half')
     assert train.main(['--continue', str(folder), '--device=cpu']) == 0
@@ -279,3 +281,44 @@ def test_bad_runs_of_nvidias(changes: dict, options: list[str], words: str, data
 def test_other_data_for_a_run_from_another_machine(data: Path, tmp_path: Path) -> None:
     theirs = nvidia_run(tmp_path / '00000-theirs', Path('/content/drive/data.zip'))
     assert train.main(['--continue', str(theirs), '--device=cpu', f'--data={data}', '--kimg=403.008']) == 0
+
+
+def test_nvidia_settings_of_odd_kinds(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for i, changes in enumerate([{'G_opt_kwargs': [1]}, {'D_kwargs': 'x'}, {'augment_kwargs': [2]}, {'loss_kwargs': {'pl_batch_shrink': 0}},
+                                 {'G_reg_interval': 0}, {'ada_interval': 0}]):
+        theirs = nvidia_run(tmp_path / f'{i:05d}', data, **changes)
+        assert train.main(['--continue', str(theirs), '--device=cpu']) == 2, changes
+        assert capsys.readouterr().err.count('\n') == 1
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_a_cut_off_snapshot_of_nvidias_is_passed_over(data: Path, tmp_path: Path) -> None:
+    theirs = nvidia_run(tmp_path / '00000-theirs', data)
+    (theirs / 'network-snapshot-000500.pkl').write_bytes((theirs / 'network-snapshot-000403.pkl').read_bytes()[:5000])
+    assert train.main(['--continue', str(theirs), '--device=cpu', '--kimg=403.008']) == 0
+    assert 'network-snapshot-000500.pkl cannot be read' in next(tmp_path.glob('00001-*/log.txt')).read_text()
+
+
+def test_the_best_snapshot_outlives_a_change_of_metrics(tmp_path: Path) -> None:
+    for i, (metrics, metric) in enumerate([({'fid': 3.0}, 'fid'), ({'fid': 9.0}, 'fid'), ({}, None), ({'other': 5.0}, 'other')]):
+        name = f'network-snapshot-{i:06d}.pkl'
+        (tmp_path / name).write_text('x')
+        add_snapshot(tmp_path, name, 1000 * i, metrics, metric, keep=1)
+        assert (tmp_path / 'network-snapshot-000000.pkl').exists()
+
+
+def test_a_run_is_continued_once_at_a_time(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
+    with claim(folder), pytest.raises(UserError, match='another process'), claim(folder, patience=0.0):
+        pass
+    with claim(folder):
+        pass
+
+
+def test_logs_without_states_are_not_begun_again(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
+    for path in [*folder.glob('*.pt'), *folder.glob('*.pkl')]:
+        path.unlink()
+    before = (folder / 'log.txt').read_text()
+    assert train.main(['--continue', str(folder), '--device=cpu', '--kimg=1']) == 2
+    assert (folder / 'log.txt').read_text() == before

@@ -1,7 +1,13 @@
 """Pictures as training data."""
 
 import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
 import zipfile
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +17,11 @@ import torch
 from PIL import Image
 
 from dnnlib import UserError
+from training import data_cache
+from training.data_cache import available_memory, batches_from_gpu, batches_from_ram, choose_cache, decode_all
 from training.dataset import ImageFolderDataset, InfiniteSampler, batches
+
+CPU = torch.device('cpu')
 
 
 def picture(seed: int, size: int = 8, mode: str = 'RGB') -> Image.Image:
@@ -32,8 +42,8 @@ def make(folder: Path, count: int = 6, labels: list | None = None, mode: str = '
 def zipped(folder: Path) -> Path:
     path = folder.with_suffix('.zip')
     with zipfile.ZipFile(path, 'w') as archive:
-        for file in sorted(folder.iterdir()):
-            archive.write(file, file.name)
+        for file in sorted(folder.rglob('*')):
+            archive.write(file, file.relative_to(folder))
     return path
 
 
@@ -84,6 +94,41 @@ def test_labels(tmp_path: Path) -> None:
 def test_bad_labels(labels: list | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         ImageFolderDataset(make(tmp_path / 'set', count=2, labels=labels), use_labels=True)
+
+
+def in_folders(path: Path, *names: str) -> Path:
+    for i, name in enumerate(names):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(i).save(path / name)
+    return path
+
+
+def test_folders_are_classes(tmp_path: Path) -> None:
+    folder = in_folders(tmp_path / 'set', 'a/1.png', 'a b/2.png', 'a/deep/3.png', '2000/4.png')
+    for path in (folder, zipped(folder)):
+        data = ImageFolderDataset(path, use_labels=True)
+        assert data.class_names == ['2000', 'a', 'a b'] and data.label_dim == 3
+        by_picture = {data[i][0].tobytes(): int(data[i][1].argmax()) for i in range(4)}
+        assert [by_picture[np.asarray(picture(i)).transpose(2, 0, 1).tobytes()] for i in range(4)] == [1, 2, 1, 0]
+        few = ImageFolderDataset(path, use_labels=True, max_size=1)  # the classes are those of the whole set
+        assert few.label_dim == 3 and few.label(0).sum() == 1
+        assert ImageFolderDataset(path).class_names is None and ImageFolderDataset(path).label_dim == 0
+    (folder / 'dataset.json').write_text('{"labels": null}')  # as prepare_data.py writes it
+    assert ImageFolderDataset(folder, use_labels=True).label_dim == 3
+    (folder / 'dataset.json').write_text(json.dumps({'labels': [['a/1.png', 1], ['a b/2.png', 0], ['a/deep/3.png', 0], ['2000/4.png', 1]]}))
+    listed = ImageFolderDataset(folder, use_labels=True)
+    assert listed.label_dim == 2 and listed.class_names is None
+
+
+@pytest.mark.parametrize('names,words', [
+    (['00000/img00000000.png', '00001/img00001000.png'], 'has no labels'), (['cats/1.png', 'cats/2.png'], 'has no labels.*at least two'),
+    (['00000/1.png', '2.png'], 'has no labels'), (['cats/1.png', 'dogs/2.png', '3.png'], r'in folders \(cats\) and beside them \(3\.png\); put'),
+])
+def test_folders_that_are_no_classes(names: list[str], words: str, tmp_path: Path) -> None:
+    path = in_folders(tmp_path / 'set', *names)
+    with pytest.raises(UserError, match=words):
+        ImageFolderDataset(path, use_labels=True)
+    assert len(ImageFolderDataset(path)) == len(names)
 
 
 @pytest.mark.parametrize('stray,words', [
@@ -138,3 +183,196 @@ def test_batches_with_and_without_workers(tmp_path: Path) -> None:
     for (a, _), (b, c) in zip(*streams):
         assert torch.equal(a, b) and a.shape == (4, 3, 8, 8) and a.dtype == torch.float32 and c.shape == (4, 0)
         assert -1 <= a.min() < -0.5 and 0.5 < a.max() <= 1
+
+
+def drawn(data: ImageFolderDataset, count: int = 5, batch: int = 4, workers: int = 0, device: torch.device = CPU,
+          **kwargs) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    stream = batches(data, batch, seed=3, workers=workers, device=device, **kwargs)
+    try:
+        return [(images.cpu(), labels.cpu()) for images, labels in islice(stream, count)]
+    finally:
+        stream.close()
+
+
+def same(a: list[tuple[torch.Tensor, torch.Tensor]], b: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) and x.dtype == y.dtype and x.stride() == y.stride()
+                                    for pair in zip(a, b) for x, y in zip(*pair))
+
+
+def labelled(path: Path, **kwargs) -> ImageFolderDataset:
+    return ImageFolderDataset(zipped(make(path, labels=[[f'{i}.png', i % 3] for i in range(6)])), use_labels=True, **kwargs)
+
+
+@pytest.mark.parametrize('flips', [{}, {'xflip': True}, {'yflip': True}, {'xflip': True, 'yflip': True}])
+def test_caches_give_the_same_batches(flips: dict, tmp_path: Path) -> None:
+    data = labelled(tmp_path / 'set', **flips)
+    for start in (0, 13):
+        picks = list(islice(InfiniteSampler(len(data), 3, start), 20))
+        want = [(torch.from_numpy(np.stack([data[i][0] for i in part])).to(torch.float32) / 127.5 - 1,
+                 torch.from_numpy(np.stack([data.label(i) for i in part]))) for part in (picks[j:j + 4] for j in range(0, 20, 4))]
+        assert same(drawn(data, start=start), want)
+        assert same(drawn(data, start=start, cache='ram'), want)
+        plans = (data.locate(picks[j:j + 4]) for j in range(0, 20, 4))
+        on_device = decode_all(data.load, data.stored_shape, CPU)  # what runs on a GPU runs here too
+        assert same(list(batches_from_gpu(on_device, data.stored_labels, plans)), want)
+    if flips:
+        assert same(drawn(data, start=13, workers=2), want) and same(drawn(data, start=13, workers=2, cache='ram'), want)
+
+
+@pytest.mark.parametrize('mode', ['L', 'RGB'])
+def test_a_cache_of_a_set_without_labels(mode: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    path = make(tmp_path / 'set', mode=mode)
+    picture(7, mode=mode).save(path / '7.jpg')
+    data = ImageFolderDataset(path, max_size=5, seed=1)
+    cached = drawn(data, cache='ram')
+    assert same(cached, drawn(data)) and cached[0][1].shape == (4, 0)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize('kwargs', [{}, {'cache': 'ram'}, {'workers': 2}])
+def test_ranks_share_each_batch(kwargs: dict, tmp_path: Path) -> None:
+    data = labelled(tmp_path / 'set', xflip=True)
+    whole = drawn(data, batch=6, start=7)
+    for num_ranks in (2, 3):
+        shares = [drawn(data, batch=6, start=7, rank=rank, num_ranks=num_ranks, **kwargs) for rank in range(num_ranks)]
+        assert same([tuple(torch.cat(parts) for parts in zip(*step)) for step in zip(*shares)], whole)
+
+
+@pytest.mark.parametrize('kwargs', [{}, {'workers': 2}, {'cache': 'ram'}])
+def test_a_broken_picture_is_named_by_every_cache(kwargs: dict, tmp_path: Path) -> None:
+    path = make(tmp_path / 'set')
+    (path / '3.png').write_bytes((path / '3.png').read_bytes()[:60])
+    data = ImageFolderDataset(path)
+    with pytest.raises(UserError) as alone:
+        data[3]
+    with pytest.raises(UserError) as error:
+        drawn(data, **kwargs)
+    assert str(error.value) == str(alone.value)
+    assert not multiprocessing.active_children()  # though `error` is still held
+
+
+def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ImageFolderDataset(make(tmp_path / 'set'))
+    for cache, words in [('disk', '--cache=disk: auto, gpu, ram or none'), ('gpu', '--cache=gpu: the training is not on a GPU')]:
+        with pytest.raises(UserError, match=words):
+            batches(data, 4, seed=0, workers=0, device=CPU, cache=cache)
+    monkeypatch.setattr(data_cache, 'available_memory', lambda: 6 * 8 * 8 * 3 - 1)
+    with pytest.raises(UserError, match=r'--cache=ram: the decoded set takes 0\.0 GB, more than is free; --cache=none'):
+        batches(data, 4, seed=0, workers=0, device=CPU, cache='ram')
+
+
+def test_choice_of_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    GB, gpu = 10 ** 9, torch.device('cuda')
+    memory: dict[str, int | None] = {'free': 40 * GB}
+    monkeypatch.setattr(data_cache, 'available_memory', lambda: memory['free'])
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * GB, 80 * GB))
+    assert [choose_cache(x * GB, gpu) for x in (5, 6, 10, 11)] == ['gpu', 'ram', 'ram', 'none']
+    assert [choose_cache(x * GB, CPU) for x in (1, 10, 11)] == ['ram', 'ram', 'none']
+    assert [choose_cache(x * GB, CPU, num_ranks=4) for x in (2, 3)] == ['ram', 'none']
+    assert choose_cache(5 * GB, gpu, num_ranks=4) == 'gpu'  # each has its own
+    memory['free'] = 1000 * GB
+    assert [choose_cache(x * GB, CPU) for x in (16, 17)] == ['ram', 'none']
+    memory['free'] = None
+    assert choose_cache(1, CPU) == 'none'
+
+
+def test_auto_takes_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, asked = ImageFolderDataset(make(tmp_path / 'set'), xflip=True), []
+    monkeypatch.setattr('training.dataset.choose_cache', lambda *args: asked.append(args) or 'ram')
+    monkeypatch.setattr('training.dataset.batches_from_ram', lambda *args: iter(['from ram']))
+    assert next(batches(data, 4, seed=0, workers=0, device=CPU, cache='auto', rank=1, num_ranks=2)) == 'from ram'
+    assert asked == [(6 * 3 * 8 * 8, CPU, 2)]
+
+
+def test_available_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo, limit = tmp_path / 'meminfo', tmp_path / 'memory.max'
+    monkeypatch.setattr(data_cache, '_MEMINFO', meminfo)
+    monkeypatch.setattr(data_cache, '_CGROUP_LIMITS', (tmp_path / 'none', limit))
+    assert (available_memory() or 0) > 2 ** 27  # the machine's memory, where Linux doesn't say more
+    meminfo.write_text('MemTotal:       9000 kB\nMemAvailable:   5000 kB\nHugePages_Total:       0\n')
+    assert available_memory() == 5000 * 1024
+    for text, want in [('max\n', 5000 * 1024), ('9223372036854771712\n', 5000 * 1024), ('4096\n', 4096)]:
+        limit.write_text(text)
+        assert available_memory() == want
+    limit.unlink()
+    meminfo.unlink()
+    monkeypatch.delattr('os.sysconf')
+    assert available_memory() is None
+
+
+def test_ctrl_c_while_the_set_is_decoded() -> None:
+    loaded: list[int] = []
+
+    def load(number: int) -> np.ndarray:
+        loaded.append(number)
+        if number == 40:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            stopped.wait(0.2)  # the main thread is to be waiting
+        return np.zeros([1, 8, 8], np.uint8)
+
+    stopped = threading.Event()
+    with pytest.raises(KeyboardInterrupt):
+        decode_all(load, (100_000, 1, 8, 8), CPU)
+    assert len(loaded) < 10_000
+
+
+def test_the_thread_ends_with_the_generator(tmp_path: Path) -> None:
+    data = ImageFolderDataset(make(tmp_path / 'set'))
+    before = threading.active_count()
+    unused = batches(data, 4, seed=0, workers=0, device=CPU, cache='ram')
+    streams = [batches(data, 4, seed=0, workers=0, device=CPU, cache='ram') for _ in range(2)]
+    for stream in streams:
+        next(stream)
+    assert threading.active_count() == before + 2
+    streams.pop().close()
+    assert threading.active_count() == before + 1
+    del stream, streams  # let go
+    assert threading.active_count() == before
+    unused.close()
+
+
+def test_the_thread_ends_with_the_process(tmp_path: Path) -> None:
+    code = f"""
+import sys, torch
+from training.dataset import ImageFolderDataset, batches
+stream = batches(ImageFolderDataset({str(make(tmp_path / 'set'))!r}), 4, seed=0, workers=0, device=torch.device('cpu'), cache='ram')
+next(stream)
+sys.exit(7)
+"""
+    done = subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, '')
+
+
+def test_errors_of_the_thread_reach_the_consumer() -> None:
+    def plans() -> Iterator[torch.Tensor]:
+        yield torch.tensor([[0, 1], [0, 1], [1, 0]])
+        raise ZeroDivisionError('on purpose')
+
+    before = threading.active_count()
+    stream = batches_from_ram(torch.zeros([2, 1, 8, 8], dtype=torch.uint8), torch.zeros([2, 0]), plans(), CPU)
+    assert next(stream)[0].shape == (2, 1, 8, 8)
+    with pytest.raises(ZeroDivisionError, match='on purpose'):
+        next(stream)
+    assert threading.active_count() == before
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('flips', [{}, {'xflip': True, 'yflip': True}])
+def test_caches_on_a_gpu(flips: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, gpu = labelled(tmp_path / 'set', **flips), torch.device('cuda')
+    for kwargs in ({}, {'start': 13}, {'rank': 1, 'num_ranks': 2}):
+        want = drawn(data, count=20, device=gpu, **kwargs)
+        for images, c in want[:1]:
+            torch.testing.assert_close(images, drawn(data, count=1, **kwargs)[0][0])
+            assert torch.equal(c, drawn(data, count=1, **kwargs)[0][1])
+        for cache in ('ram', 'gpu', 'auto'):
+            assert same(drawn(data, count=20, device=gpu, cache=cache, **kwargs), want), cache
+    images, c = next(batches(data, 4, seed=0, workers=0, device=gpu, cache='gpu'))
+    assert images.is_cuda and c.is_cuda
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(torch, 'empty', full)
+    with pytest.raises(UserError, match='--cache=gpu: the decoded set takes'):
+        batches(data, 4, seed=0, workers=0, device=gpu, cache='gpu')

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from .distributed import ALONE, Ranks
+
 
 class Collector:
     """Counts, means and standard deviations of named quantities between two reads.
@@ -24,9 +26,10 @@ class Collector:
         else:
             known.add_(moments)
 
-    def read(self) -> dict[str, dict[str, float]]:
-        """All quantities as `{'num', 'mean', 'std'}` since the last read; then everything starts over."""
+    def read(self, ranks: Ranks = ALONE) -> dict[str, dict[str, float]]:
+        """All quantities of all processes as `{'num', 'mean', 'std'}` since the last read; then everything starts over."""
         names = list(self._moments)
+        ranks.sum_(list(self._moments.values()))
         rows = torch.stack([self._moments[name].cpu() for name in names]).tolist() if names else []
         self._moments.clear()
         return {name: summary(*row) for name, row in zip(names, rows)}

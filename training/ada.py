@@ -28,7 +28,7 @@ class AdaController:
     @torch.no_grad()
     def observe(self, real_logits: torch.Tensor) -> None:
         """Take note of D's output for real pictures, float32 `[N, 1]`."""
-        signs = real_logits.detach().sign().to(torch.float32)
+        signs = real_logits.detach().sign().to(torch.float32).nan_to_num(0)
         self.signs += torch.stack([signs.sum(), torch.full_like(signs.sum(), signs.numel())])
 
     @torch.no_grad()

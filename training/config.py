@@ -26,6 +26,7 @@ class DataConfig:
     yflip: bool = False  # add upside-down images
     subset: int | None = None  # at most so many pictures, chosen by the seed
     workers: int = 3  # processes that decode; 0 decodes in the main one
+    cache: str = 'auto'  # decoded pictures are kept: gpu, ram, none; auto decides by their size
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class NetworkConfig:
     d_architecture: str = 'resnet'
     mbstd_group_size: int | None = 4  # None for the whole batch
     freeze_layers: int = 0  # of D, counted from the image side: FreezeD
+    freeze_resolution: int | None = None  # instead: all blocks of D from this resolution up
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class OptimizerConfig:
     """Adam, for both networks."""
 
     lr: float = 0.002
+    g_lr: float | None = None  # for G alone
+    d_lr: float | None = None  # for D alone
     beta1: float = 0.0
     beta2: float = 0.99
     eps: float = 1e-8
@@ -106,6 +110,7 @@ class TrainingConfig:
     trust_pickle: bool = False  # execute what the snapshot asks for
     batch_size: int = 32
     batch_gpu: int = 32  # pictures at a time; gradients add up to the batch
+    gpus: int = 1  # processes, each with a GPU of its own where there are GPUs
     start_kimg: float = 0.0  # where the counter starts
     total_kimg: float = 25000.0  # where it ends
     tick_kimg: float = 4.0
@@ -179,13 +184,16 @@ def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, A
         config = merge(config, auto_rule(resolution, gpus), 'auto_rule')
     config = merge(config, settings, f'configs/{preset}.yaml')
     config = merge(config, overrides, 'the command line')
-    if 'batch_size' in overrides and 'batch_gpu' not in overrides:
-        config = dataclasses.replace(config, batch_gpu=min(config.batch_gpu, config.batch_size // gpus))
-    return check(config)
+    if 'batch_gpu' not in overrides:
+        config = dataclasses.replace(config, batch_gpu=max(min(config.batch_gpu, config.batch_size // gpus), 1))
+    return check(dataclasses.replace(config, gpus=gpus), networks_known=config.resume is None)
 
 
-def check(config: TrainingConfig) -> TrainingConfig:
+def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig:
     """Refuse what cannot be trained.
+
+    Args:
+        networks_known: False while a snapshot may still bring another architecture.
 
     Raises:
         UserError: naming option, value and what is allowed.
@@ -193,26 +201,39 @@ def check(config: TrainingConfig) -> TrainingConfig:
     c = config
     mbstd = c.network.mbstd_group_size or c.batch_gpu
     for option, value, low, high in [
-        ('lrate', c.optimizer.lr, 1e-12, 1.0), ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
+        ('lrate', c.optimizer.lr, 1e-12, 1.0), ('glr', c.optimizer.g_lr, 1e-12, 1.0), ('dlr', c.optimizer.d_lr, 1e-12, 1.0),
+        ('ada-max', c.augment.p_max, 0, 1), ('ada-kimg', c.augment.kimg, 1e-3, 1e9), ('ema-kimg', c.ema.kimg, 0, 1e9),
+        ('style-mix', c.loss.style_mixing_prob, 0, 1), ('pl-weight', c.loss.pl_weight, 0, 1e9), ('gpus', c.gpus, 1, 4096),
+        ('g_reg_interval', c.loss.g_reg_interval, 1, 1e6), ('d_reg_interval', c.loss.d_reg_interval, 1, 1e6),
+        ('ada_interval', c.augment.interval, 1, 1e6), ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
+        ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
         ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9), ('keep', 1 if c.keep_snapshots is None else c.keep_snapshots, 1, 1e9),
+        ('snap', c.snapshot_ticks, 1, 1e9), ('keep', c.keep_snapshots, 1, 1e9),
         ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
         ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
     ]:
-        if not low <= value <= high:  # NaN is in no range
+        if value is not None and not low <= value <= high:  # NaN is in no range
             raise UserError(f'--{option}={value:g} must be in {low:g}…{high:g}')
-    if c.batch_size % c.batch_gpu != 0:
-        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}')
-    if c.batch_gpu % min(mbstd, c.batch_gpu) != 0:
+    if c.batch_size % (c.batch_gpu * c.gpus) != 0:
+        times = f' times --gpus={c.gpus}' if c.gpus > 1 else ''
+        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}{times}')
+    if networks_known and c.batch_gpu % min(mbstd, c.batch_gpu) != 0:
         raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
     if c.total_kimg <= c.start_kimg:
-        raise UserError(f'--kimg={c.total_kimg:g} must be more than --nkimg={c.start_kimg:g}: it is the counter at which the run ends')
+        raise UserError(f'--kimg={c.total_kimg:g} must be more than {c.start_kimg:g}, where the counter starts (--nkimg)')
     for option, choice, allowed in [('resume-labels', c.resume_labels, ('keep', 'drop')),
-                                    ('resume-missing', c.resume_missing, ('error', 'fresh'))]:
+                                    ('resume-missing', c.resume_missing, ('error', 'fresh')),
+                                    ('cache', c.data.cache, ('auto', 'gpu', 'ram', 'none'))]:
         if choice not in allowed:
             raise UserError(f"--{option}={choice}: it is {' or '.join(allowed)}")
-        if choice != allowed[0] and not c.resume:
+        if choice != allowed[0] and option != 'cache' and not c.resume:
             raise UserError(f'--{option}={choice} needs --resume')
+    if c.trust_pickle and not c.resume:
+        raise UserError('--trust-pickle is about the snapshot of --resume; there is none')
+    if c.augment.mode == 'ada' and 1 >= c.augment.p > c.augment.p_max:
+        raise UserError(f'--aug-strength={c.augment.p:g} is above --ada-max={c.augment.p_max:g}')
+    if c.network.freeze_layers and c.network.freeze_resolution:
+        raise UserError('give either --freezed, which counts layers, or --freezed-res, which names a resolution')
     if not 0 <= c.augment.p <= 1:
         raise UserError(f'an augmentation probability is in 0…1, not {c.augment.p:g}')
     return config
@@ -228,6 +249,8 @@ def merge(config: C, settings: dict[str, Any], source: str) -> C:
     Raises:
         UserError: an unknown key or a value of the wrong type.
     """
+    if not isinstance(settings, dict):
+        raise UserError(f'{source}: {settings!r} where a group of settings is expected')
     types_of = typing.get_type_hints(type(config))
     changes = {}
     for key, value in settings.items():

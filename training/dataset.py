@@ -5,6 +5,7 @@ import io
 import os
 import struct
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,22 @@ from PIL import Image
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
 
+from .data_cache import CACHES, batches_from_gpu, batches_from_ram, choose_cache, decode_all, normalize
+
 
 class ImageFolderDataset(torch.utils.data.Dataset):
-    """Square pictures of one size, with labels from `dataset.json` if wanted.
+    """Square pictures of one size, with labels from `dataset.json` or the folders' names if wanted.
 
     Args:
         path: a folder or zip, as `prepare_data.py` makes them.
-        use_labels: read `dataset.json`: `{"labels": [[name, class], …]}`.
+        use_labels: read `dataset.json`: `{"labels": [[name, class], …]}`. Where it has none, the folders of the first level are
+            the classes, in sorted order, unless all of them have numbers for names, as `prepare_data.py` and NVIDIA number them.
         max_size: at most so many pictures, chosen by `seed`; None for all.
         xflip, yflip: add each picture mirrored; each doubles the set.
         seed: of the choice.
+
+    Attributes:
+        class_names: the folders that are the classes; None without labels or with those of `dataset.json`.
 
     Raises:
         UserError: no pictures, a picture of another size or shape than the rest, no labels where they are asked for.
@@ -36,6 +43,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         if not names:
             raise UserError(f'{path}: no pictures in it; prepare_data.py makes a data set from whatever you have')
         self.shape = self._check_shapes(names)
+        self.class_names: list[str] | None = None
         labels = self._read_labels(names) if use_labels else np.zeros([len(names), 0], dtype=np.float32)
         order = np.arange(len(names))
         if max_size is not None and max_size < len(names):
@@ -64,6 +72,16 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         return self._labels.shape[1]
 
     @property
+    def stored_shape(self) -> tuple[int, int, int, int]:
+        """N, C, H, W of the pictures, mirror images not counted: the shape, and the number of bytes, that they decode to."""
+        return len(self._names), *self.shape
+
+    @property
+    def stored_labels(self) -> torch.Tensor:
+        """Their labels, float32 `[N, label_dim]`."""
+        return torch.from_numpy(self._labels)
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the names, labels and shape of the pictures (not of their pixels)."""
         digest = hashlib.sha256(repr((self.shape, self._names, self._flips)).encode())
@@ -76,10 +94,10 @@ class ImageFolderDataset(torch.utils.data.Dataset):
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """A picture, uint8 `[C, H, W]`, and its label, float32 `[label_dim]`."""
         flip, number = divmod(index, len(self._names))
-        image = self._load(self._names[number])
+        image = self.load(number)
         flip_x, flip_y = self._flips[flip]
         image = image[:, ::-1 if flip_y else 1, ::-1 if flip_x else 1]
-        return np.ascontiguousarray(image), self._labels[number]
+        return image.copy(), self._labels[number]  # contiguous, and writable, which Pillow's may not be
 
     def label(self, index: int) -> np.ndarray:
         """The label alone, float32 `[label_dim]`."""
@@ -91,11 +109,22 @@ class ImageFolderDataset(torch.utils.data.Dataset):
             return torch.zeros([count, 0])
         return torch.from_numpy(self._labels[torch.randint(len(self._names), [count]).numpy()])
 
-    def _load(self, name: str) -> np.ndarray:
+    def load(self, number: int) -> np.ndarray:
+        """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call this at a time.
+
+        Raises:
+            UserError: it can't be read, or isn't like the rest; the message names it.
+        """
+        name = self._names[number]
         image = decode_picture(self.archive.read(name), f'{self.archive.path}: {name}').transpose(2, 0, 1)
         if image.shape != self.shape:
             raise UserError(f'{self.archive.path}: {name} is {_describe(image.shape)}, the set is {_describe(self.shape)}; {_ADVICE}')
         return image
+
+    def locate(self, indices: list[int]) -> torch.Tensor:
+        """int64 `[3, len(indices)]`: the number that `load` takes, and whether it is mirrored in x and in y, 0 or 1."""
+        flips, numbers = np.divmod(np.asarray(indices, dtype=np.int64), len(self._names))
+        return torch.from_numpy(np.stack([numbers, *np.asarray(self._flips, dtype=np.int64)[flips].T]))
 
     def _check_shapes(self, names: list[str]) -> tuple[int, int, int]:
         """Look at every picture's header, so that a stray one is found now and not in an hour."""
@@ -115,7 +144,9 @@ class ImageFolderDataset(torch.utils.data.Dataset):
     def _read_labels(self, names: list[str]) -> np.ndarray:
         listed = (self.archive.read_json() or {}).get('labels')
         if not listed:
-            raise UserError(f'--cond: {self.archive.path} has no labels (a dataset.json with "labels" is needed)')
+            self.class_names = self._class_folders(names)
+            numbers = {folder: number for number, folder in enumerate(self.class_names)}
+            return np.eye(len(numbers), dtype=np.float32)[[numbers[name.split('/')[0]] for name in names]]
         try:
             by_name = {str(name).replace('\\', '/'): label for name, label in listed}
             labels = np.asarray([by_name[name] for name in names])
@@ -128,6 +159,18 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         except KeyError as error:
             raise UserError(f'{self.archive.path}: dataset.json has no label for {error.args[0]}') from error
         raise UserError(f'{self.archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
+
+    def _class_folders(self, names: list[str]) -> list[str]:
+        folders = sorted({name.split('/')[0] for name in names if '/' in name})
+        named = any(not folder.isdecimal() for folder in folders)
+        at_top = next((name for name in names if '/' not in name), None)
+        if named and at_top is not None:
+            raise UserError(f'--cond: {self.archive.path} has pictures in folders ({folders[0]}) and beside them ({at_top}); '
+                            'put each into the folder of its class, or list the labels in dataset.json')
+        if not named or len(folders) < 2:
+            raise UserError(f'--cond: {self.archive.path} has no labels (a dataset.json with "labels" is needed, or a folder for each '
+                            'class, at least two and not all of them numbers)')
+        return folders
 
 
 _ADVICE = 'prepare_data.py makes them equal'
@@ -175,24 +218,60 @@ class InfiniteSampler(torch.utils.data.Sampler):
             epoch, position = epoch + 1, 0
 
 
-def batches(dataset: ImageFolderDataset, batch_size: int, *, seed: int, workers: int, device: torch.device,
-            start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Shuffled batches without end.
+def batches(dataset: ImageFolderDataset, batch_size: int, *, seed: int, workers: int, device: torch.device, start: int = 0,
+            cache: str = 'none', rank: int = 0, num_ranks: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Shuffled batches without end, the same ones whatever `workers` and `cache` are. A cache is filled before this returns.
 
     Args:
-        start: how many pictures have been drawn before.
+        batch_size: of all ranks together, which share it evenly.
+        workers: processes that decode, without a cache; 0 decodes in this one.
+        start: how many pictures have been drawn before, by all ranks together.
+        cache: 'none' decodes each picture whenever it is drawn, 'ram' and 'gpu' hold the decoded set, 'auto' is for
+            `choose_cache` to decide.
+        rank: whose share, 0…num_ranks-1: the shares in the order of the ranks make up the batch.
+        num_ranks: processes that train.
 
-    Yields:
-        Pictures, float32 `[N, C, H, W]` in −1…1, and labels, float32 `[N, label_dim]`, both on `device`.
+    Returns:
+        A generator of pictures, float32 `[N, C, H, W]` in −1…1, and labels, float32 `[N, label_dim]`, both on `device`; N is
+        `batch_size / num_ranks`. Its `close` ends the processes and threads behind it.
+
+    Raises:
+        UserError: the cache can't be had, or a picture can't be read; without a cache the generator raises that.
     """
+    assert batch_size % num_ranks == 0 and 0 <= rank < num_ranks
+    if cache not in CACHES:
+        raise UserError(f"--cache={cache}: {', '.join(CACHES[:-1])} or {CACHES[-1]}")
+    if cache == 'auto':
+        cache = choose_cache(int(np.prod(dataset.stored_shape)), device, num_ranks)
+    shares = _shares(InfiniteSampler(len(dataset), seed, start), batch_size, rank, num_ranks)
+    if cache == 'none':
+        return _load_batches(dataset, shares, workers, device)
+    if cache == 'gpu' and device.type != 'cuda':
+        raise UserError('--cache=gpu: the training is not on a GPU; ram and none need no GPU')
+    place = device if cache == 'gpu' else torch.device('cpu')
+    pictures = decode_all(dataset.load, dataset.stored_shape, place, show=rank == 0)
+    labels, plans = dataset.stored_labels.to(place), map(dataset.locate, shares)
+    return batches_from_gpu(pictures, labels, plans) if cache == 'gpu' else batches_from_ram(pictures, labels, plans, device)
+
+
+def _shares(sampler: InfiniteSampler, batch_size: int, rank: int, num_ranks: int) -> Iterator[list[int]]:
+    """A rank's part of each batch."""
+    indices, size = iter(sampler), batch_size // num_ranks
+    while True:
+        yield list(islice(indices, batch_size))[rank * size:(rank + 1) * size]
+
+
+def _load_batches(dataset: ImageFolderDataset, shares: Iterator[list[int]], workers: int,
+                  device: torch.device) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     options: dict[str, Any] = dict(prefetch_factor=4, persistent_workers=True) if workers > 0 else {}
-    loader = torch.utils.data.DataLoader(dataset, sampler=InfiniteSampler(len(dataset), seed, start), batch_size=batch_size,
-                                         num_workers=workers, pin_memory=device.type == 'cuda',
+    loader = torch.utils.data.DataLoader(dataset, batch_sampler=shares, num_workers=workers, pin_memory=device.type == 'cuda',
                                          generator=torch.Generator(), **options)  # its own: the global one is the training's
     stream = iter(loader)
     while True:
         try:
             images, labels = next(stream)
         except UserError as error:  # a worker process puts its traceback before the message
+            error.__traceback__ = None  # it holds the loader, and whoever keeps the error would keep the processes
+            del loader, stream  # ends them; the garbage collector would wait 5 s for each
             raise UserError(str(error).strip().splitlines()[-1].split('UserError: ')[-1]) from error
-        yield images.to(device, non_blocking=True).to(torch.float32) / 127.5 - 1, labels.to(device, non_blocking=True)
+        yield normalize(images.to(device, non_blocking=True)), labels.to(device, non_blocking=True)

@@ -2,6 +2,7 @@
 
 import torch
 
+from dnnlib import UserError
 from torch_utils import persistence
 
 from .networks import Conv2dLayer, Discriminator
@@ -16,6 +17,18 @@ def freeze(D: Discriminator, num_layers: int) -> Discriminator:
     """
     block_kwargs = {**(persistence.constructor_kwargs(D).get('block_kwargs') or {}), 'freeze_layers': num_layers}
     return persistence.clone(D, block_kwargs=block_kwargs)
+
+
+def layers_from(D: Discriminator, resolution: int) -> int:
+    """How many layers, counted from the image side, make up all blocks of D of this resolution and above, fromrgb and skip included.
+
+    Raises:
+        UserError: D has no such block.
+    """
+    if resolution not in D.block_resolutions:
+        blocks = ', '.join(map(str, D.block_resolutions))
+        raise UserError(f'--freezed-res={resolution}: D has blocks of {blocks} px (and 4, which is never frozen)')
+    return sum(getattr(D, f'b{res}').num_layers for res in D.block_resolutions if res >= resolution)
 
 
 def frozen_names(D: Discriminator) -> list[str]:

@@ -1,29 +1,36 @@
 """What the options of `train.py` mean: a table of settings, and what follows from some of them."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dnnlib import UserError
 
-from .checkpoint import load_networks
+from .checkpoint import Networks, load_networks
 from .config import DataConfig, TrainingConfig, build_config, check, merge
 from .dataset import ImageFolderDataset
 from .formats import nvidia_run
-from .run_dir import load_options
+from .run_dir import INDEX, load_options
 from .state import PATTERN, config_of, load_state
 
 # Option → field of TrainingConfig.
 FIELDS = {
-    'cond': 'data.cond', 'mirror': 'data.xflip', 'mirrory': 'data.yflip', 'subset': 'data.subset', 'workers': 'data.workers',
+    'data': 'data.path', 'cond': 'data.cond', 'mirror': 'data.xflip', 'mirrory': 'data.yflip', 'subset': 'data.subset',
+    'workers': 'data.workers', 'cache': 'data.cache',
     'aug': 'augment.mode', 'p': 'augment.p', 'aug_strength': 'augment.p', 'target': 'augment.target', 'augpipe': 'augment.pipe',
-    'freezed': 'network.freeze_layers', 'gamma': 'loss.r1_gamma', 'lrate': 'optimizer.lr', 'batch': 'batch_size', 'batch_gpu': 'batch_gpu',
-    'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg', 'snap': 'snapshot_ticks', 'seed': 'seed', 'fp32': 'fp32',
+    'ada_kimg': 'augment.kimg', 'ada_max': 'augment.p_max',
+    'freezed': 'network.freeze_layers', 'freezed_res': 'network.freeze_resolution',
+    'gamma': 'loss.r1_gamma', 'style_mix': 'loss.style_mixing_prob', 'pl_weight': 'loss.pl_weight',
+    'lrate': 'optimizer.lr', 'glr': 'optimizer.g_lr', 'dlr': 'optimizer.d_lr', 'ema_kimg': 'ema.kimg',
+    'batch': 'batch_size', 'batch_gpu': 'batch_gpu', 'gpus': 'gpus', 'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg',
+    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'seed': 'seed', 'fp32': 'fp32',
     'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing', 'trust_pickle': 'trust_pickle',
-    'data': 'data.path', 'metrics': 'metrics', 'keep': 'keep_snapshots',
 }
-CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics')  # when a run is continued; the device is no setting of the run
-CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'batch_gpu', 'trust_pickle')  # that come from other machines
+CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'cache')  # when a run is continued; the device is no setting of the run
+CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'cache', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
+
+IDLE = {'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'), 'fixed': ('target', 'ada_kimg', 'ada_max')}  # options that would be ignored
 
 
 @dataclass
@@ -60,12 +67,19 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
         raise UserError('--aug=fixed needs --p, and --p needs --aug=fixed (--aug-strength is where ada starts)')
     if 'aug_strength' in given and given.get('aug', 'ada') != 'ada':
         raise UserError(f"--aug-strength={given['aug_strength']} is where ada starts; it does nothing with --aug={given['aug']}")
+    given = {'gpus': int(os.environ.get('WORLD_SIZE', '1')), **given}  # torchrun's number
+    if given['gpus'] < 1:
+        raise UserError(f"--gpus={given['gpus']}: at least 1")
+    for mode, idle in IDLE.items():
+        for name in idle:
+            if given.get('aug') == mode and name in given:
+                raise UserError(f"--{name.replace('_', '-')}={given[name]} does nothing with --aug={mode}")
     settings: dict[str, Any] = {'data': {'workers': 0}} if on_cpu else {}
     if 'resume' in given:
         settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
     settings = nest(given, settings)
     dataset = open_dataset(merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0))
-    return Plan(build_config(preset, dataset.resolution, 1, settings), dataset, outdir=outdir)
+    return Plan(build_config(preset, dataset.resolution, given.get('gpus', 1), settings), dataset, outdir=outdir)
 
 
 def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
@@ -84,25 +98,38 @@ def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
     options = load_options(run_dir)
     if nvidia_run.is_nvidia_run(options):
         return _plan_after_nvidia(run_dir, options, given)
-    unbegun = not any(run_dir.glob(PATTERN)) and not any(run_dir.glob('network-snapshot-*')) and options
+    unbegun = options and not any(any(run_dir.glob(pattern)) for pattern in (PATTERN, 'network-snapshot-*', INDEX, 'progress.png'))
     state = None if unbegun else load_state(run_dir)
     config = config_of(state) if state is not None else merge(TrainingConfig(), options, f'{run_dir}/training_options.json')
     config = check(merge(config, _nest_changes(given, CHANGEABLE), 'the command line'))
+    if state is not None and 'kimg' in given and config.total_kimg * 1000 < state['counters']['cur_nimg']:
+        raise UserError(f"--kimg={config.total_kimg:g}: the run is at {state['counters']['cur_nimg'] / 1000:g} already")
     return Plan(config, open_dataset(config.data, config.seed), state, run_dir)
 
 
 def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
     settings, notes = nvidia_run.settings_of(options)
-    snapshot, kimg = nvidia_run.last_snapshot(run_dir)
+    snapshot, kimg, networks = _last_whole_snapshot(run_dir, given.get('trust_pickle', False), notes)
     settings.update(resume=str(snapshot), start_kimg=kimg)
-    pipe = load_networks(snapshot, trust_pickle=given.get('trust_pickle', False)).augment_pipe
-    if pipe is not None:
-        settings['augment']['p'] = float(pipe.p)
+    if networks.augment_pipe is not None:
+        settings['augment']['p'] = float(networks.augment_pipe.p)
     config = merge(TrainingConfig(preset='nvidia'), settings, f'{run_dir}/training_options.json')
     config = check(merge(config, _nest_changes(given, CHANGEABLE_IN_NVIDIA_RUNS), 'the command line'))
     notes = [f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} kimg), p ({config.augment.p:.3f}) and "
              'settings are its own', f"Not restored: {'; '.join([nvidia_run.LOST, *notes])}"]
     return Plan(config, open_dataset(config.data, config.seed), outdir=run_dir.absolute().parent, notes=notes)
+
+
+def _last_whole_snapshot(run_dir: Path, trust_pickle: bool, notes: list[str]) -> tuple[Path, float, Networks]:
+    problem: UserError | None = None
+    for path, kimg in nvidia_run.snapshots(run_dir):
+        try:
+            return path, kimg, load_networks(path, trust_pickle)
+        except UserError as error:  # cut off when the run was killed
+            problem = problem or error
+            notes.append(f'{path.name} cannot be read and is passed over')
+    assert problem is not None
+    raise problem
 
 
 def _nest_changes(given: dict[str, Any], changeable: tuple[str, ...]) -> dict[str, Any]:

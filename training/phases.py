@@ -1,10 +1,11 @@
 """Lazy regularisation: which losses run at which step, with optimisers scaled to match (StyleGAN2, appendix B)."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 
+from torch_utils.distributed import ALONE, Ranks
 from torch_utils.training_stats import Collector
 
 from . import loss
@@ -41,6 +42,9 @@ class Phase:
         module: the network that learns; the other one takes no gradients meanwhile.
         interval: runs every so many steps; its loss is scaled by as much.
         compute: a part of the batch to its loss, float32 `[N]` or `[N, 1]`.
+        running: averages that `compute` moves in place. All parts of the batch move them from where they were before it, and the mean
+            of where they came to is kept: neither `batch_gpu` nor the number of processes matters.
+        bad_in_a_row: `[]`, how many steps have been skipped one after the other.
     """
 
     name: str
@@ -48,22 +52,48 @@ class Phase:
     optimizer: torch.optim.Optimizer
     interval: int
     compute: Callable[[Batch], torch.Tensor]
+    running: Sequence[torch.Tensor] = ()
+    bad_in_a_row: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
 
-    def run(self, batch: Batch, batch_gpu: int) -> None:
-        """Accumulate the gradient of the mean loss over the batch, in parts of `batch_gpu`, and step."""
+    def run(self, batch: Batch, batch_gpu: int, ranks: Ranks = ALONE) -> torch.Tensor:
+        """Accumulate the gradient of the mean loss over the batch of all processes, in parts of `batch_gpu`, and step.
+
+        A gradient that is not finite changes nothing. Nobody waits to find out: the optimiser is told on the device.
+
+        Args:
+            batch: the share of this process.
+
+        Returns:
+            float32 `[]`: 1 if the step was skipped, else 0.
+        """
+        grads = self._begin()
+        starts, ends = [tensor.clone() for tensor in self.running], [torch.zeros_like(tensor) for tensor in self.running]
+        for part in batch.split(batch_gpu):
+            share = len(part) / len(batch)
+            (self.compute(part).mean() * (self.interval * share)).backward()
+            for tensor, start, end in zip(self.running, starts, ends):
+                end.add_(tensor, alpha=share)
+                tensor.copy_(start)
+        self.module.requires_grad_(False)
+        ranks.mean_([*grads, *ends])
+        bad = 1 - torch.stack(torch._foreach_norm(grads, float('inf'))).isfinite().all().to(torch.float32)
+        for tensor, start, end in zip(self.running, starts, ends):
+            tensor.copy_(torch.where(bad > 0, start, end))
+        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # what GradScaler tells a fused Adam
+        self.optimizer.step()
+        self.bad_in_a_row = (self.bad_in_a_row.to(bad.device) + 1) * bad
+        return bad
+
+    def _begin(self) -> list[torch.Tensor]:
+        """Make the network trainable; returns its gradients, all zero."""
+        grads = []
         for parameter in self.module.parameters():
             parameter.requires_grad_(True)
             if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
                 parameter.grad = torch.zeros_like(parameter)
+            grads.append(parameter.grad)
         self.optimizer.zero_grad(set_to_none=False)
-        for part in batch.split(batch_gpu):
-            value = self.compute(part).mean() * (self.interval * len(part) / len(batch))
-            value.backward()
-        for parameter in self.module.parameters():
-            parameter.requires_grad_(False)
-            assert parameter.grad is not None
-            torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
-        self.optimizer.step()
+        return grads
 
 
 class Losses:
@@ -116,23 +146,25 @@ class Losses:
 def build_phases(losses: Losses, optimizer: OptimizerConfig) -> list[Phase]:
     """The phases of a step in their order. A regulariser of weight 0 has none."""
     config = losses.config
-    G_opt = lazy_adam(losses.G, optimizer, config.g_reg_interval)
-    D_opt = lazy_adam(losses.D, optimizer, config.d_reg_interval)
-    phases = [Phase('Gmain', losses.G, G_opt, 1, losses.G_main)]
+    G_opt = lazy_adam(losses.G, optimizer, config.g_reg_interval, optimizer.g_lr)
+    D_opt = lazy_adam(losses.D, optimizer, config.d_reg_interval, optimizer.d_lr)
+    w_avg = losses.G.mapping.w_avg
+    phases = [Phase('Gmain', losses.G, G_opt, 1, losses.G_main, [w_avg])]
     if config.pl_weight != 0:
-        phases.append(Phase('Greg', losses.G, G_opt, config.g_reg_interval, losses.G_pl))
+        phases.append(Phase('Greg', losses.G, G_opt, config.g_reg_interval, losses.G_pl, [w_avg, losses.pl_mean]))
     phases.append(Phase('Dmain', losses.D, D_opt, 1, losses.D_main))
     if config.r1_gamma != 0:
         phases.append(Phase('Dreg', losses.D, D_opt, config.d_reg_interval, losses.D_r1))
     return phases
 
 
-def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int) -> torch.optim.Adam:
+def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int, lr: float | None = None) -> torch.optim.Adam:
     """Adam that counts r / (r + 1) of its settings, because every r-th step has a second update.
 
     Args:
         interval: r, steps between regularisations.
+        lr: instead of that of `config`.
     """
     ratio = interval / (interval + 1)
-    betas = config.beta1 ** ratio, config.beta2 ** ratio
-    return torch.optim.Adam(list(module.parameters()), lr=config.lr * ratio, betas=betas, eps=config.eps, fused=True)
+    rate, betas = (config.lr if lr is None else lr) * ratio, (config.beta1 ** ratio, config.beta2 ** ratio)
+    return torch.optim.Adam(list(module.parameters()), lr=rate, betas=betas, eps=config.eps, fused=True)

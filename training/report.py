@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dnnlib import format_time
-from torch_utils.training_stats import Collector, summary
+from torch_utils.training_stats import summary
 
 
 class Reporter:
@@ -21,35 +21,40 @@ class Reporter:
         run_dir: where `stats.jsonl` goes, and TensorBoard's files where it is installed.
         device: whose memory is reported.
         elapsed: seconds that the run has taken before.
+        p: augmentation probability at the beginning.
+        end_nimg: where the counter ends.
     """
 
-    def __init__(self, run_dir: Path, device: torch.device, elapsed: float = 0.0) -> None:
+    def __init__(self, run_dir: Path, device: torch.device, elapsed: float = 0.0, p: float = 0.0, end_nimg: int = 0) -> None:
         self._file = (run_dir / 'stats.jsonl').open('a', encoding='utf-8')
         self._device = device
         self._tick_start = time.time()
         self._start = self._tick_start - elapsed
         self._maintenance = 0.0
+        self._p, self._end_nimg = p, end_nimg
         self._tensorboard = _tensorboard_writer(run_dir)
 
-    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: Collector) -> str:
+    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: dict[str, dict[str, float]]) -> str:
         """Close a tick: write its statistics and return its status line.
 
         Args:
             cur_nimg: pictures seen.
             tick_nimg: of these, in this tick.
             p: augmentation probability.
-            stats: read and emptied.
+            stats: of `Collector.read`.
         """
         now = time.time()
         sec_per_tick = now - self._tick_start
+        speed, self._p = ((p - self._p) / tick_nimg * 1000 if tick_nimg else 0.0), p
+        left = (sec_per_tick + self._maintenance) * (self._end_nimg - cur_nimg) / tick_nimg if tick_nimg else 0.0
         fields = {
-            'Progress/tick': float(number), 'Progress/kimg': cur_nimg / 1000, 'Progress/augment': p,
+            'Progress/tick': float(number), 'Progress/kimg': cur_nimg / 1000, 'Progress/augment': p, 'Progress/augment_per_kimg': speed,
             'Timing/total_sec': now - self._start, 'Timing/sec_per_tick': sec_per_tick,
             'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0, 'Timing/maintenance_sec': self._maintenance,
             'Resources/cpu_mem_gb': _cpu_memory_gb(), 'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
         }
         rows = {name: summary(1, value, value ** 2) for name, value in fields.items()}
-        rows.update(stats.read())
+        rows.update(stats)
         self._file.write(json.dumps({**rows, 'timestamp': now}) + '\n')
         self._file.flush()
         if self._tensorboard is not None:
@@ -60,7 +65,10 @@ class Reporter:
             f'tick {number:<5d}', f'kimg {cur_nimg / 1000:<8.1f}', f'time {format_time(now - self._start):<12s}',
             f'sec/tick {sec_per_tick:<7.1f}',
             f"sec/kimg {fields['Timing/sec_per_kimg']:<7.2f}", f'maintenance {self._maintenance:<6.1f}',
-            f"cpumem {fields['Resources/cpu_mem_gb']:<6.2f}", f"gpumem {fields['Resources/peak_gpu_mem_gb']:<6.2f}", f'augment {p:.3f}'])
+            f"cpumem {fields['Resources/cpu_mem_gb']:<6.2f}", f"gpumem {fields['Resources/peak_gpu_mem_gb']:<6.2f}",
+            f'augment {p:.3f} ({speed:+.4f}/kimg)',
+            *([f"signs {stats['Loss/signs/real']['mean']:+.2f}"] if 'Loss/signs/real' in stats else []),
+            *([f'left {format_time(left)}'] if left > 0 else [])])
 
     @property
     def elapsed(self) -> float:

@@ -59,7 +59,9 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
                         'with a new D where there is none')
     notes = [f"{name}: sha256 {networks.meta['sha256']}"]
     G = networks.G if networks.G is not None else persistence.clone(networks.G_ema)
-    _check_fit(name, G, dataset, config)
+    for part in (G, networks.D, networks.G_ema):
+        if part is not None:
+            _check_fit(name, part, dataset, config)
     parts: dict[str, Any] = {'G': G, 'D': networks.D, 'G_ema': networks.G_ema}
     if config.resume_labels == 'drop' and (dataset.label_dim or G.c_dim):
         for key, network in parts.items():
@@ -67,6 +69,8 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
                 parts[key], count = relabel(network, dataset.label_dim)
                 notes.append(f'{key}: {count}')
     else:
+        if config.resume_labels == 'drop':
+            notes.append('--resume-labels=drop: neither the snapshot nor the data has labels')
         notes += [f'{key}: {Count(copied=len(list(named_tensors(part))))}' for key, part in parts.items() if part is not None]
     if networks.G is None:
         notes.append('G: G_ema, since the file has no G')
@@ -86,15 +90,16 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
     return Source(parts['G'], parts['D'], parts['G_ema'], check(dataclasses.replace(config, network=network)), ancestry(networks), notes)
 
 
-def _check_fit(name: str, G: Generator, dataset: ImageFolderDataset, config: TrainingConfig) -> None:
+def _check_fit(name: str, network: Generator | Discriminator, dataset: ImageFolderDataset, config: TrainingConfig) -> None:
     labels = 'number of classes'
-    for what, theirs, ours in [('resolution', G.img_resolution, dataset.resolution),
-                               ('number of channels', G.img_channels, dataset.num_channels),
-                               (labels, G.c_dim, dataset.label_dim)]:
+    for what, theirs, ours in [('resolution', network.img_resolution, dataset.resolution),
+                               ('number of channels', network.img_channels, dataset.num_channels),
+                               (labels, network.c_dim, dataset.label_dim)]:
         if theirs != ours and not (what == labels and config.resume_labels == 'drop'):
             hint = {labels: '; --resume-labels=drop starts its label layers anew, --cond=1 or 0 uses or ignores the labels of the data',
                     'resolution': f'; prepare the pictures with prepare_data.py --resolution {theirs}'}.get(what, '')
-            raise UserError(f'{name}: its {what} is {theirs}, that of {config.data.path} is {ours}{hint}')
+            continued = config.preset == 'nvidia'  # whose options are not to be chosen
+            raise UserError(f"{name}: its {what} is {theirs}, that of {config.data.path} is {ours}{'' if continued else hint}")
 
 
 # ----------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Run folders: their names, the settings in them, and which snapshots are kept."""
 
+import contextlib
 import json
 import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,38 @@ def options_text(config: TrainingConfig) -> str:
     return json.dumps(config.to_dict(), indent=2)
 
 
+@contextlib.contextmanager
+def claim(run_dir: Path, patience: float = 10.0) -> Iterator[None]:
+    """Hold a run folder, so that no other process goes on with the same run. The system lets go when the process ends, however it does.
+
+    Args:
+        patience: seconds to wait for another process, whose workers may outlive it for a moment.
+
+    Raises:
+        UserError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle, deadline = os.open(run_dir, os.O_RDONLY), time.monotonic() + patience
+    try:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise UserError(f'{run_dir}: another process is going on with this run') from None
+                time.sleep(0.2)
+            except OSError:  # a file system without locks
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
 def remove_leftovers(run_dir: Path) -> None:
     """Delete the temporary files that a killed process has left."""
     for path in run_dir.glob('.*.tmp*'):
@@ -88,15 +122,18 @@ def add_snapshot(run_dir: Path, name: str, cur_nimg: int, metrics: Mapping[str, 
         name: of the file, which exists.
         cur_nimg: pictures seen.
         metrics: its results.
-        metric: which of them (a distance: less is better) decides what is best; without it none is.
+        metric: which of them (a distance: less is better) decides what is best; None for the one that has done so before.
         keep: the newest so many stay, and the best; None keeps all.
     """
+    index = _load_index(run_dir)
+    metric = metric or index.get('metric')
     rows = [row for row in load_snapshots(run_dir) if row['file'] != name and (run_dir / row['file']).exists()]
     rows.append({'file': name, 'kimg': cur_nimg / 1000, 'metrics': dict(metrics)})
     rows.sort(key=lambda row: row['kimg'])
     judged = [row for row in rows if math.isfinite(row['metrics'].get(metric, math.nan))]
-    best = min(judged, key=lambda row: row['metrics'][metric], default=None)
-    kept = [row for i, row in enumerate(rows) if keep is None or i >= len(rows) - keep or row is best]
+    former = next((row for row in rows if row['file'] == index.get('best') and metric not in row['metrics']), None)  # of another metric
+    best = min(judged, key=lambda row: row['metrics'][metric], default=former)
+    kept = [row for i, row in enumerate(rows) if keep is None or i >= len(rows) - keep or row is best or row is former]
     for row in rows:
         if row not in kept:
             (run_dir / row['file']).unlink(missing_ok=True)
@@ -106,10 +143,18 @@ def add_snapshot(run_dir: Path, name: str, cur_nimg: int, metrics: Mapping[str, 
 def load_snapshots(run_dir: Path) -> list[dict[str, Any]]:
     """The entries of `snapshots.json`: `file`, `kimg`, `metrics`; none where it is missing or damaged."""
     try:
-        rows = json.loads((run_dir / INDEX).read_text(encoding='utf-8'))['snapshots']
-        return [row for row in rows if Path(row['file']).name == row['file'] and isinstance(row['metrics'], dict) and row['kimg'] >= 0]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [row for row in _load_index(run_dir)['snapshots']
+                if re.fullmatch(r'network-snapshot-\d+\.pkl', row['file']) and isinstance(row['metrics'], dict) and row['kimg'] >= 0]
+    except (KeyError, TypeError):
         return []
+
+
+def _load_index(run_dir: Path) -> dict[str, Any]:
+    try:
+        index = json.loads((run_dir / INDEX).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,21 +19,27 @@ from .networks import Discriminator, Generator
 if TYPE_CHECKING:
     from .training_loop import Run
 
-VERSION = 1
+VERSION = 2
 PATTERN = 'training-state-*.pt'
 LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl')
 CLASSES: dict[str, type[torch.nn.Module]] = {'G': Generator, 'D': Discriminator, 'G_ema': Generator, 'augment_pipe': AugmentPipe}
 
 
-def save_state(run: 'Run', run_dir: Path, elapsed: float) -> Path:
+def save_state(run: 'Run', run_dir: Path) -> Path:
     """Save everything that the next step depends on, and remove older states once this one is safe.
 
-    Args:
-        elapsed: seconds that the run has taken so far.
+    All processes must call it; the first one writes.
 
     Raises:
         UserError: the file can't be written; the older state is still there.
     """
+    path = run_dir / f'training-state-{run.cur_nimg // 1000:06d}.pt'
+    rng = run.ranks.gather(torch.get_rng_state())
+    cuda_rng = run.ranks.gather(torch.cuda.get_rng_state(run.device)) if run.device.type == 'cuda' else None
+    own = {'stats': run.stats.state(), 'ada_signs': run.ada.signs.cpu() if run.ada is not None else None}
+    owned = run.ranks.gather(own)  # what the processes have gathered since they last told one another
+    if not run.ranks.is_main:
+        return path
     state = {
         'version': VERSION,
         'data': run.dataset.fingerprint,
@@ -42,14 +49,12 @@ def save_state(run: 'Run', run_dir: Path, elapsed: float) -> Path:
         'optimizers': {phase.name: phase.optimizer.state_dict() for phase in run.phases if phase.name in ('Gmain', 'Dmain')},
         'counters': dict(cur_nimg=run.cur_nimg, step=run.step, tick=run.tick, start_nimg=run.start_nimg, tick_nimg=run.tick_nimg),
         'pl_mean': run.losses.pl_mean.cpu(),
-        'ada_signs': run.ada.signs.cpu() if run.ada is not None else None,
-        'stats': run.stats.state(),
-        'rng': torch.get_rng_state(),
-        'cuda_rng': torch.cuda.get_rng_state(run.device) if run.device.type == 'cuda' else None,
+        'owned': owned,
+        'rng': rng,
+        'cuda_rng': cuda_rng,
         'logs': {path.name: path.stat().st_size for pattern in LOGS for path in run_dir.glob(pattern)},
-        'elapsed': elapsed,
+        'elapsed': run.elapsed + time.time() - run.clock,
     }
-    path = run_dir / f'training-state-{run.cur_nimg // 1000:06d}.pt'
     with atomic_path(path) as temp:
         save_plain(state, temp)
     for old in run_dir.glob(PATTERN):
@@ -72,7 +77,9 @@ def load_state(run_dir: Path) -> dict[str, Any]:
         try:
             state = torch.load(path, map_location='cpu', weights_only=True)
             if isinstance(state, dict) and state.get('version') == VERSION:
-                return state
+                config_of(state)  # what is wrong with it is found now
+                if {'networks', 'optimizers', 'counters', 'rng', 'owned', 'logs'} <= state.keys():
+                    return state
             problem = f'{path} is of another version'
         except Exception as error:  # whatever the reason, it is the file's
             problem = f'{path} is damaged ({(str(error).splitlines() or [""])[0][:120]})'
@@ -99,6 +106,8 @@ def restore(run: 'Run', state: dict[str, Any]) -> None:
     """
     if state['data'] != run.dataset.fingerprint:
         raise UserError(f'{run.config.data.path} has changed since the run was stopped: other names, numbers, shapes or labels')
+    rank = run.ranks.rank
+    own = state['owned'][rank]
     for phase in run.phases:
         if phase.name in state['optimizers']:
             phase.optimizer.load_state_dict(state['optimizers'][phase.name])
@@ -107,11 +116,11 @@ def restore(run: 'Run', state: dict[str, Any]) -> None:
     run.meta = json.loads(state['meta'])
     run.losses.pl_mean.copy_(state['pl_mean'])
     if run.ada is not None:
-        run.ada.signs.copy_(state['ada_signs'])
-    run.stats.load_state(state['stats'], run.device)
-    torch.set_rng_state(state['rng'])
+        run.ada.signs.copy_(own['ada_signs'])
+    run.stats.load_state(own['stats'], run.device)
+    torch.set_rng_state(state['rng'][rank])
     if run.device.type == 'cuda' and state['cuda_rng'] is not None:
-        torch.cuda.set_rng_state(state['cuda_rng'], run.device)
+        torch.cuda.set_rng_state(state['cuda_rng'][rank], run.device)
 
 
 def cut_logs(run_dir: Path, state: dict[str, Any] | None) -> None:

@@ -1,37 +1,38 @@
 """A training run: set up, step, tick."""
 
-import json
+import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from torch_utils.pictures import save_picture, tile, to_uint8
+from dnnlib import UserError
+from torch_utils.distributed import ALONE, Ranks
+from torch_utils.misc import named_tensors
 from torch_utils.training_stats import Collector
 
 from . import ema
 from .ada import AdaController
 from .augment import AugmentPipe
-from .checkpoint import Networks, save_networks
 from .config import AUGPIPES, TrainingConfig
 from .dataset import ImageFolderDataset, batches
-from .freezed import freeze, frozen_names
+from .freezed import freeze, frozen_names, layers_from
 from .networks import Discriminator, Generator
+from .outputs import Evaluate, Sheet, save_snapshot
 from .phases import Batch, Losses, Phase, build_phases
-from .report import Reporter, grid_size
+from .report import Reporter
 from .resume import load_source, new_source, without_fp16
-from .run_dir import add_snapshot
 from .signals import Signals
-from .state import networks_of, restore, save_state
+from .state import PATTERN, networks_of, restore, save_state
+from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-Evaluate = Callable[[Generator], dict[str, float]]
+BAD_STEPS = 10  # skipped one after the other, before a run gives up
 
 
 @dataclass
@@ -56,7 +57,9 @@ class Run:
     step: int = 0
     tick: int = -1  # the last one reported; tick 0 precedes the first step
     tick_nimg: int = 0  # where it was reported
-    elapsed: float = 0.0  # seconds before this process
+    elapsed: float = 0.0  # seconds up to the last tick, those before a continuation included
+    clock: float = field(default_factory=time.time)  # when that was, or when this process began
+    ranks: Ranks = ALONE
     notes: Sequence[str] = ()  # about where it comes from, for the log
 
     @property
@@ -82,65 +85,102 @@ def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> int:
 
     Args:
         run: as `setup` makes it.
-        run_dir: an existing folder for snapshots, sheets and logs.
+        run_dir: an existing folder for snapshots, sheets and logs. Only the first process writes.
         evaluate: G_ema to metrics by name, called at every snapshot; what it raises is logged and the run goes on.
 
     Returns:
         The exit code: 0, or that of the signal.
 
     Raises:
-        UserError: a file can't be written, or a picture can't be read.
+        UserError: a file can't be written, a picture can't be read, the GPU's memory doesn't suffice, or the gradients stay infinite.
     """
-    describe(run)
-    reporter = Reporter(run_dir, run.device, run.elapsed)
-    sheet = Sheet(run, run_dir)
-    if run.step == 0:
-        sheet.save_reals()
-        sheet.save_fakes('fakes_init')
+    desk = Desk(run, run_dir, evaluate) if run.ranks.is_main else None
     try:
         with Signals() as signals:
             if run.tick < 0:
-                finish_tick(run, reporter)
+                finish_tick(run, desk)
             while run.cur_nimg < run.end_nimg:
                 training_step(run)
+                if run.device.type == 'cpu' or run.tick_is_due:  # on a GPU this waits for it
+                    check_gradients(run, run_dir)
                 if run.tick_is_due:
-                    closed = finish_tick(run, reporter)
+                    closed = finish_tick(run, desk)
                     if run.cur_nimg >= run.end_nimg or run.tick % run.config.snapshot_ticks == 0:
-                        save_snapshot(run, run_dir, sheet, evaluate)
-                        save_state(run, run_dir, reporter.elapsed)
-                    reporter.begin_tick(closed)
-                if signals.save:  # also where a tick without a snapshot has just ended
+                        check_weights(run)
+                        if desk is not None:
+                            desk.save_snapshot()
+                        save_state(run, run_dir)
+                    if desk is not None:
+                        desk.reporter.begin_tick(closed)
+                save, exit_code = run.ranks.flags(signals.save, signals.exit_code or 0)
+                if save:  # also where a tick without a snapshot has just ended
                     signals.save = False
-                    log.info('state saved: %s', save_state(run, run_dir, reporter.elapsed))
-                if signals.exit_code is not None and run.cur_nimg < run.end_nimg:
+                    log.info('state saved: %s', save_state(run, run_dir))
+                if exit_code and run.cur_nimg < run.end_nimg:
                     log.info('stopped; go on with: python train.py --continue %s', run_dir)
-                    return signals.exit_code
+                    return exit_code
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(advice_on_memory(run)) from error
     finally:
-        reporter.close()
+        if desk is not None:
+            desk.reporter.close()
     return 0
 
 
-def finish_tick(run: Run, reporter: Reporter) -> float:
+class Desk:
+    """What the first process writes with."""
+
+    def __init__(self, run: Run, run_dir: Path, evaluate: Evaluate | None) -> None:
+        self._run, self._dir, self._evaluate = run, run_dir, evaluate
+        describe(run)
+        self.reporter = Reporter(run_dir, run.device, run.elapsed, run.p, run.end_nimg)
+        self.sheet, self.watch = Sheet(run, run_dir), Watch()
+        if run.step == 0:
+            self.sheet.save_reals()
+            self.sheet.save_fakes('fakes_init')
+
+    def report(self, stats: dict[str, dict[str, float]]) -> None:
+        """Close a tick."""
+        run, p = self._run, self._run.p
+        log.info(self.reporter.tick(run.tick, run.cur_nimg, run.cur_nimg - run.tick_nimg, p, stats))
+        for text in self.watch.tick(p, stats['Loss/signs/real']['mean'] if 'Loss/signs/real' in stats else None):
+            log.warning('%s', text)
+
+    def save_snapshot(self) -> None:
+        """The networks, their pictures and their metrics."""
+        save_snapshot(self._run, self._dir, self.sheet, self._evaluate)
+        assert self.sheet.fakes is not None
+        for text in self.watch.pictures(self.sheet.fakes, self.sheet.reals):
+            log.warning('%s', text)
+
+
+def finish_tick(run: Run, desk: Desk | None) -> float:
     """Report a tick; returns when (time.time()) it ended."""
     closed = time.time()
+    stats = run.stats.read(run.ranks)
+    run.elapsed += closed - run.clock
+    run.clock = closed
     run.tick += 1
-    log.info(reporter.tick(run.tick, run.cur_nimg, run.cur_nimg - run.tick_nimg, run.p, run.stats))
+    if desk is not None:
+        desk.report(stats)
     run.tick_nimg = run.cur_nimg
     return closed
 
 
 def training_step(run: Run) -> None:
     """One step: a batch, the phases that are due, the running average, the augmentation controller."""
-    config, batch_size = run.config, run.config.batch_size
+    config, ranks = run.config, run.ranks
     real_img, real_c = next(run.data)
     for phase in run.phases:
         if run.step % phase.interval == 0:
-            phase.run(Batch(real_img, real_c, *draw_latents(run, batch_size)), config.batch_gpu)
-    ema.update_ema(run.G_ema, run.G, ema.ema_beta(batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
-    run.cur_nimg += batch_size
+            bad = phase.run(Batch(real_img, real_c, *draw_latents(run, len(real_img))), config.batch_gpu, ranks)
+            run.stats.report('Progress/skipped_steps', bad)
+    ema.update_ema(run.G_ema, run.G, ema.ema_beta(config.batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
+    run.cur_nimg += config.batch_size
     run.step += 1
     if run.ada is not None and run.step % config.augment.interval == 0:
-        run.ada.step(batch_size * config.augment.interval)
+        ranks.sum_([run.ada.signs])
+        run.ada.step(config.batch_size * config.augment.interval)
 
 
 def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,14 +190,68 @@ def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 # ----------------------------------------------------------------------------
+# When something goes wrong
+
+
+def check_gradients(run: Run, run_dir: Path) -> None:
+    """Stop a run whose steps have all been skipped for a while.
+
+    Raises:
+        UserError: naming the last good state.
+    """
+    for phase in run.phases:
+        count = int(phase.bad_in_a_row)
+        if count >= BAD_STEPS:
+            last = max(run_dir.glob(PATTERN), default='the beginning')
+            raise UserError(f'{phase.name}: the gradients of {count} steps in a row were not finite, so they changed nothing; '
+                            f"a lower --lrate, a higher --gamma or --fp32=1 may help. The last good state is {last}")
+
+
+def check_weights(run: Run) -> None:
+    """All processes must have the same networks.
+
+    Raises:
+        RuntimeError: they haven't, which would be our fault.
+    """
+    if run.ranks.count > 1:
+        sums = [float(sum(tensor.double().sum() for _, tensor in named_tensors(network))) for network in (run.G, run.D, run.G_ema)]
+        if len(set(map(str, run.ranks.gather(sums)))) > 1:
+            raise RuntimeError('the networks of the processes differ')
+
+
+def advice_on_memory(run: Run) -> str:
+    """What to say when the GPU's memory is full: the greatest `--batch-gpu` that is tried now and fits."""
+    config = run.config
+    local, group = config.batch_size // config.gpus, config.network.mbstd_group_size or 1
+    sizes = [size for size in range(config.batch_gpu - 1, 0, -1) if local % size == 0 and size % min(group, size) == 0]
+    for size in sizes:
+        if run.device.type == 'cuda':
+            torch.cuda.empty_cache()
+        try:
+            for phase in run.phases:
+                image = torch.zeros([size, *run.dataset.shape], device=run.device)
+                label = run.dataset.random_labels(size).to(run.device)
+                phase.run(Batch(image, label, *draw_latents(run, size)), size)
+        except torch.cuda.OutOfMemoryError:
+            continue
+        return (f'--batch-gpu={config.batch_gpu} is too much for the memory of this GPU; --batch-gpu={size} fits. The batch stays '
+                f'{config.batch_size}: gradients add up, and the result is the same')
+    return (f'--batch-gpu={config.batch_gpu} is too much for the memory of this GPU, and so is any smaller number that divides --batch; '
+            'another network (--cfg) or a larger GPU is needed')
+
+
+# ----------------------------------------------------------------------------
 # Setting up
 
 
-def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.device, state: dict[str, Any] | None = None) -> Run:
+def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.device, state: dict[str, Any] | None = None,
+          ranks: Ranks = ALONE) -> Run:
     """Build or load the networks, and everything that a step needs.
 
     Args:
+        device: of this process.
         state: of `load_state`, to go on from; None starts a new run.
+        ranks: this process among those of the run.
 
     Raises:
         UserError: the snapshot to resume from doesn't fit the data.
@@ -170,9 +264,12 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
         G, D, G_ema = networks['G'], networks['D'], networks['G_ema']
     else:
         source = load_source(config, dataset) if config.resume else new_source(config, dataset)
-        G, D, G_ema, config, notes = source.G, freeze(source.D, config.network.freeze_layers), source.G_ema, source.config, source.notes
+        G, D, G_ema, config, notes = source.G, source.D, source.G_ema, source.config, source.notes
+        resolution = config.network.freeze_resolution
+        D = freeze(D, layers_from(D, resolution) if resolution is not None else config.network.freeze_layers)
         if config.fp32:
             G, D, G_ema = without_fp16(G), without_fp16(D), without_fp16(G_ema)
+            config = dataclasses.replace(config, network=dataclasses.replace(config.network, num_fp16_res=0))
         meta = {'preset': config.preset, 'parents': source.parents}  # a state brings its own
     G, D, G_ema = G.train().to(device), D.train().to(device), G_ema.eval().to(device)
 
@@ -186,10 +283,13 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
     stats = Collector()
     losses = Losses(G, D, augment_pipe, ada, config.loss, stats, pl_mean=torch.zeros([], device=device))
     drawn = state['counters']['step'] * config.batch_size if state is not None else 0
-    data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device, start=drawn)
+    data = batches(dataset, config.batch_size, seed=config.seed, workers=config.data.workers, device=device, start=drawn,
+                   cache=config.data.cache, rank=ranks.rank, num_ranks=ranks.count)
+    if ranks.count > 1:  # every process draws its own latents, noise and augmentations
+        torch.manual_seed((config.seed + 1) * 1_000_003 + ranks.rank)
     start = round(config.start_kimg * 1000)
     run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
-              cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes)
+              cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes, ranks=ranks)
     if state is not None:
         restore(run, state)
         run.elapsed = state['elapsed']
@@ -209,65 +309,18 @@ def describe(run: Run) -> None:
     log.info('Data: %s, %d pictures%s, %d×%d, %d channels, %d classes', config.data.path, len(dataset),
              ' with mirror images' if config.data.xflip or config.data.yflip else '', dataset.resolution, dataset.resolution,
              dataset.num_channels, dataset.label_dim)
+    if len(dataset) < config.batch_size:
+        log.warning('warning: %d pictures are fewer than the batch of %d, so some are in it twice; use more, --mirror=1, or a smaller '
+                    '--batch', len(dataset), config.batch_size)
+    if run.ranks.count > 1:
+        share = config.batch_size // run.ranks.count
+        log.info('%d processes, each with %d of %d pictures a step', run.ranks.count, share, config.batch_size)
     for name, network in [('G', run.G), ('D', run.D)]:
         log.info('%s: %s trainable parameters', name, f'{sum(x.numel() for x in network.parameters()):,}')
     for note in run.notes:
         log.info('%s', note)
     frozen = frozen_names(run.D)
-    if config.network.freeze_layers:
-        log.info('FreezeD %d: %d tensors are frozen: %s', config.network.freeze_layers, len(frozen), ' '.join(frozen))
-
-
-# ----------------------------------------------------------------------------
-# What a tick leaves behind
-
-
-def save_snapshot(run: Run, run_dir: Path, sheet: 'Sheet', evaluate: Evaluate | None) -> None:
-    """Write the networks as they are, what G_ema draws, and its metrics."""
-    number = f'{run.cur_nimg // 1000:06d}'
-    name = f'network-snapshot-{number}.pkl'
-    sheet.save_fakes(f'fakes{number}')
-    meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
-    save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
-    results = write_metrics(run, evaluate, run_dir, name) if evaluate is not None else {}
-    add_snapshot(run_dir, name, run.cur_nimg, results, metric=next(iter(run.config.metrics), None), keep=run.config.keep_snapshots)
-
-
-def write_metrics(run: Run, evaluate: Evaluate, run_dir: Path, snapshot: str) -> dict[str, float]:
-    """Evaluate G_ema and append to `metric-NAME.jsonl`; a metric that fails is reported and nothing more."""
-    try:
-        with torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
-            results = evaluate(run.G_ema)
-    except Exception as error:  # whatever goes wrong in a metric must not cost the training
-        log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
-        return {}
-    for name, value in results.items():
-        log.info('%s: %.4f (%s)', name, value, snapshot)
-        with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'results': {name: value}, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
-    return results
-
-
-class Sheet:
-    """Pictures from the same latents, again and again."""
-
-    def __init__(self, run: Run, run_dir: Path) -> None:
-        self._run, self._dir = run, run_dir
-        self._columns, rows = grid_size(run.dataset.resolution)
-        count = self._columns * rows
-        picks = np.random.RandomState(run.config.seed % (1 << 31)).permutation(len(run.dataset))[:count]
-        self._picks = [int(picks[i % len(picks)]) for i in range(count)]
-        self._z = torch.randn([count, run.G.z_dim], generator=torch.Generator().manual_seed(run.config.seed))
-        self._c = torch.from_numpy(np.stack([run.dataset.label(i) for i in self._picks]))
-
-    def save_reals(self) -> None:
-        """`reals.png`."""
-        save_picture(self._dir / 'reals.png', tile(np.stack([self._run.dataset[i][0] for i in self._picks]), self._columns))
-
-    def save_fakes(self, name: str) -> None:
-        """`NAME.png` from G_ema."""
-        run = self._run
-        with torch.no_grad():
-            images = torch.cat([run.G_ema(z.to(run.device), c.to(run.device), noise_mode='const').cpu()
-                                for z, c in zip(self._z.split(run.config.batch_gpu), self._c.split(run.config.batch_gpu))])
-        save_picture(self._dir / f'{name}.png', tile(to_uint8(images).numpy(), self._columns))
+    if frozen:
+        buffers = dict(run.D.named_buffers())
+        log.info('FreezeD: %d tensors with %s parameters are frozen: %s', len(frozen), f'{sum(buffers[name].numel() for name in frozen):,}',
+                 ' '.join(frozen))
