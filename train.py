@@ -20,7 +20,7 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--outdir', group='General', type=cli.given_path, help='Where to make the run folder.', **NOTHING)
 @option('--data', group='General', type=cli.given_text, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
-        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, demo.')
+        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo.')
 @option('--resume', group='General', type=cli.given_text,
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
 @option('--resume-labels', group='General', type=click.Choice(['keep', 'drop']), default='keep',
@@ -35,7 +35,7 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
 @option('-n', '--dry-run', group='General', is_flag=True, help='Print the settings and stop.')
-@option('--cond', group='Data', type=bool, default=False, help='Use the labels of dataset.json.')
+@option('--cond', group='Data', type=bool, default=False, help='Use the labels of dataset.json, or the names of subfolders.')
 @option('--subset', group='Data', type=int, help='Use only so many pictures (default: all).', **NOTHING)
 @option('--mirror', group='Data', type=bool, default=False, help='Add mirror images.')
 @option('--mirrory', group='Data', type=bool, default=False, help='Add upside-down images.')

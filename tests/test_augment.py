@@ -83,3 +83,17 @@ def test_ada_controller() -> None:
             ada.observe(torch.full([4, 1], float(sign)))
             ada.step(100)
         assert p.item() == end  # p is a probability
+
+
+@pytest.mark.parametrize('shape', [(4, 3, 32, 32), (2, 1, 16, 32)])
+def test_wide_margins_change_nothing(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does so as not to wait: pad as far as reflection goes, whatever was drawn."""
+    pipe = AugmentPipe(xflip=1, rotate90=1 if shape[2] == shape[3] else 0, xint=1, scale=1, rotate=1, aniso=1, xfrac=1)
+    images = torch.rand(shape) * 2 - 1
+    results = []
+    for wide in (False, True):
+        if wide:
+            monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda inverse, width, height, reach: (width - 1, height - 1) * 2))
+        torch.manual_seed(3)
+        results.append(pipe(images))
+    torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=0)

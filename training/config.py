@@ -21,7 +21,7 @@ class DataConfig:
     """The pictures."""
 
     path: str = ''  # folder or zip
-    cond: bool = False  # use the labels of dataset.json
+    cond: bool = False  # use the labels of dataset.json, or the names of subfolders
     xflip: bool = False  # add mirror images
     yflip: bool = False  # add upside-down images
     subset: int | None = None  # at most so many pictures, chosen by the seed
