@@ -1,5 +1,6 @@
 """Snapshots: read without executing, written so that NVIDIA's loaders read them."""
 
+import argparse
 import io
 import os
 import pickle
@@ -261,3 +262,24 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert asked[0].endswith('/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl') and asked[1] == 'http://127.0.0.1/x.pkl'
     with pytest.raises(UserError, match='nor a known name: ffhq256'):
         load_networks('ffhq257')
+
+
+@pytest.mark.parametrize('zipped', [True, False])
+def test_what_rosinalitys_training_saves(zipped: bool, tmp_path: Path) -> None:
+    """With optimisers and the command line beside the networks, also in the format that PyTorch wrote until 2020."""
+    content = torch.load(GOLDEN / 'rosinality-32.pt', weights_only=True)
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
+    optimizer = torch.optim.Adam(weights)
+    (weights[0].sum() + weights[1].square().sum()).backward()
+    optimizer.step()
+    content.update(g_optim=optimizer.state_dict(), d_optim=optimizer.state_dict(), ada_aug_p=0.25,
+                   args=argparse.Namespace(path='x', size=32, betas=(0.0, 0.99)))
+    torch.save(content, tmp_path / 'a.pt', _use_new_zipfile_serialization=zipped)
+    nets, golden = load_networks(tmp_path / 'a.pt'), load_networks(GOLDEN / 'rosinality-32.pt')
+    for part in ('G', 'D', 'G_ema'):
+        assert tensors_equal(getattr(nets, part), getattr(golden, part))
+    data = (tmp_path / 'a.pt').read_bytes()
+    for share in (0.1, 0.5, 0.9, 0.999):
+        (tmp_path / 'cut.pt').write_bytes(data[:int(len(data) * share)])
+        with pytest.raises(UserError):
+            load_networks(tmp_path / 'cut.pt')

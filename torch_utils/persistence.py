@@ -80,10 +80,12 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
     own = dict(named_tensors(module))
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
+        unknown = [key if len(key) <= 60 and key.isprintable() else ascii(key[:50]) for key in unknown]  # the file's, unlike the others
         raise UserError(f"{name}: the tensors don't fit the architecture; missing: {_some(missing)}; unknown: {_some(unknown)}")
     for key, tensor in own.items():
         if tensor.shape != tensors[key].shape:
-            raise UserError(f'{name}: {key} has shape {list(tensors[key].shape)} where {list(tensor.shape)} is expected')
+            found = str(list(tensors[key].shape))[:80]
+            raise UserError(f'{name}: {key} has shape {found} where {list(tensor.shape)} is expected')
     module.to_empty(device='cpu')
     with torch.no_grad():
         for key, tensor in named_tensors(module):

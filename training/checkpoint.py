@@ -19,6 +19,8 @@ from torch_utils.misc import named_tensors
 
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
+from .formats.architecture import printable
+from .formats.torch_file import is_torch_file
 from .networks import Discriminator, Generator
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its l
     }.items()
 }
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
+MAX_MESSAGE = 600  # characters of an error
+MAX_NIMG = 1e15  # pictures seen
 
 
 @dataclass
@@ -87,10 +91,12 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
     if trust_pickle:
         log.warning('--trust-pickle: %s may run any program as you', path)
     content = _read(data, str(path), trust_pickle)
+    sha256 = hashlib.sha256(data).hexdigest()
+    del data
     G, D, G_ema, augment_pipe = (content.pop(key) for key in ('G', 'D', 'G_ema', 'augment_pipe'))
     if G_ema is None:
         G_ema = persistence.clone(G)
-    return Networks(G, D, G_ema, augment_pipe, {**content, 'path': str(path), 'sha256': hashlib.sha256(data).hexdigest()})
+    return Networks(G, D, G_ema, augment_pipe, {**content, 'path': str(path), 'sha256': sha256})
 
 
 def local_copy(source: str | os.PathLike[str]) -> Path:
@@ -108,8 +114,18 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
 
 
 def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
-    """Tell the format by the content, whatever the file is called."""
-    if data[:4] == b'PK\x03\x04':
+    """Tell the format by the content, whatever the file is called. Whatever is wrong with it becomes one short line."""
+    try:
+        return _read_format(data, name, trusted)
+    except UserError as error:
+        text = str(error)
+        raise error if len(text) <= MAX_MESSAGE and text.isprintable() else UserError(printable(text, MAX_MESSAGE)) from None
+    except Exception as error:
+        raise UserError(printable(f'{name}: a damaged snapshot ({type(error).__name__}: {printable(error)})', MAX_MESSAGE)) from error
+
+
+def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
+    if is_torch_file(data):
         return rosinality.read(data, name, trusted)
     if safetensors.is_safetensors(data):
         return safetensors.read(data, name)
@@ -162,9 +178,10 @@ def ancestry(*parents: Networks) -> list[dict[str, Any]]:
 
 def kimg_of(name: str, own: dict[str, Any]) -> float | None:
     """Thousands of pictures that a snapshot's counter had reached: as it says itself, else from its file name."""
-    if isinstance(own.get('cur_nimg'), (int, float)):
-        return own['cur_nimg'] / 1000
-    match = re.fullmatch(r'network-snapshot-(\d+)\.\w+', name)
+    seen = own.get('cur_nimg')
+    if isinstance(seen, (int, float)) and 0 <= seen < MAX_NIMG:
+        return seen / 1000
+    match = re.fullmatch(r'network-snapshot-([0-9]{1,12})\.\w+', name)
     return float(match[1]) if match else None
 
 
@@ -192,7 +209,7 @@ def describe_networks(networks: Networks) -> dict[str, str]:
         elif isinstance(module, AugmentPipe):
             lines[name] = f'p = {float(module.p):.3f}'
     plain = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256') and value}
-    lines.update({key: ' '.join(str(value).split())[:160] for key, value in plain.items()})
+    lines.update({key: printable(value, 160) for key, value in plain.items()})
     return lines
 
 

@@ -7,6 +7,7 @@ tensors' shapes, builds our own class, and copies every tensor. Writing embeds o
 
 import io
 import pickle
+import re
 from collections import OrderedDict
 from typing import Any
 
@@ -16,7 +17,24 @@ from dnnlib import UserError
 from torch_utils import persistence
 
 from .. import augment, networks
-from .architecture import channel_kwargs, check_no_bomb, plain_data
+from .architecture import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    MAX_RESOLUTION,
+    build,
+    channel_kwargs,
+    check_no_bomb,
+    check_settings,
+    clamp,
+    flag,
+    fused_modconv,
+    number,
+    plain_data,
+    printable,
+    taps,
+    whole,
+    word,
+)
 from .safe_pickle import Record
 
 NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
@@ -38,18 +56,19 @@ def read(content: Any, name: str) -> dict[str, Any]:
     """
     if not isinstance(content, dict) or not any(isinstance(content.get(key), Record) for key in ('G', 'G_ema')):
         raise UserError(f'{name}: a pickle, but not a StyleGAN2 snapshot: it should be a dict with G and G_ema')
-    result = {key: plain_data(value) for key, value in content.items() if isinstance(key, str) and key not in NETWORKS}
     builders = dict(G=_generator, G_ema=_generator, D=_discriminator, augment_pipe=_augment_pipe)
     try:
+        result = plain_data({key: value for key, value in content.items() if isinstance(key, str) and key not in NETWORKS})
         check_no_bomb(tensor for key in NETWORKS if isinstance(content.get(key), Record) for tensor in content[key].tensors().values())
     except (ValueError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f'{name}: no StyleGAN2 snapshot ({error})') from error
+        raise UserError(f'{name}: no StyleGAN2 snapshot ({printable(error)})') from error
     for key in NETWORKS:
         record = content.get(key)
         try:
             result[key] = builders[key](record, f'{name}: {key}') if isinstance(record, Record) else None
         except (KeyError, AttributeError, TypeError, ValueError, IndexError, RuntimeError, MemoryError, ArithmeticError) as error:
-            raise UserError(f'{name}: {key} is no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
+            raise UserError(f'{name}: {key} is no StyleGAN2 network that this program knows '
+                            f'({type(error).__name__}: {printable(error)})') from error
     return result
 
 
@@ -72,21 +91,21 @@ def _generator(record: Record, name: str) -> networks.Generator:
     state, synthesis = record.state, record.modules['synthesis']
     if 'b4' not in synthesis.modules:
         raise UserError(f'{name}: a StyleGAN3 network; this toolkit is for StyleGAN2')
-    resolution = int(state['img_resolution'])
-    kwargs = dict(z_dim=int(state['z_dim']), c_dim=int(state['c_dim']), w_dim=int(state['w_dim']), img_resolution=resolution,
-                  img_channels=int(state['img_channels']), mapping_kwargs=_mapping_kwargs(record.modules['mapping']),
+    resolution = whole(state['img_resolution'], 4, MAX_RESOLUTION)
+    kwargs = dict(z_dim=state['z_dim'], c_dim=state['c_dim'], w_dim=state['w_dim'], img_resolution=resolution,
+                  img_channels=state['img_channels'], mapping_kwargs=_mapping_kwargs(record.modules['mapping']),
                   synthesis_kwargs=_synthesis_kwargs(record, resolution))
-    return persistence.build(networks.Generator, kwargs, record.tensors(), name)
+    return build(networks.Generator, kwargs, record.tensors(), name)
 
 
 def _mapping_kwargs(record: Record) -> dict[str, Any]:
     state, layers = record.state, record.modules
-    first, w_dim = layers['fc0'], int(state['w_dim'])
-    kwargs: dict[str, Any] = dict(num_layers=int(state['num_layers']), w_avg_beta=state['w_avg_beta'])
+    first, w_dim = layers['fc0'], whole(state['w_dim'], 1, 1 << 20)
+    kwargs: dict[str, Any] = dict(num_layers=whole(state['num_layers'], 1, 100), w_avg_beta=state['w_avg_beta'])
     if kwargs['num_layers'] != sum(key.startswith('fc') for key in layers):  # what a file claims must be there before it is built
         raise ValueError(f"{kwargs['num_layers']} mapping layers are claimed and not there")
     defaults = dict(activation='lrelu', lr_multiplier=0.01, layer_features=w_dim, embed_features=w_dim)
-    found = dict(activation=first.state['activation'], lr_multiplier=float(first.state['bias_gain']))
+    found = dict(activation=word(first.state['activation'], ACTIVATIONS), lr_multiplier=float(number(first.state['bias_gain'])))
     if kwargs['num_layers'] > 1:
         found['layer_features'] = _weight(first).shape[0]
     if 'embed' in layers:
@@ -98,12 +117,13 @@ def _mapping_kwargs(record: Record) -> dict[str, Any]:
 def _synthesis_kwargs(record: Record, resolution: int) -> dict[str, Any]:
     blocks = record.modules['synthesis'].modules
     top, layer = blocks[f'b{resolution}'], blocks[f'b{resolution}'].modules['conv1']
-    init = dict(record.state.get('_init_kwargs') or {})
+    init = record.state.get('_init_kwargs') or {}
     init = {**(init.get('synthesis_kwargs') or {}), **init}
-    channels = {int(key[1:]): _weight(block.modules['conv1']).shape[0] for key, block in blocks.items()}
-    kwargs = dict(**channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top), architecture=top.state['architecture'])
-    found = dict(activation=layer.state['activation'], use_noise=bool(layer.state['use_noise']),
-                 fused_modconv_default=top.state.get('fused_modconv_default', 'inference_only'))
+    channels = {_resolution(key): _weight(block.modules['conv1']).shape[0] for key, block in blocks.items()}
+    kwargs = dict(**channel_kwargs(channels, init), **_block_kwargs(blocks, layer, top),
+                  architecture=word(top.state['architecture'], ARCHITECTURES))
+    found = dict(activation=word(layer.state['activation'], ACTIVATIONS), use_noise=flag(layer.state['use_noise']),
+                 fused_modconv_default=fused_modconv(top.state.get('fused_modconv_default', 'inference_only')))
     defaults = dict(activation='lrelu', use_noise=True, fused_modconv_default='inference_only')
     kwargs.update({key: value for key, value in found.items() if value != defaults[key]})
     return kwargs
@@ -111,51 +131,51 @@ def _synthesis_kwargs(record: Record, resolution: int) -> dict[str, Any]:
 
 def _discriminator(record: Record, name: str) -> networks.Discriminator:
     state, parts = record.state, record.modules
-    resolution, c_dim = int(state['img_resolution']), int(state['c_dim'])
+    resolution, c_dim = whole(state['img_resolution'], 8, MAX_RESOLUTION), whole(state['c_dim'], 0, 1 << 20)
     blocks = {key: block for key, block in parts.items() if key.startswith('b') and key != 'b4'}
     top, epilogue = blocks[f'b{resolution}'], parts['b4']
-    channels = {int(key[1:]): _weight(block.modules['conv0']).shape[0] for key, block in blocks.items()}
+    channels = {_resolution(key): _weight(block.modules['conv0']).shape[0] for key, block in blocks.items()}
     channels[4] = _weight(epilogue.modules['conv']).shape[0]
-    ordered = [layer for key in sorted(blocks, key=lambda key: -int(key[1:])) for layer in blocks[key].modules.values()]
+    ordered = [layer for key in sorted(blocks, key=lambda key: -_resolution(key)) for layer in blocks[key].modules.values()]
     frozen = sum('weight' in layer.state['_buffers'] for layer in ordered)
     common = _block_kwargs(blocks, top.modules['conv0'], top)
     block_kwargs: dict[str, Any] = {key: common.pop(key) for key in ('fp16_channels_last', 'resample_filter') if key in common}
     if frozen:
         block_kwargs['freeze_layers'] = frozen
     kwargs: dict[str, Any] = dict(
-        c_dim=c_dim, img_resolution=resolution, img_channels=int(state['img_channels']), architecture=top.state['architecture'], **common,
+        c_dim=c_dim, img_resolution=resolution, img_channels=state['img_channels'], architecture=top.state['architecture'], **common,
         **channel_kwargs(channels, state.get('_init_kwargs', {})), block_kwargs=block_kwargs,
         epilogue_kwargs=_epilogue_kwargs(epilogue, common['conv_clamp']))
     if c_dim > 0:
-        kwargs.update(cmap_dim=int(epilogue.state['cmap_dim']), mapping_kwargs=_mapping_kwargs(parts['mapping']))
-    activation = top.modules['conv0'].state['activation']
+        kwargs.update(cmap_dim=epilogue.state['cmap_dim'], mapping_kwargs=_mapping_kwargs(parts['mapping']))
+    activation = word(top.modules['conv0'].state['activation'], ACTIVATIONS)
     if activation != 'lrelu':
         block_kwargs['activation'] = activation
-    return persistence.build(networks.Discriminator, kwargs, record.tensors(), name)
+    return build(networks.Discriminator, kwargs, record.tensors(), name)
 
 
 def _epilogue_kwargs(epilogue: Record, conv_clamp: float | None) -> dict[str, Any]:
     conv, mbstd = epilogue.modules['conv'].state, epilogue.modules.get('mbstd')
     kwargs: dict[str, Any] = dict(mbstd_num_channels=0) if mbstd is None else dict(mbstd_group_size=mbstd.state['group_size'])
-    if mbstd is not None and mbstd.state.get('num_channels', 1) != 1:
-        kwargs['mbstd_num_channels'] = int(mbstd.state['num_channels'])
-    if conv['activation'] != 'lrelu':
+    if mbstd is not None and whole(mbstd.state.get('num_channels', 1), 1, 1 << 16) != 1:
+        kwargs['mbstd_num_channels'] = mbstd.state['num_channels']
+    if word(conv['activation'], ACTIVATIONS) != 'lrelu':
         kwargs['activation'] = conv['activation']
-    if conv['conv_clamp'] != conv_clamp:
+    if clamp(conv['conv_clamp']) != conv_clamp:
         kwargs['conv_clamp'] = conv['conv_clamp']
     return kwargs
 
 
 def _block_kwargs(blocks: dict[str, Record], layer: Record, top: Record) -> dict[str, Any]:
     """What the blocks of both networks have in common: precision, clamping, filter."""
-    kwargs: dict[str, Any] = dict(num_fp16_res=sum(bool(block.state['use_fp16']) for block in blocks.values()),
-                                  conv_clamp=layer.state['conv_clamp'])
-    if any(block.state.get('channels_last') for block in blocks.values()):
+    kwargs: dict[str, Any] = dict(num_fp16_res=sum(flag(block.state['use_fp16']) for block in blocks.values()),
+                                  conv_clamp=clamp(layer.state['conv_clamp']))
+    if any(flag(block.state.get('channels_last', False)) for block in blocks.values()):
         kwargs['fp16_channels_last'] = True
     filters = top.state['_buffers']['resample_filter']
     default = networks.upfirdn2d.setup_filter(list(networks.FIR_FILTER))
     if filters.shape != default.shape or not torch.allclose(filters, default):
-        kwargs['resample_filter'] = filters.tolist()
+        kwargs['resample_filter'] = taps(filters)
     return kwargs
 
 
@@ -163,8 +183,15 @@ def _augment_pipe(record: Record, name: str) -> augment.AugmentPipe:
     state = record.state
     defaults = augment.AugmentPipe()
     kwargs = {key: value for key, value in state.items() if not key.startswith('_') and key != 'training'}
+    check_settings(augment.AugmentPipe, kwargs)
     kwargs = {key: value for key, value in kwargs.items() if value != getattr(defaults, key)}
-    return persistence.build(augment.AugmentPipe, kwargs, record.tensors(), name)
+    return build(augment.AugmentPipe, kwargs, record.tensors(), name)
+
+
+def _resolution(block: str) -> int:
+    if not re.fullmatch(r'b[1-9][0-9]{0,4}', block):
+        raise ValueError(f'a block called {printable(block, 40)}')
+    return int(block[1:])
 
 
 def _weight(layer: Record) -> torch.Tensor:

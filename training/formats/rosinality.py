@@ -7,23 +7,22 @@ names, with a leading axis here and there; the blur kernels are constants and ar
 import io
 import logging
 import math
-import pickle
 import re
-import zipfile
 from typing import Any
 
 import torch
 
 from dnnlib import UserError
-from torch_utils import persistence
 from torch_utils.misc import named_tensors, save_plain
 
 from .. import networks
-from .architecture import blank, channel_kwargs, check_no_bomb
+from .architecture import MAX_RESOLUTION, MAX_TEXT, blank, build, channel_kwargs, check_no_bomb, printable
+from .torch_file import load
 
 log = logging.getLogger(__name__)
 
 Tensors = dict[str, torch.Tensor]
+MAX_TENSORS = 5000  # of a network; one for 1024 px has 300
 
 
 def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
@@ -39,17 +38,20 @@ def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
         UserError: damaged, hostile, or of another architecture.
     """
     try:
-        unpacked = sum(entry.file_size for entry in zipfile.ZipFile(io.BytesIO(data)).infolist())
-        if unpacked > 2 * len(data):  # PyTorch doesn't compress
-            raise ValueError(f'{len(data) / 1e6:.1f} MB that unfold into {unpacked / 1e6:.0f} MB')
-        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=not trusted)
+        content = torch.load(io.BytesIO(data), map_location='cpu', weights_only=False) if trusted else load(data)
     except Exception as error:  # whatever the reason, it is the file's
-        raise UserError(f'{name}: not a PyTorch file that can be read without executing it ({_first_line(error)})') from error
+        reason = printable(error) or type(error).__name__
+        raise UserError(f'{name}: not a PyTorch file that can be read without executing it ({reason})') from error
     if not isinstance(content, dict) or not isinstance(content.get('g_ema'), dict) or 'style.1.weight' not in content['g_ema']:
         raise UserError(f"{name}: a PyTorch file, but not one of rosinality's StyleGAN2: it should hold g_ema")
     w_avg = content.get('latent_avg')
     try:
+        for part in ('g_ema', 'g', 'd'):
+            names = content.get(part, {}).keys()
+            if len(names) > MAX_TENSORS or not all(isinstance(key, str) and len(key) <= MAX_TEXT for key in names):
+                raise ValueError('more tensors, or longer names, than any network has')
         check_no_bomb(tensor for part in ('g_ema', 'g', 'd') for tensor in content.get(part, {}).values())
+        check_no_bomb([] if w_avg is None else [w_avg])
         return {
             'G_ema': _generator(content['g_ema'], w_avg, f'{name}: g_ema'),
             'G': _generator(content['g'], w_avg, f'{name}: g') if 'g' in content else None,
@@ -57,7 +59,7 @@ def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
             'augment_pipe': None,
         }
     except (KeyError, IndexError, ValueError, AttributeError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
-        raise UserError(f"{name}: tensors that rosinality's StyleGAN2 has are missing or misshapen ({error})") from error
+        raise UserError(f"{name}: tensors that rosinality's StyleGAN2 has are missing or misshapen ({printable(error)})") from error
 
 
 def write(file: Any, content: dict[str, Any]) -> None:
@@ -73,13 +75,6 @@ def write(file: Any, content: dict[str, Any]) -> None:
     if content.get('D') is not None:
         out['d'] = _discriminator_out(content['D'])
     save_plain(out, file)
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # whose text advises to trust the file
-        name = re.search(r'GLOBAL ([\w.]+)', str(error))
-        return f'it asks for {name[1]}' if name else 'it holds something else than tensors'
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _generator_names(resolution: int, layers: int) -> list[tuple[str, str]]:
@@ -121,11 +116,11 @@ def _discriminator_names(resolution: int) -> list[tuple[str, str]]:
 
 
 def _read_pairs(pairs: list[tuple[str, str]], theirs: Tensors, module_shapes: dict[str, torch.Size]) -> Tensors:
-    return {ours: theirs[name].reshape(module_shapes[ours]) for ours, name in pairs}
+    return {ours: theirs[name].view(module_shapes[ours]) for ours, name in pairs}
 
 
 def _generator(theirs: Tensors, w_avg: torch.Tensor | None, name: str) -> networks.Generator:
-    resolution = 4 << (1 + max(int(match[1]) for key in theirs if (match := re.match(r'to_rgbs\.(\d+)\.', key))))
+    resolution = 8 << _highest('to_rgbs', theirs)
     layers = sum(bool(re.fullmatch(r'style\.\d+\.weight', key)) for key in theirs)
     channels = {4: theirs['input.input'].shape[1]}
     channels.update({8 << i: theirs[f'convs.{2 * i + 1}.conv.weight'].shape[1] for i in range(int(math.log2(resolution)) - 2)})
@@ -134,17 +129,37 @@ def _generator(theirs: Tensors, w_avg: torch.Tensor | None, name: str) -> networ
                   mapping_kwargs=dict(num_layers=layers), synthesis_kwargs=dict(**channel_kwargs(channels), architecture='skip'))
     shapes, filters = blank(networks.Generator, kwargs)
     tensors = {**_read_pairs(_generator_names(resolution, layers), theirs, shapes), **filters}
-    tensors['mapping.w_avg'] = w_avg.reshape(w_dim) if w_avg is not None else torch.zeros([w_dim])
-    G = persistence.build(networks.Generator, kwargs, tensors, name)
+    tensors['mapping.w_avg'] = w_avg.view(w_dim) if w_avg is not None else torch.zeros([w_dim])
+    G = build(networks.Generator, kwargs, tensors, name)
     if w_avg is None:  # what rosinality's own scripts do
-        z = torch.randn([10_000, z_dim], generator=torch.Generator().manual_seed(0))
-        G.mapping.w_avg.copy_(G.mapping(z, None)[:, 0].mean(dim=0))
-        log.warning('%s: the file has no latent_avg; w_avg is estimated from 10,000 latents', name)
+        log.warning('%s: the file has no latent_avg; w_avg is estimated from %s latents', name, f'{_estimate_w_avg(G):,}')
     return G
 
 
+def _highest(layer: str, theirs: Tensors) -> int:
+    """The highest number of a layer, if there can be a network with so many."""
+    highest = max(int(match[1]) for key in theirs if (match := re.match(rf'{layer}\.([0-9]+)\.', key)))
+    if highest > math.log2(MAX_RESOLUTION):
+        raise ValueError(f'a layer {layer}.{highest}')
+    return highest
+
+
+def _estimate_w_avg(G: networks.Generator) -> int:
+    """Set it to the mean over many latents, and say how many: fewer for mappings larger than those in use."""
+    numbers = sum(tensor.numel() for tensor in G.mapping.parameters())
+    count = max(100, min(10_000, (1 << 36) // numbers))
+    size = max(1, min(400, (1 << 22) // max(G.num_ws * G.w_dim, G.z_dim, *(tensor.shape[0] for tensor in G.mapping.parameters()))))
+    random = torch.Generator().manual_seed(0)
+    total = torch.zeros([G.w_dim], dtype=torch.float64)
+    for start in range(0, count, size):
+        z = torch.randn([min(size, count - start), G.z_dim], generator=random)
+        total += G.mapping(z, None)[:, 0].sum(dim=0, dtype=torch.float64)
+    G.mapping.w_avg.copy_(total / count)
+    return count
+
+
 def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:
-    blocks = max(int(match[1]) for key in theirs if (match := re.match(r'convs\.(\d+)\.', key)))
+    blocks = _highest('convs', theirs)
     resolution = 4 << blocks
     channels = {resolution >> i: theirs[f'convs.{i + 1}.conv1.0.weight'].shape[0] for i in range(blocks)}
     channels[4] = theirs['final_conv.0.weight'].shape[0]
@@ -152,7 +167,7 @@ def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:
                   **channel_kwargs(channels))
     shapes, filters = blank(networks.Discriminator, kwargs)
     tensors = {**_read_pairs(_discriminator_names(resolution), theirs, shapes), **filters}
-    return persistence.build(networks.Discriminator, kwargs, tensors, name)
+    return build(networks.Discriminator, kwargs, tensors, name)
 
 
 def _generator_out(G: networks.Generator) -> Tensors:

@@ -2,7 +2,7 @@
 
 A pickle is a program. This reader runs it in an interpreter that knows a dozen harmless globals, builds only plain
 data and tensors, and refuses everything else. Pickled networks come out as `Record`s: a class name and a state; the
-source text beside them is dropped unread. What it builds is counted, so that a small file can't fill the memory.
+source text beside them is dropped unread.
 """
 
 import io
@@ -10,7 +10,6 @@ import logging
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -19,13 +18,18 @@ import torch
 
 from dnnlib import UserError
 
+from .architecture import printable
+from .interpreter import OBJECT_SIZE, Forbidden, Unpickler, load_checked
+from .torch_file import STORAGE_COST, load_storage, rebuild_parameter
+from .torch_file import rebuild_tensor as _rebuild_tensor
+
 log = logging.getLogger(__name__)
 
-ALLOWANCE = 32 << 20  # bytes that a pickle may build beyond what it is long
-OBJECT_SIZE = 100  # bytes that an instruction can cost besides its data
+MAX_TENSORS = 5000  # of a network; one for 1024 px has 300
+MAX_NAME = 200  # characters of a tensor's dotted name
 
 
-@dataclass
+@dataclass(eq=False)
 class Record:
     """A pickled instance of a persistent class.
 
@@ -47,14 +51,16 @@ class Record:
 
     def tensors(self, prefix: str = '') -> dict[str, torch.Tensor]:
         """All parameters and buffers of this module and those below it, by dotted name."""
-        found = {}
+        found: dict[str, torch.Tensor] = {}
         for kind in ('_parameters', '_buffers'):
             for name, tensor in self.state.get(kind, {}).items():
                 if isinstance(tensor, torch.Tensor):
-                    if tensor.layout != torch.strided or not tensor.is_floating_point():
-                        raise ValueError(f'{prefix}{name} is no dense tensor of real numbers')
-                    found[prefix + name] = tensor
+                    if len(found) >= MAX_TENSORS or len(prefix) + len(name) > MAX_NAME:
+                        raise ValueError('more tensors, or longer names, than any network has')
+                    found[f'{prefix}{name}'] = tensor
         for name, child in self.modules.items():
+            if len(found) >= MAX_TENSORS or len(prefix) + len(name) > MAX_NAME:
+                raise ValueError('more tensors, or longer names, than any network has')
             found.update(child.tensors(f'{prefix}{name}.'))
         return found
 
@@ -72,30 +78,26 @@ def load(data: bytes, name: str, trusted: bool = False) -> Any:
         UserError: the pickle is damaged, cut off, or asks for anything outside the allow-list; nothing was executed.
     """
     try:
-        return (_TrustingUnpickler if trusted else _Unpickler)(data).load()
-    except _Forbidden as error:
-        raise UserError(f'{name}: refused: {error}, which no StyleGAN2 snapshot needs; nothing in the file was executed '
+        return _TrustingUnpickler(data).load() if trusted else load_checked(_Unpickler, data, (Record, TFNetwork))
+    except Forbidden as error:
+        raise UserError(f'{name}: refused: {printable(error)}, which no StyleGAN2 snapshot needs; nothing in the file was executed '
                         '(--trust-pickle executes it, if you know where it comes from)') from error
     except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
-        text = (str(error).splitlines() or [''])[0][:200] or type(error).__name__
+        text = printable(error) or type(error).__name__
         reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in text else text
         raise UserError(f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again') from error
 
 
-@dataclass
+@dataclass(eq=False)
 class TFNetwork:
     """A pickled TensorFlow network: `version static_kwargs components build_func_name variables`, its source text dropped."""
 
     state: dict[str, Any] = field(default_factory=dict)
 
     def __setstate__(self, state: Any) -> None:
-        if self.state or not all(isinstance(key, str) for key in state):
+        if self.state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
             raise pickle.UnpicklingError('a TensorFlow network is built twice, or of something else than names')
         self.state = {key: value for key, value in state.items() if key != 'build_module_src'}
-
-
-class _Forbidden(Exception):
-    pass
 
 
 class _Dtype:
@@ -103,14 +105,14 @@ class _Dtype:
 
     def __init__(self, code: Any, align: bool = False, copy: bool = False) -> None:
         if not isinstance(code, str) or len(code) > 8:
-            raise _Forbidden('it contains an array of a compound type')
+            raise Forbidden('it contains an array of a compound type')
         self._dtype = np.dtype(code)
         if self._dtype.kind not in 'biufc':
-            raise _Forbidden(f'it contains an array of type {code}')
+            raise Forbidden(f'it contains an array of type {code}')
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ('<', '>'):
-            self._dtype = self._dtype.newbyteorder(state[1])
+        if isinstance(state, tuple) and isinstance(state[1], str) and state[1] in ('<', '>'):
+            self._dtype = self._dtype.newbyteorder('<' if state[1] == '<' else '>')
 
     def resolve(self) -> np.dtype:
         return self._dtype
@@ -127,9 +129,11 @@ class _Array(np.ndarray):
         self._built = True
         _, shape, dtype, is_fortran, data = state
         dtype = dtype.resolve()
-        if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=0) < 0:
+        if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
+            raise pickle.UnpicklingError('an array with an impossible shape')
+        if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):
             raise pickle.UnpicklingError('an array whose shape and data disagree')
-        super().__setstate__((1, tuple(shape), dtype, bool(is_fortran), data))  # type: ignore[arg-type]
+        super().__setstate__((1, shape, dtype, bool(is_fortran), data))  # type: ignore[arg-type]
 
 
 def _reconstruct_array(subtype: Any, shape: Any, code: Any) -> np.ndarray:
@@ -141,46 +145,20 @@ def _reconstruct_scalar(dtype: _Dtype, data: bytes = b'\0') -> int | float | com
 
 
 def _encode(text: str, encoding: str = 'latin1') -> bytes:  # how old pickles spell bytes
-    if encoding not in ('latin1', 'latin-1'):
-        raise _Forbidden(f'it uses the encoding {encoding}')
+    if not isinstance(text, str) or not isinstance(encoding, str) or encoding not in ('latin1', 'latin-1'):
+        raise Forbidden('it uses another encoding than latin1')
     return text.encode('latin1')
 
 
 def _reconstruct_record(meta: Any) -> Record:
-    meta = dict(meta)
-    if meta.get('type') != 'class' or not isinstance(meta.get('class_name'), str) or not isinstance(meta.get('state'), dict):
+    if not isinstance(meta, dict) or not isinstance(meta.get('class_name'), str) or not isinstance(meta.get('state'), dict):
         raise pickle.UnpicklingError('a persistent object without class name or state')
-    return Record(meta['class_name'], dict(meta['state']))
+    if not isinstance(meta.get('type'), str) or meta['type'] != 'class':
+        raise pickle.UnpicklingError('a persistent object of another kind')
+    return Record(meta['class_name'], meta['state'])
 
 
-def _load_storage(data: bytes) -> torch.UntypedStorage | torch.TypedStorage:
-    if not isinstance(data, bytes):
-        raise pickle.UnpicklingError(f'a storage made of a {type(data).__name__}')
-    try:
-        storage = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except pickle.UnpicklingError as error:  # whose text advises to trust the file
-        raise pickle.UnpicklingError('a storage that holds something else than numbers') from error
-    if not isinstance(storage, (torch.UntypedStorage, torch.TypedStorage)):
-        raise pickle.UnpicklingError(f'a storage turns out to be a {type(storage).__name__}')
-    return storage
-
-
-def _rebuild_tensor(storage: torch.TypedStorage, offset: int, size: tuple[int, ...], stride: tuple[int, ...],
-                    requires_grad: bool = False, hooks: Any = None, metadata: Any = None) -> torch.Tensor:
-    if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
-        raise pickle.UnpicklingError('a tensor with an impossible shape')
-    reach = offset + sum((n - 1) * s for n, s in zip(size, stride)) + 1 if 0 not in size else 0
-    held = storage._untyped_storage.nbytes() // storage.dtype.itemsize
-    if max(reach, math.prod(size)) > held:  # the second: strides of 0 must not blow up a small file
-        raise pickle.UnpicklingError('a tensor larger than its data')
-    return torch.empty([0], dtype=storage.dtype).set_(storage._untyped_storage, offset, size, stride)
-
-
-def _rebuild_parameter(data: torch.Tensor, requires_grad: bool = True, hooks: Any = None) -> torch.Tensor:
-    return data
-
-
-_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED: dict[tuple[str, str], Any] = {
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): _reconstruct_record,
     ('dnnlib.util', 'EasyDict'): dict,  # whose attributes, unlike an EasyDict's, no file can set
     ('dnnlib', 'EasyDict'): dict,
@@ -191,137 +169,30 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ('_codecs', 'encode'): _encode,
     ('numpy', 'dtype'): _Dtype,
     ('numpy', 'ndarray'): np.ndarray,
-    ('torch.storage', '_load_from_bytes'): _load_storage,
+    ('torch.storage', '_load_from_bytes'): load_storage,
     ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _rebuild_parameter,
+    ('torch._utils', '_rebuild_parameter'): rebuild_parameter,
 }
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, 'scalar'] = _reconstruct_scalar
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
-_CALLABLE = frozenset(id(f) for f in _ALLOWED.values()) - {id(np.ndarray)}
-_CONTAINERS = (dict, set, OrderedDict)
-_WITH_STATE = (_Dtype, _Array, TFNetwork)
 
+class _Unpickler(Unpickler):
+    """The dialect of snapshots."""
 
-def _size(value: Any) -> int:
-    """Bytes that a call has used, those of its parts aside."""
-    if isinstance(value, (torch.UntypedStorage, torch.TypedStorage)):
-        return (value if isinstance(value, torch.UntypedStorage) else value._untyped_storage).nbytes()
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, (Record, TFNetwork)):
-        return OBJECT_SIZE * len(value.state)
-    return len(value) if isinstance(value, bytes) else OBJECT_SIZE * len(value) if isinstance(value, _CONTAINERS) else 0
+    allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED
+    with_state: ClassVar[tuple[type, ...]] = (_Dtype, _Array, TFNetwork)
 
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+        if function is load_storage and isinstance(arguments[0], bytes):
+            self.spend(len(arguments[0]) + STORAGE_COST)
+        return super().call(function, arguments)
 
-def _check_keys(keys: Iterable[Any]) -> None:
-    """Keys whose hashes no file can make collide: a table full of equal hashes takes forever."""
-    for key in keys:
-        if not isinstance(key, (str, bytes, int, type(None))) or (isinstance(key, int) and abs(key) >> 60):
-            raise _Forbidden(f'it uses a {type(key).__name__} as a key')
-
-
-class _Unpickler(pickle._Unpickler):
-    """The interpreter in Python, whose every instruction can be looked at (the C one also lets a short file ask for
-    gigabytes of memo).
-    """
-
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
-    stack: list[Any]
-    append: Callable[[Any], None]
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')
-        self._left = len(data) + ALLOWANCE
-
-    def spend(self, size: int) -> None:
-        """Count bytes that are about to be used, or just were.
-
-        Raises:
-            _Forbidden: more than a file of this length has use for.
-        """
-        self._left -= size
-        if self._left < 0:
-            raise _Forbidden('it unfolds into far more than its length')
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Forbidden(f'it refers to {module}.{name}') from None
-
-    def persistent_load(self, pid: Any) -> Any:
-        raise _Forbidden('it refers to data outside itself')
-
-    def get_extension(self, code: int) -> Any:
-        raise _Forbidden('it uses a registered extension')
-
-    def load_reduce(self) -> None:
-        arguments = self.stack.pop()
-        self.stack[-1] = self._call(self.stack[-1], arguments)
-
-    def load_newobj(self) -> None:
-        arguments = self.stack.pop()
-        self.append(self._call(self.stack.pop(), arguments))
-
-    def load_build(self) -> None:
-        state = self.stack.pop()
-        target = self.stack[-1]
-        if not isinstance(target, _WITH_STATE):
-            raise _Forbidden(f'it sets the attributes of a {type(target).__name__}')
-        target.__setstate__(state)
-        self.spend(_size(target))
-
-    def load_setitem(self) -> None:
-        _check_keys(self.stack[-2:-1])
-        super().load_setitem()  # type: ignore[misc]
-
-    def load_setitems(self) -> None:
-        _check_keys(self.stack[::2])  # the stack since the mark
-        super().load_setitems()  # type: ignore[misc]
-
-    def load_dict(self) -> None:
-        _check_keys(self.stack[::2])
-        super().load_dict()  # type: ignore[misc]
-
-    def load_additems(self) -> None:
-        _check_keys(self.stack)
-        super().load_additems()  # type: ignore[misc]
-
-    def load_frozenset(self) -> None:
-        _check_keys(self.stack)
-        super().load_frozenset()  # type: ignore[misc]
-
-    def refuse(self) -> None:
-        raise _Forbidden('it builds objects in a way that snapshots do not')
-
-    def _call(self, function: Any, arguments: Any) -> Any:
-        if id(function) not in _CALLABLE:
-            raise _Forbidden(f'it calls a {type(function).__name__}')
-        if function in _CONTAINERS:
-            for argument in arguments:
-                self.spend(OBJECT_SIZE * len(argument))
-                _check_keys(argument if isinstance(argument, (dict, set)) or function is set else [pair[0] for pair in argument])
-        result = function(*arguments)
-        self.spend(_size(result))
-        return result
-
-
-def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
-    def counted(unpickler: _Unpickler) -> None:
-        unpickler.spend(OBJECT_SIZE)
-        instruction(unpickler)
-    return counted
-
-
-_Unpickler.dispatch.update({code[0]: instruction for code, instruction in [
-    (pickle.REDUCE, _Unpickler.load_reduce), (pickle.NEWOBJ, _Unpickler.load_newobj), (pickle.BUILD, _Unpickler.load_build),
-    (pickle.SETITEM, _Unpickler.load_setitem), (pickle.SETITEMS, _Unpickler.load_setitems), (pickle.DICT, _Unpickler.load_dict),
-    (pickle.ADDITEMS, _Unpickler.load_additems), (pickle.FROZENSET, _Unpickler.load_frozenset),
-    *((code, _Unpickler.refuse) for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER,
-                                             pickle.READONLY_BUFFER))]})
-_Unpickler.dispatch.update({code: _counted(instruction) for code, instruction in _Unpickler.dispatch.items()})
+    def set_state(self, target: Any, state: Any) -> None:
+        if isinstance(target, TFNetwork) and isinstance(state, dict):
+            self.spend(OBJECT_SIZE * len(state))
+        super().set_state(target, state)
 
 
 class _TrustingUnpickler(pickle._Unpickler):

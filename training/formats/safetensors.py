@@ -15,17 +15,18 @@ from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .. import augment, networks
+from .architecture import build, check_no_bomb, plain_data, printable
 
 FORMAT = 'stylegan2-toonify 1'
 LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."
 CLASSES: dict[str, type[torch.nn.Module]] = {
     'G_ema': networks.Generator, 'G': networks.Generator, 'D': networks.Discriminator, 'augment_pipe': augment.AugmentPipe}
-MAX_HEADER = 1 << 24  # bytes
+MAX_HEADER = 1 << 20  # bytes; that of three networks for 1024 px has 100,000
 
 
 def is_safetensors(data: bytes) -> bool:
     """Whether a file starts as this format does: the length of a JSON object, and that object."""
-    return len(data) > 9 and struct.unpack('<Q', data[:8])[0] < min(len(data), MAX_HEADER) and data[8:9] == b'{'
+    return len(data) > 9 and struct.unpack('<Q', data[:8])[0] < len(data) and data[8:9] == b'{'
 
 
 def read(data: bytes, name: str) -> dict[str, Any]:
@@ -36,21 +37,27 @@ def read(data: bytes, name: str) -> dict[str, Any]:
     """
     load = _library(name).load
     try:
-        header = json.loads(data[8:8 + struct.unpack('<Q', data[:8])[0]])
-        tensors = load(data)
-        metadata = header.get('__metadata__') or {}
+        length, = struct.unpack('<Q', data[:8])
+        if length > MAX_HEADER:
+            raise ValueError(f'a header of {length / 1e6:.1f} MB')
+        tensors = load(data)  # which is quick to find what is wrong with a header
+        metadata = json.loads(data[8:8 + length]).get('__metadata__') or {}
         if metadata.get('format') != FORMAT:
-            raise UserError(f'{name}: a safetensors file, but not one of this project (format {metadata.get("format")!r})')
+            written = printable(repr(metadata.get('format')))
+            raise UserError(f'{name}: a safetensors file, but not one of this project (format {written})')
+        if 'G' not in metadata and 'G_ema' not in metadata:
+            raise UserError(f'{name}: a safetensors file without G and G_ema')
+        check_no_bomb(tensors.values())
         content: dict[str, Any] = dict.fromkeys(CLASSES)
         for key, cls in CLASSES.items():
             if key in metadata:
                 own = {tensor_name[len(key) + 1:]: tensor for tensor_name, tensor in tensors.items() if tensor_name.startswith(f'{key}.')}
-                content[key] = persistence.build(cls, _bounded(json.loads(metadata[key]), len(own)), own, f'{name}: {key}')
-        return {**content, **json.loads(metadata.get('meta', '{}'))}
+                content[key] = build(cls, json.loads(metadata[key]), own, f'{name}: {key}')
+        return {**plain_data(json.loads(metadata.get('meta', '{}'))), **content}
     except UserError:
         raise
     except Exception as error:  # whatever the reason, it is the file's
-        raise UserError(f'{name}: a damaged safetensors file ({" ".join(str(error).split())[:200]})') from error
+        raise UserError(f'{name}: a damaged safetensors file ({printable(error) or type(error).__name__})') from error
 
 
 def write(file: Any, content: dict[str, Any]) -> None:
@@ -65,22 +72,6 @@ def write(file: Any, content: dict[str, Any]) -> None:
         tensors.update({f'{key}.{name}': tensor.detach().cpu().contiguous().clone() for name, tensor in named_tensors(module)})
     metadata['meta'] = json.dumps({key: value for key, value in content.items() if key not in CLASSES})
     file.write(save(tensors, metadata=metadata))
-
-
-def _bounded(kwargs: dict[str, Any], limit: int) -> dict[str, Any]:
-    """Constructor arguments, unless they ask for more layers than the file has tensors, or for sizes that no network has."""
-    numbers: list[Any] = [kwargs]
-    while numbers:
-        value = numbers.pop()
-        if isinstance(value, dict):
-            if value.get('num_layers', 0) > limit:
-                raise ValueError(f"{value['num_layers']} layers, but {limit} tensors")
-            numbers.extend(value.values())
-        elif isinstance(value, list):
-            numbers.extend(value[:1000])
-        elif isinstance(value, (int, float)) and not abs(value) < 1 << 20:
-            raise ValueError(f'a setting of {value}')
-    return kwargs
 
 
 def _library(name: str) -> Any:

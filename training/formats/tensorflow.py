@@ -13,11 +13,14 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from torch_utils import persistence
 
 from .. import networks
-from .architecture import blank, channel_kwargs, check_no_bomb
+from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, number, printable, whole
 from .safe_pickle import TFNetwork
+
+MAX_PARTS = 10  # of a network; a generator has two
+MAX_VARIABLES = 5000  # of a network; one for 1024 px has 300
+MAX_NAME = 200  # characters
 
 
 def read(content: Any, name: str) -> dict[str, Any]:
@@ -33,7 +36,7 @@ def read(content: Any, name: str) -> dict[str, Any]:
         return {'G': _generator(G, f'{name}: G'), 'D': _discriminator(D, f'{name}: D'), 'G_ema': _generator(Gs, f'{name}: Gs'),
                 'augment_pipe': None}
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, ArithmeticError) as error:
-        raise UserError(f'{name}: no StyleGAN2 network that this program knows ({type(error).__name__}: {error})') from error
+        raise UserError(f'{name}: no StyleGAN2 network that this program knows ({type(error).__name__}: {printable(error)})') from error
 
 
 @dataclass
@@ -46,10 +49,19 @@ class _Source:
 
     @classmethod
     def of(cls, network: TFNetwork, name: str) -> '_Source':
-        variables, static = {}, dict(network.state.get('static_kwargs') or {})
-        for prefix, part in [('', network), *((f'{key}/', part) for key, part in dict(network.state.get('components') or {}).items())]:
+        variables: dict[str, np.ndarray] = {}
+        static: dict[str, Any] = {}
+        parts = network.state.get('components') or {}
+        if len(parts) > MAX_PARTS:
+            raise ValueError(f'a network of {len(parts)} parts')
+        for prefix, part in [('', network), *((f'{key}/', part) for key, part in parts.items())]:
             static.update(part.state.get('static_kwargs') or {})
-            variables.update({prefix + str(key): np.asarray(value) for key, value in part.state['variables']})
+            if len(variables) + len(part.state['variables']) > MAX_VARIABLES:
+                raise ValueError('more variables than any network has')
+            for key, value in part.state['variables']:
+                if not isinstance(key, str) or len(prefix) + len(key) > MAX_NAME:
+                    raise ValueError('a variable without a name, or with an endless one')
+                variables[prefix + key] = _real(value)
         check_no_bomb(torch.from_numpy(value) for value in variables.values() if value.ndim > 0)
         if any(key.endswith('/lrelu/w') or '/StyleMod/' in key or '/LayerEpilogue/' in key for key in variables):
             raise UserError(f'{name}: a StyleGAN1 network; this toolkit is for StyleGAN2')
@@ -60,10 +72,10 @@ class _Source:
     def resolution(self, prefix: str = '') -> int:
         sizes = [int(key[len(prefix):].split('x')[0]) for key in self.variables
                  if key.startswith(prefix) and key[len(prefix):].split('/')[0].split('x')[0].isdigit()]
-        height, width = self.static.get('resolution_h', 1), self.static.get('resolution_w', 1)
+        height, width = (whole(self.static.get(key, 1), 1, MAX_RESOLUTION) for key in ('resolution_h', 'resolution_w'))
         if height != width:
             raise UserError(f'{self.name}: a network for {width}×{height} pictures; only square ones are known here')
-        return max(sizes)
+        return whole(max(sizes), 4, MAX_RESOLUTION)
 
     def has(self, end: str) -> bool:
         return any(key.endswith(end) or f'/{end}' in key for key in self.variables)
@@ -79,10 +91,19 @@ class _Source:
         return torch.from_numpy(np.ascontiguousarray(self.variables[name] + np.float32(plus)))
 
 
+def _real(value: Any) -> np.ndarray:
+    """A variable: an array of floats, or one number."""
+    if type(value) in (int, float):
+        return np.asarray(float(value))
+    if not isinstance(value, np.ndarray) or value.dtype.kind != 'f' or value.dtype.itemsize < 4:
+        raise ValueError('a variable that is no array of real numbers')
+    return value
+
+
 def _generator(network: TFNetwork, name: str) -> networks.Generator:
     source = _Source.of(network, name)
     if 'synthesis/4x4/Const/const' not in source.variables:
-        raise UserError(f'{name}: no StyleGAN2 generator ({next(iter(source.variables), "empty")})')
+        raise UserError(f'{name}: no StyleGAN2 generator ({printable(next(iter(source.variables), "empty"))})')
     resolution = source.resolution('synthesis/')
     log2 = int(math.log2(resolution))
     architecture = 'orig' if source.has('ToRGB_lod0/weight') else 'resnet' if source.has('Skip/weight') else 'skip'
@@ -90,15 +111,15 @@ def _generator(network: TFNetwork, name: str) -> networks.Generator:
     channels = {4: source.variables['synthesis/4x4/Const/const'].shape[1]}
     channels.update({1 << i: source.variables[f'synthesis/{1 << i}x{1 << i}/Conv1/weight'].shape[3] for i in range(3, log2 + 1)})
     last_rgb = f'synthesis/{resolution}x{resolution}/ToRGB' + ('_lod0' if architecture == 'orig' else '')
-    z_dim, c_dim = int(source.static.get('latent_size', 512)), int(source.static.get('label_size', 0))
+    z_dim, c_dim = source.static.get('latent_size', 512), whole(source.static.get('label_size', 0), 0, 1 << 20)
     w_dim, img_channels = source.variables['dlatent_avg'].shape[0], source.variables[f'{last_rgb}/weight'].shape[3]
-    mapping = dict(num_layers=layers, lr_multiplier=float(source.static.get('mapping_lrmul', 0.01)),
-                   w_avg_beta=float(source.static.get('dlatent_avg_beta') or source.static.get('w_avg_beta') or 0.995))
+    mapping = dict(num_layers=layers, lr_multiplier=float(number(source.static.get('mapping_lrmul', 0.01))),
+                   w_avg_beta=float(number(source.static.get('dlatent_avg_beta') or source.static.get('w_avg_beta') or 0.995)))
     if layers > 1:
         mapping['layer_features'] = source.variables['mapping/Dense0/weight'].shape[1]
     kwargs = dict(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, img_resolution=resolution, img_channels=img_channels,
                   mapping_kwargs=mapping, synthesis_kwargs=dict(
-                      **channel_kwargs(channels), architecture=architecture, num_fp16_res=int(source.static.get('num_fp16_res', 0)),
+                      **channel_kwargs(channels), architecture=architecture, num_fp16_res=_num_fp16(source),
                       conv_clamp=source.static.get('conv_clamp')))
     _, tensors = blank(networks.Generator, kwargs)
     tensors['mapping.w_avg'] = source.plain('dlatent_avg')
@@ -116,14 +137,14 @@ def _generator(network: TFNetwork, name: str) -> networks.Generator:
         theirs = f'synthesis/{1 << i}x{1 << i}/ToRGB' + ('_lod0' if architecture == 'orig' else '')
         tensors[f'{ours}.weight'], tensors[f'{ours}.bias'] = source.conv(f'{theirs}/weight'), source.plain(f'{theirs}/bias')
         _affine(tensors, source, ours, theirs)
-    return persistence.build(networks.Generator, kwargs, tensors, name)
+    return build(networks.Generator, kwargs, tensors, name)
 
 
 def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
     source = _Source.of(network, name)
     resolution = source.resolution()
     log2 = int(math.log2(resolution))
-    c_dim = int(source.static.get('label_size', 0))
+    c_dim = whole(source.static.get('label_size', 0), 0, 1 << 20)
     top = f'{resolution}x{resolution}'
     architecture = 'orig' if source.has('FromRGB_lod0/weight') else 'resnet' if source.has('Skip/weight') else 'skip'
     if architecture == 'skip' and f'{resolution >> 1}x{resolution >> 1}/FromRGB/weight' not in source.variables:
@@ -136,7 +157,7 @@ def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
     group = source.static.get('mbstd_group_size', 4)
     kwargs: dict[str, Any] = dict(
         c_dim=c_dim, img_resolution=resolution, img_channels=source.variables[f'{top}/FromRGB{lod}/weight'].shape[2],
-        architecture=architecture, **channel_kwargs(channels), num_fp16_res=int(source.static.get('num_fp16_res', 0)),
+        architecture=architecture, **channel_kwargs(channels), num_fp16_res=_num_fp16(source),
         conv_clamp=source.static.get('conv_clamp'),
         epilogue_kwargs=dict(mbstd_group_size=group, mbstd_num_channels=statistics))
     if c_dim > 0:
@@ -159,7 +180,11 @@ def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
         tensors[f'{ours}.weight'], tensors[f'{ours}.bias'] = source.dense(f'{theirs}/weight'), source.plain(f'{theirs}/bias')
     if c_dim > 0:
         _mapping(tensors, source, '', 'Mapping', layers, c_dim)
-    return persistence.build(networks.Discriminator, kwargs, tensors, name)
+    return build(networks.Discriminator, kwargs, tensors, name)
+
+
+def _num_fp16(source: _Source) -> int:
+    return min(whole(source.static.get('num_fp16_res', 0), 0, 1 << 60), 100)  # more than there are means all of them
 
 
 def _mapping(tensors: dict[str, torch.Tensor], source: _Source, prefix: str, layer: str, layers: int, c_dim: int) -> None:
