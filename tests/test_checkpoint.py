@@ -127,7 +127,7 @@ def test_loads_in_a_stand_in_for_nvidias_checkouts(tmp_path: Path) -> None:
 def test_not_a_snapshot(tmp_path: Path) -> None:
     (tmp_path / 'text.pkl').write_text('hello')
     (tmp_path / 'other.pkl').write_bytes(pickle.dumps({'a': [1, 2.0, 'x', None]}))
-    for name, words in [('text.pkl', 'no pickle'), ('other.pkl', 'not a StyleGAN2 snapshot'), ('none.pkl', 'no such'), ('.', 'folder')]:
+    for name, words in [('text.pkl', 'neither a pickle'), ('other.pkl', 'not a StyleGAN2 snapshot'), ('none.pkl', 'no such'), ('.', 'folder')]:
         with pytest.raises(UserError, match=words):
             load_networks(tmp_path / name)
 

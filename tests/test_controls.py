@@ -156,6 +156,17 @@ def test_bad_input(options: list[str], words: str, data: Path, tmp_path: Path, c
     assert error.count('\n') == 1 and words in error and not (tmp_path / 'out').exists()
 
 
+def test_the_image_filter_needs_room(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for size, code in [(16, 2), (32, 0)]:
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        for i in range(4):
+            Image.new('RGB', (size, size), (60 * i, 0, 0)).save(folder / f'{i}.png')
+        options = ['--device=cpu', '--cfg=demo', '--batch=4', '--kimg=0.004', '--aug=fixed', '--p=1', '--augpipe=bgcfnc']
+        assert train.main(['--outdir', str(tmp_path / 'out'), '--data', str(folder), *options]) == code
+    assert capsys.readouterr().err == 'train.py: error: --augpipe=bgcfnc: its filter is longer than pictures of 16 px; bgc does without\n'
+
+
 # ----------------------------------------------------------------------------
 # A run that looks after itself
 

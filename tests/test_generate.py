@@ -54,7 +54,7 @@ def test_batches_and_grid(tmp_path: Path) -> None:
     (['--network=none.pkl'], 'none.pkl: no such'), (['--network', COND], '--class=0'), (['--network', COND, '--class=3'], '0…2'),
     (['--network', PLAIN, '--class=0'], 'no classes'), (['--network', PLAIN, '--seeds=5-2'], '--seeds=5-2'), (['--network', PLAIN, '--seeds='], '--seeds='),
     (['--network', PLAIN, '--grid=6'], '--grid=6'), (['--network', PLAIN, '--noise-mode=loud'], 'loud'), (['--network', PLAIN, '--batch=0'], '0'),
-    (['--network', __file__], 'no pickle'), ([], '--network'),
+    (['--network', __file__], 'neither a pickle'), ([], '--network'),
 ])
 def test_bad_input(options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     monkeypatch.chdir(tmp_path)

@@ -130,7 +130,7 @@ def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
     if safetensors.is_safetensors(data):
         return safetensors.read(data, name)
     if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
-        raise UserError(f'{name}: no snapshot: it is no pickle (.pkl) no PyTorch file (.pt) and no .safetensors')
+        raise UserError(f'{name}: no snapshot: neither a pickle (.pkl) nor a PyTorch file (.pt) nor .safetensors')
     content = safe_pickle.load(data, name, trusted)
     return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
 

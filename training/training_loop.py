@@ -254,7 +254,7 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
         ranks: this process among those of the run.
 
     Raises:
-        UserError: the snapshot to resume from doesn't fit the data.
+        UserError: the snapshot to resume from or the augmentations don't fit the data.
     """
     torch.manual_seed(config.seed)
     configure_backends(config)
@@ -275,6 +275,9 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
 
     augment_pipe, ada = None, None
     if config.augment.mode != 'noaug':
+        if 'imgfilter' in AUGPIPES[config.augment.pipe] and dataset.resolution < 32:
+            raise UserError(f'--augpipe={config.augment.pipe}: its filter is longer than pictures of {dataset.resolution} px; '
+                            'bgc does without')
         strengths: dict[str, Any] = dict.fromkeys(AUGPIPES[config.augment.pipe], 1)
         augment_pipe = AugmentPipe(**strengths).train().requires_grad_(False).to(device)
         augment_pipe.p.copy_(torch.as_tensor(config.augment.p) if state is None else networks['augment_pipe'].p)
