@@ -12,10 +12,13 @@ from PIL import Image
 
 import train
 from torch_utils.misc import named_tensors
+from torch_utils.training_stats import Collector
 from training import loss
 from training.checkpoint import Networks, load_networks
+from training.config import LossConfig, OptimizerConfig
 from training.freezed import freeze, frozen_names, layers_from
-from training.phases import Batch, Phase
+from training.networks import Discriminator, Generator
+from training.phases import Batch, Losses, Phase, build_phases
 from training.watch import CERTAIN_TICKS, Watch, diversity
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -100,6 +103,26 @@ def test_caches_train_alike(data: Path, tmp_path: Path) -> None:
 def test_fewshot_preset(data: Path, tmp_path: Path) -> None:
     options = json.loads((run(data, tmp_path, '--cfg=fewshot', '--tick=0.016') / 'training_options.json').read_text())
     assert options['augment']['p_max'] == 0.8 and options['optimizer']['d_lr'] == 0.001 and options['loss']['pl_weight'] == 0
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
+    """`--batch-gpu`, where the groups of the minibatch standard deviation are the same: here of one picture each."""
+    gradients = []
+    for batch_gpu in (8, 4, 2):
+        torch.manual_seed(0)
+        G = Generator(16, 0, 16, 16, 3, channel_base=256, channel_max=16).train().requires_grad_(False)
+        D = Discriminator(0, 16, 3, channel_base=256, channel_max=16, epilogue_kwargs={'mbstd_group_size': 1}).train().requires_grad_(False)
+        losses = Losses(G, D, None, None, LossConfig(style_mixing_prob=0, pl_weight=0), Collector(), pl_mean=torch.zeros([]))
+        batch = Batch(torch.rand(8, 3, 16, 16) * 2 - 1, torch.zeros(8, 0), torch.randn(8, 16), torch.zeros(8, 0))
+        found = {}
+        for phase in build_phases(losses, OptimizerConfig(lr=1e-12)):
+            phase.run(batch, batch_gpu)
+            found.update({f'{phase.name}.{name}': parameter.grad.clone() for name, parameter in phase.module.named_parameters()
+                          if parameter.grad is not None and 'noise_strength' not in name})  # noise is drawn anew
+        gradients.append({**found, 'w_avg': G.mapping.w_avg.clone()})
+    for other in gradients[1:]:
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(other[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-12, msg=name)
 
 
 # ----------------------------------------------------------------------------
