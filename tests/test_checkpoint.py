@@ -21,7 +21,7 @@ from torch_utils.misc import named_tensors
 from training import checkpoint
 from training.augment import AugmentPipe
 from training.checkpoint import Networks, load_networks, save_networks
-from training.formats import nvidia, safe_pickle
+from training.formats import nvidia, safe_pickle, torch_file
 from training.networks import Discriminator, Generator
 
 
@@ -212,10 +212,10 @@ def test_what_a_conversion_says(tmp_path: Path, capsys: pytest.CaptureFixture) -
 def test_tensors_must_fit_their_data() -> None:
     storage = torch.zeros(4).untyped_storage()
     typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
-    assert safe_pickle._rebuild_tensor(typed, 0, (2, 2), (2, 1)).shape == (2, 2)
+    assert torch_file.rebuild_tensor(typed, 0, (2, 2), (2, 1)).shape == (2, 2)
     for offset, size, stride in [(0, (5,), (1,)), (3, (2,), (1,)), (0, (1 << 40,), (0,)), (-1, (1,), (1,)), (0, (2,), (-1,))]:
         with pytest.raises(pickle.UnpicklingError):
-            safe_pickle._rebuild_tensor(typed, offset, size, stride)
+            torch_file.rebuild_tensor(typed, offset, size, stride)
 
 
 def test_arrays_and_numbers_are_read() -> None:

@@ -8,11 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
-from PIL import Image
 
 import train
 from dnnlib import UserError
@@ -24,15 +22,6 @@ from training.run_dir import add_snapshot, claim
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
-    rng = np.random.RandomState(0)
-    for i in range(10):
-        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
-    return folder
 
 
 def start(data: Path, outdir: Path, *options: str) -> Path:

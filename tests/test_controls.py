@@ -24,15 +24,6 @@ from training.watch import CERTAIN_TICKS, Watch, diversity
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp('pictures')
-    rng = np.random.RandomState(0)
-    for i in range(10):
-        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
-    return folder
-
-
 def run(data: Path, outdir: Path, *options: str, code: int = 0) -> Path:
     few = ['--device=cpu', '--batch=4', '--snap=1', '--tick=0.016', '--kimg=0.016', f'--resume={SNAPSHOT}']
     assert train.main(['--outdir', str(outdir), '--data', str(data), *few, *options]) == code

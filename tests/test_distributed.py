@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import GOLDEN
-from test_continue import assert_same_end, data, statistics  # noqa: F401
+from test_continue import assert_same_end, statistics
 
 from torch_utils.distributed import Ranks, launch
 
@@ -38,7 +38,7 @@ def test_two_processes_compute_what_one_computes(tmp_path: Path) -> None:
     assert one['stats'] == pytest.approx(two['stats'], rel=1e-5, abs=1e-6)
 
 
-def test_two_processes_train_one_network_and_go_on_exactly(data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_two_processes_train_one_network_and_go_on_exactly(data: Path, tmp_path: Path) -> None:
     common = ['--data', str(data), '--gpus=2', *OPTIONS]
     result = run('--outdir', str(tmp_path / 'whole'), '--kimg=0.048', *common)
     assert result.returncode == 0, result.stderr
@@ -52,7 +52,7 @@ def test_two_processes_train_one_network_and_go_on_exactly(data: Path, tmp_path:
     assert_same_end(whole, half)
 
 
-def test_torchrun(data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_torchrun(data: Path, tmp_path: Path) -> None:
     before = (sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2')
     result = run('--outdir', str(tmp_path), '--data', str(data), '--kimg=0.016', *OPTIONS, before=before)
     assert result.returncode == 0, result.stderr
@@ -78,7 +78,7 @@ sys.exit(train.main({options!r}))
 
 
 @pytest.mark.parametrize('how,words', [('raise', 'a fault in process 1'), ('kill', 'process 1 was ended by signal 9')])
-def test_a_process_that_dies_ends_the_run(how: str, words: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:  # noqa: F811
+def test_a_process_that_dies_ends_the_run(how: str, words: str, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
     options = ['--outdir', str(tmp_path), '--data', str(data), '--gpus=2', '--kimg=10', *OPTIONS]
     start = time.monotonic()
     code = launch([sys.executable, '-c', DYING.format(root=str(ROOT), how=how, options=options)], 2)
@@ -87,7 +87,7 @@ def test_a_process_that_dies_ends_the_run(how: str, words: str, data: Path, tmp_
     assert words in error and 'another process has ended' not in error
 
 
-def test_ctrl_c_stops_all_at_the_same_step(data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_ctrl_c_stops_all_at_the_same_step(data: Path, tmp_path: Path) -> None:
     words = [sys.executable, str(ROOT / 'train.py'), '--outdir', str(tmp_path), '--data', str(data), '--gpus=2', '--kimg=10', *OPTIONS]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'}) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -104,7 +104,7 @@ def test_ctrl_c_stops_all_at_the_same_step(data: Path, tmp_path: Path) -> None: 
 
 
 @pytest.mark.parametrize('options,words', [(['--gpus=3'], '--batch=8 must be a multiple'), (['--gpus=0'], '--gpus=0')])
-def test_bad_numbers(options: list[str], words: str, data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bad_numbers(options: list[str], words: str, data: Path, tmp_path: Path) -> None:
     result = run('--outdir', str(tmp_path / 'out'), '--data', str(data), *OPTIONS, *options)
     assert result.returncode == 2 and words in result.stderr and result.stderr.count('\n') == 1 and not (tmp_path / 'out').exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import GOLDEN
-from test_continue import assert_same_end, data  # noqa: F401
+from test_continue import assert_same_end
 
 import train
 from training.state import PATTERN
@@ -20,7 +20,7 @@ KILLS = int(os.environ.get('TOONIFY_KILLS', '12'))  # `TOONIFY_KILLS=100 pytest 
 
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
-def test_killed_again_and_again(data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_killed_again_and_again(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
     try:
         words = [sys.executable, str(ROOT / 'tests' / 'kill_again.py'), str(data), str(tmp_path / 'killed'), SNAPSHOT, str(KILLS), '0']
@@ -50,7 +50,7 @@ sys.exit(train.main({options!r}))
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='needs resource limits')
 @pytest.mark.parametrize('limit', [0.1, 0.6, 0.95])
-def test_no_space_left(limit: float, data: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_no_space_left(limit: float, data: Path, tmp_path: Path) -> None:
     options = ['--outdir', str(tmp_path / 'runs'), '--data', str(data), '--device=cpu', '--batch=4', '--snap=1', '--tick=0.004', '--kimg=0.004',
                f'--resume={SNAPSHOT}']
     assert train.main(options) == 0

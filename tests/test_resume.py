@@ -1,9 +1,7 @@
 """`--resume`: what a new run takes from a snapshot, and what it says about it."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
@@ -19,15 +17,9 @@ from training.dataset import ImageFolderDataset
 UNCOND, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of 32×32 with three classes."""
-    folder = tmp_path_factory.mktemp('pictures')
-    rng = np.random.RandomState(0)
-    for i in range(12):
-        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
-    (folder / 'dataset.json').write_text(json.dumps({'labels': [[f'{i:02d}.png', i % 3] for i in range(12)]}))
-    return folder
+@pytest.fixture
+def data(labelled_data: Path) -> Path:
+    return labelled_data
 
 
 def settings(data: Path, source: str, cond: bool = False, **options: object) -> tuple[TrainingConfig, ImageFolderDataset]:

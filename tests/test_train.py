@@ -26,15 +26,9 @@ SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 FEW = ['--batch=8', '--batch-gpu=4', '--tick=0.016', '--device=cpu', '--metrics=none', '--augpipe=color']
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of 32×32 with three classes."""
-    folder = tmp_path_factory.mktemp('pictures')
-    rng = np.random.RandomState(0)
-    for i in range(12):
-        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
-    (folder / 'dataset.json').write_text(json.dumps({'labels': [[f'{i:02d}.png', i % 3] for i in range(12)]}))
-    return folder
+@pytest.fixture
+def data(labelled_data: Path) -> Path:
+    return labelled_data
 
 
 def run(data: Path, outdir: Path, *options: str) -> Path:

@@ -28,7 +28,7 @@ FIELDS = {
     'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing', 'trust_pickle': 'trust_pickle',
 }
 CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'cache')  # when a run is continued; the device is no setting of the run
-CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'cache', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
+CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
 
 IDLE = {'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'), 'fixed': ('target', 'ada_kimg', 'ada_max')}  # options that would be ignored
 
@@ -79,7 +79,7 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
         settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
     settings = nest(given, settings)
     dataset = open_dataset(merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0))
-    return Plan(build_config(preset, dataset.resolution, given.get('gpus', 1), settings), dataset, outdir=outdir)
+    return Plan(build_config(preset, dataset.resolution, given['gpus'], settings), dataset, outdir=outdir)
 
 
 def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
@@ -98,7 +98,7 @@ def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
     options = load_options(run_dir)
     if nvidia_run.is_nvidia_run(options):
         return _plan_after_nvidia(run_dir, options, given)
-    unbegun = options and not any(any(run_dir.glob(pattern)) for pattern in (PATTERN, 'network-snapshot-*', INDEX, 'progress.png'))
+    unbegun = options and not any(any(run_dir.glob(pattern)) for pattern in (PATTERN, 'network-snapshot-*', INDEX))
     state = None if unbegun else load_state(run_dir)
     config = config_of(state) if state is not None else merge(TrainingConfig(), options, f'{run_dir}/training_options.json')
     config = check(merge(config, _nest_changes(given, CHANGEABLE), 'the command line'))

@@ -70,11 +70,6 @@ class Reporter:
             *([f"signs {stats['Loss/signs/real']['mean']:+.2f}"] if 'Loss/signs/real' in stats else []),
             *([f'left {format_time(left)}'] if left > 0 else [])])
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds that the run has taken, those before a continuation included."""
-        return time.time() - self._start
-
     def begin_tick(self, closed: float) -> None:
         """Start the clock of the next tick; what passed since `closed` (time.time()) was maintenance."""
         self._tick_start = time.time()

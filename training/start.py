@@ -46,10 +46,12 @@ def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evalu
         evaluate = make_evaluate(run) if ranks.is_main else None
         with contextlib.ExitStack() as stack:
             if ranks.is_main:
-                run_dir = plan.run_dir if plan.run_dir is not None else _new_dir(plan, run)
+                run_dir = plan.run_dir or make_run_dir(plan.outdir or Path(), run.config)
                 stack.enter_context(claim(run_dir))
                 if plan.run_dir is not None:
-                    _clean(plan.run_dir, plan, run)
+                    remove_leftovers(run_dir)
+                    cut_logs(run_dir, plan.state)
+                    save_options(run_dir, run.config)
                 stack.enter_context(dnnlib.Logger(run_dir / 'log.txt'))
             run_dir = Path(ranks.gather(str(run_dir) if ranks.is_main else '')[0])
             handler = logging.StreamHandler(sys.stdout)
@@ -57,15 +59,3 @@ def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evalu
             logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
             logging.info('Run: %s%s', run_dir, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
             return train(run, run_dir, evaluate)
-
-
-def _new_dir(plan: Plan, run: Run) -> Path:
-    assert plan.outdir is not None
-    return make_run_dir(plan.outdir, run.config)
-
-
-def _clean(run_dir: Path, plan: Plan, run: Run) -> None:
-    """What is to be done before a run goes on in its folder."""
-    remove_leftovers(run_dir)
-    cut_logs(run_dir, plan.state)
-    save_options(run_dir, run.config)

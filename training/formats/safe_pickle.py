@@ -9,7 +9,6 @@ import io
 import logging
 import math
 import pickle
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -20,8 +19,7 @@ from dnnlib import UserError
 
 from .architecture import printable
 from .interpreter import OBJECT_SIZE, Forbidden, Unpickler, load_checked
-from .torch_file import STORAGE_COST, load_storage, rebuild_parameter
-from .torch_file import rebuild_tensor as _rebuild_tensor
+from .torch_file import STORAGE_COST, TENSOR_GLOBALS, load_storage
 
 log = logging.getLogger(__name__)
 
@@ -163,15 +161,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ('dnnlib.util', 'EasyDict'): dict,  # whose attributes, unlike an EasyDict's, no file can set
     ('dnnlib', 'EasyDict'): dict,
     ('dnnlib.tflib.network', 'Network'): TFNetwork,
-    ('collections', 'OrderedDict'): OrderedDict,
-    ('builtins', 'set'): set,
-    ('__builtin__', 'set'): set,
+    **TENSOR_GLOBALS,
     ('_codecs', 'encode'): _encode,
     ('numpy', 'dtype'): _Dtype,
     ('numpy', 'ndarray'): np.ndarray,
     ('torch.storage', '_load_from_bytes'): load_storage,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): rebuild_parameter,
 }
 for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, 'scalar'] = _reconstruct_scalar

@@ -141,16 +141,21 @@ class _Settings:
         pass
 
 
+TENSOR_GLOBALS: dict[tuple[str, str], Any] = {  # what every pickle of tensors may name
+    ('collections', 'OrderedDict'): OrderedDict,
+    ('builtins', 'set'): set,
+    ('__builtin__', 'set'): set,
+    ('torch._utils', '_rebuild_tensor_v2'): rebuild_tensor,
+    ('torch._utils', '_rebuild_parameter'): rebuild_parameter,
+}
+
+
 class _TensorUnpickler(Unpickler):
     """The dialect of PyTorch's files, without storages."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = {
-        ('collections', 'OrderedDict'): OrderedDict,
-        ('builtins', 'set'): set,
-        ('__builtin__', 'set'): set,
+        **TENSOR_GLOBALS,
         ('torch', 'Size'): _rebuild_size,
-        ('torch._utils', '_rebuild_tensor_v2'): rebuild_tensor,
-        ('torch._utils', '_rebuild_parameter'): rebuild_parameter,
         ('torch.storage', 'UntypedStorage'): torch.uint8,
         ('argparse', 'Namespace'): _Settings,
         **{('torch', f'{name}Storage'): dtype for name, dtype in _DTYPES.items()},
