@@ -1,5 +1,9 @@
 """What only a GPU can show: half precision, kernels in another layout, device placement. Skipped without one."""
 
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,8 @@ from conftest import GOLDEN, load_npz
 from PIL import Image
 
 import train
-from torch_utils.ops import upfirdn2d
+from torch_utils import custom_ops
+from torch_utils.ops import bias_act, upfirdn2d
 from training.augment import AugmentPipe
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
@@ -47,6 +52,48 @@ def test_upfirdn2d(dtype: torch.dtype, layout: torch.memory_format) -> None:
         want = upfirdn2d.upfirdn2d(x.double(), f, impl='ref', **kwargs)
         got = upfirdn2d.upfirdn2d(x.to(dtype).cuda().contiguous(memory_format=layout), f.cuda(), **kwargs)
         torch.testing.assert_close(got.cpu().double(), want, atol=1e-2 if dtype == torch.float16 else 1e-5, rtol=1e-2)
+
+
+@pytest.mark.parametrize('dtype,tolerance', [(torch.float64, 1e-6), (torch.float32, 1e-5), (torch.float16, 1e-2), (torch.bfloat16, 4e-2)])
+@pytest.mark.parametrize('layout', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('shape', [(2, 16, 33, 32), (3, 3, 7, 9)])
+def test_kernels_and_their_derivatives(dtype: torch.dtype, tolerance: float, layout: torch.memory_format, shape: tuple[int, ...]) -> None:
+    """The ops on a GPU, their first and second derivatives, against their definitions on the CPU."""
+    assert custom_ops.enabled(torch.device('cuda', 0))
+    f = upfirdn2d.setup_filter([1, 3, 3, 1])
+    long = upfirdn2d.setup_filter(list(range(1, 13)))
+    works = [lambda x, b, dev, act=act: bias_act.bias_act(x, b, act=act, clamp=1.5) for act in bias_act.activation_funcs]
+    for kwargs in [dict(padding=1), dict(up=2, padding=[2, 1, 2, 1], gain=4), dict(down=2, padding=1), dict(up=[1, 3], down=[2, 1], padding=3)]:
+        works.append(lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, f.to(dev), **kwargs) * b[0])
+        works.append(lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, long.to(dev), **{**kwargs, 'padding': 8}) * b[0])
+    for work in works:
+        results = []
+        for device, kind in [('cpu', torch.float64), ('cuda', dtype)]:
+            generator = torch.Generator().manual_seed(0)
+            x = torch.randn(shape, generator=generator).to(dtype).to(device, kind).contiguous(memory_format=layout).requires_grad_(True)
+            b = torch.randn(shape[1], generator=generator).to(dtype).to(device, kind).requires_grad_(True)
+            y = work(x, b, device)
+            dy = torch.randn(y.shape, generator=generator).to(dtype).to(device, kind).requires_grad_(True)
+            dx, db = torch.autograd.grad(y, [x, b], dy, create_graph=True)
+            second = torch.autograd.grad((dx * dx.detach()).sum() + (db * db.detach()).sum(), [dy, x], allow_unused=True)
+            results.append([None if tensor is None else tensor.detach().cpu().double() for tensor in (y, dx, db, *second)])
+        for want, got in zip(*results):
+            if want is not None and got is not None:
+                error = (want - got).abs().max() / (want.abs().max() + 1)
+                assert error < tolerance
+
+
+@pytest.mark.parametrize('loader', ['nvrtc', 'nvcc'])
+def test_both_loaders(loader: str, tmp_path: Path) -> None:
+    """Each in a process of its own, with an empty cache."""
+    if loader == 'nvcc' and shutil.which('nvcc') is None:
+        pytest.skip('needs nvcc')
+    code = ("import torch; from torch_utils.ops import bias_act; x = torch.randn(64, 8, device='cuda'); "
+            "print(float((bias_act.bias_act(x, act='lrelu') - bias_act.bias_act(x, act='lrelu', impl='ref')).abs().max()) < 1e-5)")
+    result = subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parent.parent, capture_output=True, text=True,
+                            env={**os.environ, 'STYLEGAN_OPS': loader, 'DNNLIB_CACHE_DIR': str(tmp_path)})
+    assert result.stdout == 'True\n', result.stderr
+    assert len(list(tmp_path.glob('kernels/*'))) >= 2
 
 
 @pytest.mark.parametrize('fp32', [0, 1])

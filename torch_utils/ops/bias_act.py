@@ -1,11 +1,15 @@
 """Bias, activation, gain and clamp in one op."""
 
+import ctypes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from torch_utils import custom_ops
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,10 @@ def bias_act(
     """
     if impl == 'ref':
         return _bias_act_ref(x, b, dim, act, alpha, gain, clamp)
-    spec = activation_funcs[act]
+    spec, slope, factor = _resolve(act, alpha, gain)
+    if x.is_cuda and x.dtype in custom_ops.TYPES and slope >= 0 and factor > 0 and custom_ops.enabled(x.device):
+        b = None if b is None else b.to(x.dtype)
+        return torch.ops.stylegan.bias_act(x, b, dim, act, slope, factor, NO_CLAMP if clamp is None else float(clamp))
     if not spec.homogeneous:
         return _bias_act_ref(x, b, dim, act, alpha, gain, clamp)
     return _bias_act_homogeneous(x, b, dim, act, alpha, gain, clamp)
@@ -112,3 +119,179 @@ def _bias_act_homogeneous(x: torch.Tensor, b: torch.Tensor | None, dim: int, act
     elif act == 'relu':
         x = F.relu(x, inplace=fresh)
     return x if clamp is None else x.clamp(-float(clamp), float(clamp))
+
+
+# ----------------------------------------------------------------------------
+# The kernel as ops of PyTorch: `bias_act`, its derivative in x applied to dy, and that one's derivative in x applied to ddx.
+# They take resolved numbers, alpha >= 0 and gain > 0, and NO_CLAMP for no limit. Their CPU versions are what kernels are held against.
+
+NO_CLAMP = -1.0
+_PIECEWISE = ('linear', 'relu', 'lrelu')  # the sign of the result tells the derivative, so the input need not be kept
+_THREADS = 256
+
+_SETTINGS = 'Tensor? b, int dim, str act, float alpha, float gain, float clamp'
+torch.library.define('stylegan::bias_act', f'(Tensor x, {_SETTINGS}) -> Tensor')
+torch.library.define('stylegan::bias_act_grad', f'(Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
+torch.library.define('stylegan::bias_act_grad2', f'(Tensor ddx, Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
+
+
+def _sigmoid_slope(u: torch.Tensor) -> torch.Tensor:
+    return torch.sigmoid(u) * torch.sigmoid(-u)
+
+
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. 2017
+
+
+def _first_derivative(u: torch.Tensor, act: str, alpha: float) -> torch.Tensor:
+    if act in _PIECEWISE:
+        return torch.where(u > 0, 1.0, {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]).to(u.dtype)
+    return {
+        'tanh': lambda: 1 - u.tanh().square(),
+        'sigmoid': lambda: _sigmoid_slope(u),
+        'elu': lambda: torch.where(u > 0, 1, u.exp()),
+        'selu': lambda: _SELU_SCALE * torch.where(u > 0, 1, _SELU_ALPHA * u.exp()),
+        'softplus': lambda: torch.sigmoid(u),
+        'swish': lambda: torch.sigmoid(u) + u * _sigmoid_slope(u),
+    }[act]()
+
+
+def _second_derivative(u: torch.Tensor, act: str) -> torch.Tensor:
+    if act in _PIECEWISE:
+        return torch.zeros_like(u)
+    return {
+        'tanh': lambda: -2 * u.tanh() * (1 - u.tanh().square()),
+        'sigmoid': lambda: _sigmoid_slope(u) * (1 - 2 * torch.sigmoid(u)),
+        'elu': lambda: torch.where(u > 0, 0, u.exp()),
+        'selu': lambda: _SELU_SCALE * torch.where(u > 0, 0, _SELU_ALPHA * u.exp()),
+        'softplus': lambda: _sigmoid_slope(u),
+        'swish': lambda: _sigmoid_slope(u) * (2 + u * (1 - 2 * torch.sigmoid(u))),
+    }[act]()
+
+
+def _unclamped(ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+    reached = ref if act in _PIECEWISE else activation_funcs[act].func(ref, alpha) * gain
+    return reached.abs() < clamp if clamp >= 0 else torch.ones_like(reached, dtype=torch.bool)
+
+
+def _input_of(ref: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tensor:
+    return ref if b is None else ref + _broadcast_bias(b, ref.ndim, dim)
+
+
+def _bias_act_cpu(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+    return _bias_act_ref(x, b, dim, act, alpha, gain, clamp if clamp >= 0 else None).clone()
+
+
+def _bias_act_grad_cpu(dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float,
+                       clamp: float) -> torch.Tensor:
+    u = _input_of(ref, b, dim)
+    return dy * gain * _first_derivative(u, act, alpha) * _unclamped(u, act, alpha, gain, clamp)
+
+
+def _bias_act_grad2_cpu(ddx: torch.Tensor, dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float,
+                        gain: float, clamp: float) -> torch.Tensor:
+    u = _input_of(ref, b, dim)
+    return ddx * dy * gain * _second_derivative(u, act) * _unclamped(u, act, alpha, gain, clamp)
+
+
+def _bias_act_cuda(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+    return _launch(0, _dense(x), None, None, b, dim, act, alpha, gain, clamp)
+
+
+def _bias_act_grad_cuda(dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float,
+                        clamp: float) -> torch.Tensor:
+    ref = _dense(ref)
+    return _launch(1, _laid_out_as(ref, dy), None, ref, b, dim, act, alpha, gain, clamp)
+
+
+def _bias_act_grad2_cuda(ddx: torch.Tensor, dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float,
+                         gain: float, clamp: float) -> torch.Tensor:
+    ref = _dense(ref)
+    return _launch(2, _laid_out_as(ref, dy), _laid_out_as(ref, ddx), ref, b, dim, act, alpha, gain, clamp)
+
+
+def _dense(x: torch.Tensor) -> torch.Tensor:
+    """With elements that fill a stretch of memory, in the order of `x` where it has one."""
+    return x if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) else x.contiguous()
+
+
+def _laid_out_as(like: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
+
+
+def _launch(order: int, x: torch.Tensor, ddx: torch.Tensor | None, ref: torch.Tensor | None, b: torch.Tensor | None, dim: int, act: str,
+            alpha: float, gain: float, clamp: float) -> torch.Tensor:
+    """Run the kernel over dense tensors of one layout."""
+    out = torch.empty_like(x)
+    count = x.numel()
+    if count == 0:
+        return out
+    b = None if b is None or (order > 0 and act in _PIECEWISE) else b.contiguous()
+    tensors = [x, ddx, ref, b, out]
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    width = 16 // x.element_size()
+    if count % width != 0 or any(address % 16 != 0 for address in addresses):
+        width = 1
+    step = x.stride(dim) if b is not None and x.shape[dim] > 1 else 1
+    size = 1 if b is None else x.shape[dim]
+    if b is None:
+        bias = 'NO_BIAS'
+    elif size == 1 or step % width == 0:
+        bias = 'SAME_BIAS'
+    else:
+        bias = 'NEIGHBOURS' if step == 1 and size % width == 0 else 'ANY_BIAS'
+    blocks = -(-count // (width * _THREADS))
+    index = 'unsigned' if blocks * width * _THREADS < 2 ** 32 else 'int64'
+    name = f'bias_act<{custom_ops.TYPES[x.dtype]}, {act.upper()}, {order}, {width}, {bias}, {index}>'
+    kernel = custom_ops.get_kernel('bias_act.cu', name, x.device.index)
+    kernel((blocks, 1, 1), _THREADS, [*addresses, *map(ctypes.c_longlong, (count, step, size)), *map(ctypes.c_float, (alpha, gain, clamp))])
+    return out
+
+
+torch.library.impl('stylegan::bias_act', 'cpu', _bias_act_cpu)
+torch.library.impl('stylegan::bias_act', 'cuda', _bias_act_cuda)
+torch.library.impl('stylegan::bias_act_grad', 'cpu', _bias_act_grad_cpu)
+torch.library.impl('stylegan::bias_act_grad', 'cuda', _bias_act_grad_cuda)
+torch.library.impl('stylegan::bias_act_grad2', 'cpu', _bias_act_grad2_cpu)
+torch.library.impl('stylegan::bias_act_grad2', 'cuda', _bias_act_grad2_cuda)
+torch.library.register_fake('stylegan::bias_act', lambda x, *settings: torch.empty_like(x))
+torch.library.register_fake('stylegan::bias_act_grad', lambda dy, ref, *settings: torch.empty_like(ref))
+torch.library.register_fake('stylegan::bias_act_grad2', lambda ddx, dy, ref, *settings: torch.empty_like(ref))
+
+
+def _sum_to_bias(dx: torch.Tensor, dim: int) -> torch.Tensor:
+    return dx.sum([i for i in range(dx.ndim) if i != dim % dx.ndim])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, b, ctx.dim, act, *_ = inputs
+    ctx.settings = inputs[2:]
+    ctx.save_for_backward(*((output, None) if act in _PIECEWISE else (x, b)))
+
+
+def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    dx = db = None
+    if any(ctx.needs_input_grad[:2]):
+        dx = torch.ops.stylegan.bias_act_grad(dy, *ctx.saved_tensors, *ctx.settings)
+        db = _sum_to_bias(dx, ctx.dim) if ctx.needs_input_grad[1] else None
+    return dx, db, None, None, None, None, None
+
+
+def _setup_context_of_grad(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    dy, ref, b, ctx.dim, ctx.act, *_ = inputs
+    ctx.settings = inputs[3:]
+    ctx.save_for_backward(None if ctx.act in _PIECEWISE else dy, ref, b)
+
+
+def _backward_of_grad(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    dy, ref, b = ctx.saved_tensors
+    ddy = dref = db = None
+    if ctx.needs_input_grad[0]:
+        ddy = torch.ops.stylegan.bias_act_grad(ddx, ref, b, *ctx.settings)
+    if dy is not None and any(ctx.needs_input_grad[1:3]):
+        dref = torch.ops.stylegan.bias_act_grad2(ddx, dy, ref, b, *ctx.settings)
+        db = _sum_to_bias(dref, ctx.dim) if ctx.needs_input_grad[2] else None
+    return ddy, dref, db, None, None, None, None, None
+
+
+torch.library.register_autograd('stylegan::bias_act', _backward, setup_context=_setup_context)
+torch.library.register_autograd('stylegan::bias_act_grad', _backward_of_grad, setup_context=_setup_context_of_grad)

@@ -3,14 +3,18 @@
 Long filters that are the product of a row and a column run as two passes. Padding and zeros are laid out in one new
 channels_last buffer, where a CPU's depthwise convolution is quickest; pixels that `down` drops are never computed.
 (Measured on a CPU: polyphase convolutions, which insert no zeros, gain nothing over this at 64 channels and lose at 3.)
+A GPU has kernels of its own, which do rows and columns at once.
 """
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch.utils.weak import WeakIdKeyDictionary
+
+from torch_utils import custom_ops
 
 Factors = int | Sequence[int]
 Padding = int | Sequence[int]
@@ -73,6 +77,8 @@ def upfirdn2d(x: torch.Tensor, f: torch.Tensor | None, up: Factors = 1, down: Fa
     px0, px1, py0, py1 = _parse_padding(padding)
     if f is None:
         f = torch.ones([1, 1], dtype=torch.float32, device=x.device)
+    if x.is_cuda and impl != 'ref' and x.dtype in custom_ops.TYPES and custom_ops.enabled(x.device):
+        return torch.ops.stylegan.upfirdn2d(x, f, [ux, uy], [dx, dy], [px0, px1, py0, py1], flip_filter, float(gain))
     passes: list[tuple[torch.Tensor, tuple[int, int], tuple[int, int], tuple[int, int, int, int], float]]
     rows_and_columns = _separate(f)
     if rows_and_columns is None:
@@ -145,14 +151,18 @@ class _UpFirDn2d(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:
             return (None,) * 7
         (f,) = ctx.saved_tensors
-        (ux, uy), (dx, dy_) = ctx.up, ctx.down
-        px0, _, py0, _ = ctx.padding
-        fh, fw = f.shape
-        h, w = ctx.x_shape[2:]
-        # the pixel that the first tap of the first output met becomes the centre of the transposed filter
-        pads = (fw - 1 - px0, w * ux - dy.shape[3] * dx + px0 - ux + 1, fh - 1 - py0, h * uy - dy.shape[2] * dy_ + py0 - uy + 1)
+        pads = _transposed_padding(ctx.x_shape, dy.shape, _filter_size(f), ctx.up, ctx.down, ctx.padding)
         grad = _UpFirDn2d.apply(dy, f, ctx.down, ctx.up, pads, not ctx.flip_filter, ctx.gain)
         return grad, None, None, None, None, None, None
+
+
+def _transposed_padding(x_shape: torch.Size, y_shape: torch.Size, filter_size: tuple[int, int], up: Sequence[int], down: Sequence[int],
+                        padding: Sequence[int]) -> tuple[int, int, int, int]:
+    """The padding with which the op takes gradients of its output, `y_shape`, to those of its input."""
+    (fw, fh), (ux, uy), (dx, dy) = filter_size, up, down
+    px0, _, py0, _ = padding
+    # the pixel that the first tap of the first output met becomes the centre of the transposed filter
+    return (fw - 1 - px0, x_shape[3] * ux - y_shape[3] * dx + px0 - ux + 1, fh - 1 - py0, x_shape[2] * uy - y_shape[2] * dy + py0 - uy + 1)
 
 
 def _upfirdn2d_fast(x: torch.Tensor, f: torch.Tensor, up: tuple[int, int], down: tuple[int, int],
@@ -192,11 +202,15 @@ def _separate(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         return None
     known = _separated.get(f)
     if known is None or known[0] != f._version:  # finding out reads the values, which on a GPU waits for it: once a filter
-        i, j = divmod(int(f.abs().argmax()), f.shape[1])
-        column, row = f[:, j] / f[i, j], f[i, :].clone()
-        factors = (column, row) if torch.allclose(column[:, None] * row, f, rtol=1e-6, atol=1e-7 * float(f.abs().max())) else None
-        known = _separated[f] = (f._version, factors)
+        known = _separated[f] = (f._version, _factorise(f))
     return known[1]
+
+
+def _factorise(f: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The column and row whose outer product a filter of two dimensions is, if it is one."""
+    i, j = divmod(int(f.abs().argmax()), f.shape[1])
+    column, row = f[:, j] / f[i, j], f[i, :].clone()
+    return (column, row) if torch.allclose(column[:, None] * row, f, rtol=1e-6, atol=1e-7 * float(f.abs().max())) else None
 
 
 def _factors(value: Factors) -> tuple[int, int]:
@@ -219,3 +233,121 @@ def _parse_padding(padding: Padding) -> tuple[int, int, int, int]:
 def _filter_size(f: torch.Tensor | None) -> tuple[int, int]:
     """Width and height."""
     return (1, 1) if f is None else (int(f.shape[-1]), int(f.shape[0]))
+
+
+# ----------------------------------------------------------------------------
+# The kernels as one op of PyTorch. Its CPU version is what they are held against.
+
+_THREADS = 256
+_ROWS = 8  # that a thread makes
+_BLOCKS = 65535  # at most, along y and z
+_TAPS = (4, 12)  # that there are kernels for; shorter filters get zeros
+_SPECIALISED = ((1, 1), (2, 1), (1, 2))  # up, down
+
+torch.library.define('stylegan::upfirdn2d', '(Tensor x, Tensor f, int[2] up, int[2] down, int[4] padding, bool flip_filter, float gain) '
+                                            '-> Tensor')
+
+
+def _output_size(x: torch.Tensor, f: torch.Tensor, up: Sequence[int], down: Sequence[int], padding: Sequence[int]) -> tuple[int, int]:
+    """Height and width."""
+    fw, fh = _filter_size(f)
+    height, width = x.shape[2] * up[1] + padding[2] + padding[3] - fh, x.shape[3] * up[0] + padding[0] + padding[1] - fw
+    if height < 0 or width < 0:
+        raise ValueError(f'the filter of {fw}x{fh} is larger than the padded picture')
+    return height // down[1] + 1, width // down[0] + 1
+
+
+def _upfirdn2d_cpu(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
+                   gain: float) -> torch.Tensor:
+    kernel = f.ger(f) if f.ndim == 1 else f
+    return _upfirdn2d_ref(x, kernel, (up[0], up[1]), (down[0], down[1]), _parse_padding(padding), flip_filter, gain).contiguous()
+
+
+def _upfirdn2d_cuda(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
+                    gain: float) -> torch.Tensor:
+    batch, channels, in_h, in_w = x.shape
+    out_h, out_w = _output_size(x, f, up, down, padding)
+    channels_last = x.stride(1) == 1 and channels > 1
+    y = torch.empty([batch, channels, out_h, out_w], dtype=x.dtype, device=x.device,
+                    memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    if y.numel() == 0:
+        return y
+    filters = _filters_for_kernels(f, flip_filter)
+    width, name = 1, f'upfirdn2d_general<{custom_ops.TYPES[x.dtype]}>'
+    separable = len(filters) == 2 and up[0] == up[1] and down[0] == down[1] and (up[0], down[0]) in _SPECIALISED
+    if separable:
+        taps = len(filters[0])
+        if channels_last:
+            width = _elements_an_access(x, y, channels, 16 if taps == _TAPS[0] else 8)
+        name = f'upfirdn2d_separable<{custom_ops.TYPES[x.dtype]}, {up[0]}, {down[0]}, {taps}, {_ROWS}, {width}>'
+    kernel = custom_ops.get_kernel('upfirdn2d.cu', name, x.device.index)
+    sizes = [*map(ctypes.c_int, (batch, channels, in_h, in_w, out_h, out_w)), *map(ctypes.c_longlong, (*x.stride(), *y.stride()))]
+    pads = [ctypes.c_int(padding[0]), ctypes.c_int(padding[2]), ctypes.c_float(gain), ctypes.c_int(not channels_last)]
+    if separable:
+        column, row = filters
+        tiles = (out_h + up[0] - 1 + _ROWS - 1) // _ROWS
+        args = [x.data_ptr(), row.data_ptr(), column.data_ptr(), y.data_ptr(), *sizes, *pads]
+    else:
+        tiles = out_h
+        (taps2d,) = filters if len(filters) == 1 else (filters[0][:, None] * filters[1],)
+        args = [x.data_ptr(), taps2d.data_ptr(), y.data_ptr(), *sizes, *map(ctypes.c_int, (*taps2d.shape, *up, *down)), *pads]
+    blocks = -(-channels // width * out_w // _THREADS)
+    kernel((blocks, min(tiles, _BLOCKS), min(batch, _BLOCKS)), _THREADS, args)
+    return y
+
+
+def _elements_an_access(x: torch.Tensor, y: torch.Tensor, channels: int, size: int) -> int:
+    """How many neighbouring channels a thread may read and write at once, in at most `size` bytes."""
+    steps = [channels, *(stride for tensor in (x, y) for stride in (tensor.stride(0), tensor.stride(2), tensor.stride(3)))]
+    count = size // x.element_size()
+    aligned = all(tensor.data_ptr() % size == 0 for tensor in (x, y)) and all(step % count == 0 for step in steps)
+    return count if aligned and count > 0 else 1
+
+
+_turned: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _filters_for_kernels(f: torch.Tensor, flip_filter: bool) -> tuple[torch.Tensor, ...]:
+    """As correlations: a column and a row of one of the lengths in `_TAPS`, or a filter of two dimensions.
+
+    The answer is kept as long as `f` lives, since finding out whether a filter is a product waits for the device.
+    """
+    known = _turned.setdefault(f, {})
+    key = f._version, flip_filter
+    if key not in known:
+        turned = f if flip_filter else f.flip(list(range(f.ndim)))
+        turned = turned.to(torch.float32)
+        factors = (turned, turned) if turned.ndim == 1 else _factorise(turned)
+        if factors is None or max(map(len, factors)) > max(_TAPS):
+            known[key] = ((turned if turned.ndim == 2 else turned.ger(turned)).contiguous(),)
+        else:
+            taps = min(taps for taps in _TAPS if taps >= max(map(len, factors)))
+            known[key] = tuple(F.pad(factor, [0, taps - len(factor)]).contiguous() for factor in factors)
+    return known[key]
+
+
+def _upfirdn2d_fake(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
+                    gain: float) -> torch.Tensor:
+    return x.new_empty([x.shape[0], x.shape[1], *_output_size(x, f, up, down, padding)])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    x, f, *ctx.settings = inputs
+    ctx.x_shape = x.shape
+    ctx.save_for_backward(f)
+
+
+def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    (f,) = ctx.saved_tensors
+    up, down, padding, flip_filter, gain = ctx.settings
+    dx = None
+    if ctx.needs_input_grad[0]:
+        pads = _transposed_padding(ctx.x_shape, dy.shape, _filter_size(f), up, down, padding)
+        dx = torch.ops.stylegan.upfirdn2d(dy, f, down, up, list(pads), not flip_filter, gain)
+    return dx, None, None, None, None, None, None
+
+
+torch.library.impl('stylegan::upfirdn2d', 'cpu', _upfirdn2d_cpu)
+torch.library.impl('stylegan::upfirdn2d', 'cuda', _upfirdn2d_cuda)
+torch.library.register_fake('stylegan::upfirdn2d', _upfirdn2d_fake)
+torch.library.register_autograd('stylegan::upfirdn2d', _backward, setup_context=_setup_context)

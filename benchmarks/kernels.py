@@ -1,0 +1,81 @@
+"""Speed of the CUDA kernels, as a percentage of the bandwidth of a plain copy on the same GPU, and against PyTorch's own ops."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import dnnlib  # noqa: E402
+from dnnlib import cli  # noqa: E402
+from dnnlib.cli import option  # noqa: E402
+
+SHAPES = [(16, 64, 256, 256), (16, 128, 128, 128), (16, 256, 64, 64)]
+
+
+@cli.command(name='kernels', help=__doc__)
+@option('--dtype', type=click.Choice(['float16', 'bfloat16', 'float32']), default='float16', help='Of the tensors.')
+@option('--layout', type=click.Choice(['channels_last', 'contiguous']), default='channels_last', help='Of the tensors.')
+@option('--repeats', type=click.IntRange(1), default=20, help='Timings; the median counts.')
+@cli.device_option()
+def command(dtype: str, layout: str, repeats: int, device: str) -> None:
+    import torch
+
+    from torch_utils import custom_ops
+    from torch_utils.misc import select_device
+    from torch_utils.ops import bias_act, upfirdn2d
+
+    target = select_device(device)
+    if target.type != 'cuda' or not custom_ops.enabled(torch.device('cuda', torch.cuda.current_device())):
+        raise dnnlib.UserError('there is nothing to time: the kernels need a CUDA GPU and a loader (see STYLEGAN_OPS in the README)')
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        flush = torch.empty(256 << 20, dtype=torch.uint8, device=target)  # larger than the cache
+        times = []
+        for _ in range(repeats + 3):
+            flush.zero_()
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            work()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        return float(np.median(times[3:]))
+
+    click.echo(f'{torch.cuda.get_device_name()}; PyTorch {torch.__version__}; {dtype}, {layout}; median of {repeats}')
+    kind = getattr(torch, dtype)
+    memory_format = torch.channels_last if layout == 'channels_last' else torch.contiguous_format
+    f = upfirdn2d.setup_filter([1, 3, 3, 1]).to(target)
+    ratios = []
+    for shape in SHAPES:
+        x = torch.randn(shape, device=target).to(kind).contiguous(memory_format=memory_format)
+        b = torch.randn(shape[1], device=target, dtype=kind)
+        settings = dict(act='lrelu', clamp=256.0)
+        y = bias_act.bias_act(x, b, **settings)
+        resolved = (None, 1, 'lrelu', 0.2, 2 ** 0.5, 256.0)
+        cases: list[tuple[str, Callable[[str], object], int]] = [  # name, work, elements that are read and written
+            ('bias_act', lambda impl: bias_act.bias_act(x, b, impl=impl, **settings), 2 * x.numel()),
+            ('bias_act, backward', lambda impl: torch.ops.stylegan.bias_act_grad(x, y, *resolved) if impl == 'auto' else None, 3 * x.numel()),
+            ('filter', lambda impl: upfirdn2d.filter2d(x, f, impl=impl), 2 * x.numel()),
+            ('up 2', lambda impl: upfirdn2d.upsample2d(x, f, impl=impl), 5 * x.numel()),
+            ('down 2', lambda impl: upfirdn2d.downsample2d(x, f, impl=impl), x.numel() * 5 // 4),
+        ]
+        copied = torch.empty_like(x)
+        bandwidth = 2 * x.numel() * x.element_size() / milliseconds(lambda: copied.copy_(x)) / 1e6  # GB/s
+        click.echo(f'{"x".join(map(str, shape))}: a copy runs at {bandwidth:.0f} GB/s')
+        for name, work, elements in cases:
+            fast = milliseconds(lambda: work('auto'))
+            line = f'  {name:20s} {fast:7.3f} ms, {100 * elements * x.element_size() / fast / 1e6 / bandwidth:5.1f} % of a copy'
+            if name != 'bias_act, backward':
+                slow = milliseconds(lambda: work('ref'))
+                ratios.append(slow / fast)
+                line += f', plain PyTorch {slow:7.3f} ms'
+            click.echo(line)
+    click.echo(f'speedup {float(np.median(ratios)):.2f}x')
+
+
+if __name__ == '__main__':
+    sys.exit(cli.run(command, sys.argv[1:]))

@@ -1,0 +1,317 @@
+"""The CUDA kernels without a GPU: their text run on the CPU, compiled for every architecture, their derivatives, their loaders."""
+
+import ctypes
+import itertools
+import logging
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import host_kernels
+import pytest
+import torch
+
+from dnnlib import UserError
+from torch_utils import custom_ops
+from torch_utils.ops import bias_act, upfirdn2d
+
+ARCHS = ['75', '80', '86', '89', '90', '100', '120']
+INSTANCES = [
+    ('bias_act.cu', 'bias_act<half_t, LRELU, 0, 8, NEIGHBOURS, unsigned>'),
+    ('bias_act.cu', 'bias_act<float, LRELU, 1, 4, NO_BIAS, int64>'),
+    ('bias_act.cu', 'bias_act<bfloat16_t, SWISH, 2, 1, ANY_BIAS, unsigned>'),
+    ('bias_act.cu', 'bias_act<double, SOFTPLUS, 0, 2, SAME_BIAS, unsigned>'),
+    ('upfirdn2d.cu', 'upfirdn2d_general<half_t>'),
+    ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 1, 1, 4, 8, 8>'),
+    ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 2, 1, 4, 8, 8>'),
+    ('upfirdn2d.cu', 'upfirdn2d_separable<bfloat16_t, 1, 2, 4, 8, 8>'),
+    ('upfirdn2d.cu', 'upfirdn2d_separable<float, 2, 1, 12, 8, 1>'),
+]
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}  # the filters are float32
+
+needs_compiler = pytest.mark.skipif(host_kernels.COMPILER is None, reason='needs a C++ compiler')
+
+
+@pytest.fixture
+def on_the_host(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Kernels run on the CPU; returns the names of those that did."""
+    used: set[str] = set()
+
+    def get_kernel(source: str, name: str, device_index: int | None) -> custom_ops.Kernel:
+        used.add(name)
+        return host_kernels.get_kernel(source, name, device_index)
+
+    monkeypatch.setattr(custom_ops, 'get_kernel', get_kernel)
+    return used
+
+
+def normal(shape: list[int], dtype: torch.dtype, channels_last: bool, seed: int) -> torch.Tensor:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if channels_last else x
+
+
+def assert_near(result: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    assert result.dtype == dtype and result.shape == expected.shape
+    error = (result.double() - expected).abs().max() / (expected.abs().max() + 1e-3)
+    assert error < TOLERANCE[dtype], error
+
+
+# ----------------------------------------------------------------------------
+# Their text, run on the CPU
+
+
+@needs_compiler
+@pytest.mark.parametrize('shape,channels_last,dtype,bias', [
+    ([2, 16, 5, 7], True, torch.float16, 'NEIGHBOURS'), ([2, 3, 4, 4], False, torch.float32, 'SAME_BIAS'),
+    ([4, 3, 5, 6], True, torch.bfloat16, 'ANY_BIAS'), ([7, 10], False, torch.float64, 'NEIGHBOURS'), ([3, 5, 3, 3], False, torch.float16, 'ANY_BIAS'),
+])
+@pytest.mark.parametrize('act', ['lrelu', 'swish'])
+@pytest.mark.parametrize('clamp', [bias_act.NO_CLAMP, 0.8])
+def test_bias_act(shape: list[int], channels_last: bool, dtype: torch.dtype, bias: str, act: str, clamp: float, on_the_host: set[str]) -> None:
+    x, dy, ddx = (normal(shape, dtype, channels_last, seed) for seed in range(3))
+    b = normal([shape[1]], dtype, False, 3)
+    settings = (1, act, 0.2, 1.3, clamp)
+    check_bias_act(x, dy, ddx, b, settings, dtype)
+    width = 16 // x.element_size() if x.numel() % (16 // x.element_size()) == 0 else 1
+    bias = bias if width > 1 else 'SAME_BIAS'
+    assert f'bias_act<{custom_ops.TYPES[dtype]}, {act.upper()}, 0, {width}, {bias}, unsigned>' in on_the_host
+
+
+@needs_compiler
+@pytest.mark.parametrize('act', [act for act in bias_act.activation_funcs if act not in ('lrelu', 'swish')])
+def test_activations(act: str, on_the_host: set[str]) -> None:
+    x, dy, ddx = (normal([4, 6], torch.float64, False, seed) * 3 for seed in range(3))
+    check_bias_act(x, dy, ddx, None, (1, act, 0.2, 1.3, 1.5), torch.float64)
+
+
+def check_bias_act(x: torch.Tensor, dy: torch.Tensor, ddx: torch.Tensor, b: torch.Tensor | None, settings: tuple, dtype: torch.dtype) -> None:
+    wide = [None if tensor is None else tensor.double() for tensor in (x, dy, ddx, b)]
+    y = bias_act._bias_act_cuda(x, b, *settings)
+    assert y.stride() == x.stride()
+    assert_near(y, bias_act._bias_act_cpu(wide[0], wide[3], *settings), dtype)
+    piecewise = settings[1] in bias_act._PIECEWISE
+    ref, wide_ref, b, wide_b = (y, y.double(), None, None) if piecewise else (x, wide[0], b, wide[3])
+    assert_near(bias_act._bias_act_grad_cuda(dy, ref, b, *settings), bias_act._bias_act_grad_cpu(wide[1], wide_ref, wide_b, *settings), dtype)
+    if not piecewise:
+        assert_near(bias_act._bias_act_grad2_cuda(ddx, dy, ref, b, *settings),
+                    bias_act._bias_act_grad2_cpu(wide[2], wide[1], wide_ref, wide_b, *settings), dtype)
+
+
+@needs_compiler
+def test_bias_act_of_another_layout_and_alignment(on_the_host: set[str]) -> None:
+    x = normal([2, 8, 6, 5], torch.float32, False, 0)
+    settings = (1, 'lrelu', 0.2, 1.0, bias_act.NO_CLAMP)
+    b = normal([8], torch.float32, False, 1)
+    for other in [x.transpose(2, 3), x[:, :, 1:], torch.empty(481)[1:].copy_(x.flatten()).reshape(x.shape)]:
+        assert_near(bias_act._bias_act_cuda(other, b, *settings), bias_act._bias_act_cpu(other, b, *settings).double(), torch.float32)
+    y = bias_act._bias_act_cuda(x, b, *settings)
+    dy = normal([2, 8, 6, 5], torch.float32, True, 2)  # a gradient laid out in another way than the result
+    assert_near(bias_act._bias_act_grad_cuda(dy, y, None, *settings), bias_act._bias_act_grad_cpu(dy, y, None, *settings).double(), torch.float32)
+    assert bias_act._bias_act_cuda(x[:0], b, *settings).shape == (0, 8, 6, 5)
+
+
+@needs_compiler
+def test_upfirdn2d(on_the_host: set[str]) -> None:
+    """Random sizes, strides, filters, factors and paddings, those that crop among them."""
+    draw = random.Random(0)
+    matrix = torch.Generator().manual_seed(0)
+    filters = [torch.tensor([1.0, 3, 3, 1]) / 8, torch.randn([4, 1], generator=matrix) * torch.randn(4, generator=matrix),
+               torch.randn([3, 5], generator=matrix), torch.randn(12, generator=matrix), torch.randn(14, generator=matrix), torch.ones([1, 1])]
+    tried = 0
+    factors = [([1, 1], [1, 1]), ([2, 2], [1, 1]), ([1, 1], [2, 2]), ([2, 1], [1, 3]), ([3, 2], [2, 2])]
+    layouts = [(3, False, 1), (8, False, 2), (16, True, 1), (3, True, 1), (8, True, 2)]  # channels, channels_last, step between columns
+    for dtype, f, (up, down), (channels, channels_last, step) in itertools.product([torch.float32, torch.float16], filters, factors, layouts):
+        x = normal([draw.randint(1, 2), channels, draw.randint(1, 20), draw.randint(1, 20)], dtype, channels_last, draw.randrange(1000))
+        x = x[:, :, :, ::step]
+        padding = [draw.randint(-3, 8) for _ in range(4)]
+        (fw, fh), (height, width) = upfirdn2d._filter_size(f), x.shape[2:]
+        padding[1] += max(fw - (width * up[0] + padding[0] + padding[1]), 1 - (width * up[0] + min(padding[0], 0) + min(padding[1], 0)), 0)
+        padding[3] += max(fh - (height * up[1] + padding[2] + padding[3]), 1 - (height * up[1] + min(padding[2], 0) + min(padding[3], 0)), 0)
+        settings = (up, down, padding, draw.random() < 0.5, 1.7)
+        try:
+            expected = upfirdn2d._upfirdn2d_cpu(x.double(), f.double(), *settings)
+        except RuntimeError:  # a picture that is cropped to nothing before it is padded, which the definition doesn't do
+            continue
+        result = upfirdn2d._upfirdn2d_cuda(x, f, *settings)
+        assert_near(result, expected, dtype)
+        assert result.shape == upfirdn2d._upfirdn2d_fake(x, f, *settings).shape
+        tried += 1
+    assert tried > 280
+    for instance in ['general<float>', 'general<half_t>', *(f'separable<half_t, {up}, {down}, {taps}, 8, {width}>' for up, down in
+                     upfirdn2d._SPECIALISED for taps, width in [(4, 1), (4, 8), (12, 1), (12, 4)])]:
+        assert f'upfirdn2d_{instance}' in on_the_host
+
+
+def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:
+    with pytest.raises(ValueError, match='larger than the padded picture'):
+        upfirdn2d._output_size(torch.zeros([1, 1, 3, 3]), torch.ones(5), [1, 1], [1, 1], [0, 0, 0, 0])
+
+
+def test_filters_follow_their_tensor() -> None:
+    f = torch.tensor([1.0, 2, 3])
+    assert [x.tolist() for x in upfirdn2d._filters_for_kernels(f, False)] == [[3, 2, 1, 0]] * 2
+    assert [x.tolist() for x in upfirdn2d._filters_for_kernels(f, True)] == [[1, 2, 3, 0]] * 2
+    f.mul_(2)
+    assert upfirdn2d._filters_for_kernels(f, True)[0].tolist() == [2, 4, 6, 0]
+
+
+# ----------------------------------------------------------------------------
+# As ops of PyTorch
+
+
+@pytest.mark.parametrize('act', bias_act.activation_funcs)
+@pytest.mark.parametrize('clamp', [bias_act.NO_CLAMP, 1.2])
+def test_derivatives_of_bias_act(act: str, clamp: float) -> None:
+    x = normal([2, 3, 2, 2], torch.float64, False, 0).requires_grad_(True)
+    b = normal([3], torch.float64, False, 1).requires_grad_(True)
+
+    def op(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.ops.stylegan.bias_act(x, b, 1, act, 0.2, 1.3, clamp)
+
+    torch.testing.assert_close(op(x, b), bias_act._bias_act_ref(x, b, 1, act, 0.2, 1.3, clamp if clamp >= 0 else None))
+    assert torch.autograd.gradcheck(op, [x, b])
+    assert torch.autograd.gradgradcheck(op, [x, b])
+
+
+@pytest.mark.parametrize('up,down', [([1, 1], [1, 1]), ([2, 2], [1, 1]), ([1, 1], [2, 2]), ([3, 2], [2, 1])])
+def test_derivatives_of_upfirdn2d(up: list[int], down: list[int]) -> None:
+    x = normal([1, 2, 5, 4], torch.float64, False, 0).requires_grad_(True)
+    f = torch.tensor([1.0, 2, 3, 4], dtype=torch.float64)
+
+    def op(x: torch.Tensor) -> torch.Tensor:
+        return torch.ops.stylegan.upfirdn2d(x, f, up, down, [2, 1, -1, 3], False, 1.5)
+
+    assert torch.autograd.gradcheck(op, [x])
+    assert torch.autograd.gradgradcheck(op, [x])
+
+
+def test_ops_obey_pytorchs_rules() -> None:
+    x, b = torch.randn([2, 3, 4, 4], requires_grad=True), torch.randn([3], requires_grad=True)
+    torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'lrelu', 0.2, 1.0, 2.0))
+    torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'swish', 0.0, 1.0, -1.0))
+    torch.library.opcheck(torch.ops.stylegan.upfirdn2d, (x, torch.ones(4), [2, 2], [1, 1], [1, 2, 1, 2], False, 1.0))
+
+
+# ----------------------------------------------------------------------------
+# Compiling and loading
+
+
+@pytest.mark.parametrize('arch', ARCHS)
+def test_nvrtc_compiles(arch: str) -> None:
+    pytest.importorskip('cuda.core')
+    loader = custom_ops.NvrtcLoader(arch)
+    for source, name in INSTANCES if arch == '90' else INSTANCES[::3]:
+        symbol, code = loader.compile(source, name)
+        assert symbol.encode() in code and code[:4] == b'\x7fELF'
+
+
+@pytest.mark.skipif(shutil.which('nvcc') is None or shutil.which('ninja') is None, reason='needs nvcc and ninja')
+def test_nvcc_compiles(tmp_path: Path) -> None:
+    for arch, (source, name) in [('75', INSTANCES[0]), ('90', INSTANCES[5])]:
+        library = tmp_path / f'{arch}.so'
+        custom_ops.NvccLoader(arch).compile(source, name, library)
+        assert ctypes.CDLL(str(library)).launch
+
+
+def test_what_does_not_compile_says_so() -> None:
+    pytest.importorskip('cuda.core')
+    with pytest.raises(custom_ops.Unavailable, match='NO_SUCH_ACTIVATION'):
+        custom_ops.NvrtcLoader('90').compile('bias_act.cu', 'bias_act<float, NO_SUCH_ACTIVATION, 0, 4, NO_BIAS, unsigned>')
+
+
+@pytest.fixture
+def choice(monkeypatch: pytest.MonkeyPatch):
+    """Choose a loader as a machine with a GPU would: `choice(STYLEGAN_OPS, loaders)`."""
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda index: (9, 0))
+
+    def choose(wanted: str, **loaders: type[custom_ops.Loader]) -> custom_ops.Loader | None:
+        monkeypatch.setenv(custom_ops.SWITCH, wanted)
+        monkeypatch.setattr(custom_ops, 'LOADERS', {**custom_ops.LOADERS, **loaders})
+        custom_ops._loader.cache_clear()
+        return custom_ops._loader(0)
+
+    yield choose
+    custom_ops._loader.cache_clear()
+
+
+class Works(custom_ops.Loader):
+    def load(self, source: str, name: str) -> custom_ops.Kernel:
+        assert self.arch == '90'
+        return lambda grid, block, args: None
+
+
+class Fails(custom_ops.Loader):
+    def load(self, source: str, name: str) -> custom_ops.Kernel:
+        raise custom_ops.Unavailable('it broke')
+
+
+def test_the_first_loader_that_works_is_taken(choice, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(choice('auto', nvrtc=Works, nvcc=Fails), Works)
+    assert isinstance(choice('auto', nvrtc=Fails, nvcc=Works), Works)
+    assert isinstance(choice('nvcc', nvrtc=Fails, nvcc=Works), Works)
+    assert choice('ref', nvrtc=Works, nvcc=Works) is None
+    assert not caplog.records  # 'ref' was asked for
+
+
+def test_no_loader_is_said_once(choice, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert choice('auto', nvrtc=Fails, nvcc=Fails) is None
+        assert custom_ops._loader(0) is None
+    assert len(caplog.records) == 1 and caplog.messages[0].count('it broke') == 2 and 'slower' in caplog.messages[0]
+
+
+@pytest.mark.parametrize('wanted,words', [('nvcc', 'nvcc: it broke'), ('fast', 'one of auto, nvrtc, nvcc, ref')])
+def test_a_switch_that_cannot_be_followed(wanted: str, words: str, choice) -> None:
+    with pytest.raises(UserError, match=words):
+        choice(wanted, nvrtc=Works, nvcc=Fails)
+
+
+def test_without_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ('CUDA_HOME', 'CUDA_PATH', 'ROCM_HOME'):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(shutil, 'which', lambda tool, path=None: None)
+    with pytest.raises(custom_ops.Unavailable, match='nvcc is not on the PATH'):
+        custom_ops.NvccLoader('90')
+    monkeypatch.setattr(shutil, 'which', lambda tool, path=None: '/usr/bin/nvcc' if tool == 'nvcc' else None)
+    with pytest.raises(custom_ops.Unavailable, match='pip install ninja'):
+        custom_ops.NvccLoader('90')
+    monkeypatch.setitem(sys.modules, 'cuda', None)
+    with pytest.raises(custom_ops.Unavailable, match='pip install cuda-core'):
+        custom_ops.NvrtcLoader('90')
+
+
+BUILD = '''
+import sys
+from torch_utils.custom_ops import Loader
+path = Loader('90').cached('bias_act.cu', 'bias_act<float>', 'none', '.cubin', lambda temp: temp.write_bytes(b'x' * 1000000))
+print(path, path.stat().st_size)
+'''
+
+
+def test_two_processes_at_once_and_leftovers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for anybody: neither for a process that builds the same, nor for one that died while it did."""
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
+    (tmp_path / 'kernels').mkdir()
+    (tmp_path / 'kernels' / 'lock').touch()
+    (tmp_path / 'kernels' / '.bias_act.x.tmp.cubin').write_bytes(b'half')
+    root = Path(__file__).parent.parent
+    both = [subprocess.Popen([sys.executable, '-c', BUILD], cwd=root, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = {process.communicate(timeout=60)[0] for process in both}
+    assert len(outputs) == 1 and outputs.pop().endswith('1000000\n')
+    assert len(list(tmp_path.glob('kernels/bias_act-sm90-*.cubin'))) == 1
+
+    def again(temp: Path) -> None:
+        raise AssertionError('it is there already')
+
+    custom_ops.Loader('90').cached('bias_act.cu', 'bias_act<float>', 'none', '.cubin', again)
+    with pytest.raises(AssertionError):  # another compiler, another file
+        custom_ops.Loader('90').cached('bias_act.cu', 'bias_act<float>', 'newer', '.cubin', again)
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'file').touch()
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'file'))
+    with pytest.raises(custom_ops.Unavailable, match='DNNLIB_CACHE_DIR'):
+        custom_ops.Loader('90').cached('bias_act.cu', 'bias_act<float>', 'none', '.cubin', lambda temp: temp.write_bytes(b'x'))
