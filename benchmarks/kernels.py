@@ -1,5 +1,6 @@
 """Speed of the CUDA kernels, as a percentage of the bandwidth of a plain copy on the same GPU, and against PyTorch's own ops."""
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,27 +54,24 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
     for shape in SHAPES:
         x = torch.randn(shape, device=target).to(kind).contiguous(memory_format=memory_format)
         b = torch.randn(shape[1], device=target, dtype=kind)
-        settings = dict(act='lrelu', clamp=256.0)
-        y = bias_act.bias_act(x, b, **settings)
-        resolved = (None, 1, 'lrelu', 0.2, 2 ** 0.5, 256.0)
-        cases: list[tuple[str, Callable[[str], object], int]] = [  # name, work, elements that are read and written
-            ('bias_act', lambda impl: bias_act.bias_act(x, b, impl=impl, **settings), 2 * x.numel()),
-            ('bias_act, backward', lambda impl: torch.ops.stylegan.bias_act_grad(x, y, *resolved) if impl == 'auto' else None, 3 * x.numel()),
-            ('filter', lambda impl: upfirdn2d.filter2d(x, f, impl=impl), 2 * x.numel()),
-            ('up 2', lambda impl: upfirdn2d.upsample2d(x, f, impl=impl), 5 * x.numel()),
-            ('down 2', lambda impl: upfirdn2d.downsample2d(x, f, impl=impl), x.numel() * 5 // 4),
+        partial = functools.partial
+        cases: list[tuple[str, Callable[..., object], int]] = [  # name, work, elements that are read and written
+            ('bias_act', partial(bias_act.bias_act, x, b, act='lrelu', clamp=256.0), 2 * x.numel()),
+            ('filter', partial(upfirdn2d.filter2d, x, f), 2 * x.numel()),
+            ('up 2', partial(upfirdn2d.upsample2d, x, f), 5 * x.numel()),
+            ('down 2', partial(upfirdn2d.downsample2d, x, f), x.numel() * 5 // 4),
         ]
-        copied = torch.empty_like(x)
-        bandwidth = 2 * x.numel() * x.element_size() / milliseconds(lambda: copied.copy_(x)) / 1e6  # GB/s
+        bandwidth = 2 * x.numel() * x.element_size() / milliseconds(partial(torch.empty_like(x).copy_, x)) / 1e6  # GB/s
         click.echo(f'{"x".join(map(str, shape))}: a copy runs at {bandwidth:.0f} GB/s')
         for name, work, elements in cases:
-            fast = milliseconds(lambda: work('auto'))
-            line = f'  {name:20s} {fast:7.3f} ms, {100 * elements * x.element_size() / fast / 1e6 / bandwidth:5.1f} % of a copy'
-            if name != 'bias_act, backward':
-                slow = milliseconds(lambda: work('ref'))
-                ratios.append(slow / fast)
-                line += f', plain PyTorch {slow:7.3f} ms'
-            click.echo(line)
+            fast, slow = milliseconds(work), milliseconds(partial(work, impl='ref'))
+            ratios.append(slow / fast)
+            share = 100 * elements * x.element_size() / fast / 1e6 / bandwidth
+            click.echo(f'  {name:20s} {fast:7.3f} ms, {share:5.1f} % of a copy; plain PyTorch {slow:7.3f} ms')
+        y = bias_act.bias_act(x, b, act='lrelu', clamp=256.0)
+        fast = milliseconds(partial(torch.ops.stylegan.bias_act_grad, x, y, None, 1, 'lrelu', 0.2, 2 ** 0.5, 256.0))
+        share = 100 * 3 * x.numel() * x.element_size() / fast / 1e6 / bandwidth
+        click.echo(f'  {"bias_act, backward":20s} {fast:7.3f} ms, {share:5.1f} % of a copy')
     click.echo(f'speedup {float(np.median(ratios)):.2f}x')
 
 
