@@ -1,8 +1,8 @@
-"""Time the phases of a training step: wall time and the s/kimg that follow from it."""
+"""Time the phases of a training step and the s/kimg that follow from them; against a baseline if one is named."""
 
+import functools
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from baseline import PHASES, job_of, median_ms, run_baseline  # noqa: E402
 
 from dnnlib import cli  # noqa: E402
 from dnnlib.cli import option  # noqa: E402
@@ -23,12 +25,14 @@ from dnnlib.cli import option  # noqa: E402
 @option('--augpipe', default='bgc', help='Which augmentations; none for none.')
 @option('--p', type=float, default=0.3, help='Their probability.')
 @option('--repeats', type=int, default=10, help='Timings a phase; the median counts.')
+@option('--baseline', default=None, show_default=False, help="Also time `eager`, this project with PyTorch's plain ops only, or the "
+        "folder of a checkout with NVIDIA's module names, and print the ratio.")
 @cli.device_option()
-def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repeats: int, device: str) -> None:
+def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repeats: int, baseline: str | None, device: str) -> None:
     import torch
 
     from torch_utils.misc import select_device
-    from training.config import build_config
+    from training.config import AUGPIPES, build_config
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
     from training.training_loop import draw_latents, setup
@@ -44,23 +48,41 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repea
         run = setup(config, ImageFolderDataset(folder), target)
         images, labels = next(run.data)
 
-    def synchronized(work: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        work()
-        if target.type == 'cuda':
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
     name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
     click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}, augpipe {augpipe}, p {p:g}')
-    step = 0.0
+    if target.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+    times = {}
     for phase in run.phases:
-        inputs = Batch(images, labels, *draw_latents(run, batch))
-        times = [synchronized(lambda phase=phase, inputs=inputs: phase.run(inputs, batch)) for _ in range(repeats + 2)][2:]
-        median = float(np.median(times))
-        step += median / phase.interval
-        click.echo(f'{phase.name}: {median * 1000:8.1f} ms, every {phase.interval} steps')
-    click.echo(f'step: {step * 1000:8.1f} ms, {step / batch * 1000:.2f} s/kimg')
+        work = functools.partial(phase.run, Batch(images, labels, *draw_latents(run, batch)), batch)
+        times[phase.name] = median_ms(work, repeats, target)
+        share = gpu_share(work) if target.type == 'cuda' else ''
+        click.echo(f'{phase.name}: {times[phase.name]:8.1f} ms, every {phase.interval} steps{share}')
+    if target.type == 'cuda':
+        click.echo(f'peak memory: {torch.cuda.max_memory_allocated() / 2 ** 30:.2f} GiB')
+    ours = report('step', times, batch)
+    if baseline is not None:
+        strengths = {} if augpipe == 'none' else dict.fromkeys(AUGPIPES[augpipe], 1)
+        theirs = run_baseline(baseline, job_of('step', config, resolution, batch, target, repeats, augment=strengths, p=p))
+        for phase_name, value in theirs.items():
+            click.echo(f'{baseline}, {phase_name}: {value:8.1f} ms')
+        click.echo(f'speedup {report(baseline, theirs, batch) / ours:.2f}x')
+
+
+def report(name: str, times: dict[str, float], batch: int) -> float:
+    """Print and return the milliseconds of an average step."""
+    step = sum(value / PHASES[phase] for phase, value in times.items())
+    click.echo(f'{name}: {step:8.1f} ms, {step / batch:.2f} s/kimg')
+    return step
+
+
+def gpu_share(work: Callable[[], object]) -> str:
+    """How long the GPU computes in one run, in how many kernels."""
+    from torch.profiler import ProfilerActivity, profile
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        work()
+    kernels = [event for event in profiler.events() if event.device_type.name == 'CUDA']
+    return f', the GPU busy for {sum(event.self_device_time_total for event in kernels) / 1000:.1f} ms with {len(kernels)} kernels'
 
 
 if __name__ == '__main__':

@@ -1,0 +1,52 @@
+"""The benchmarks run, and time any checkout with NVIDIA's module names."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LOSS = '''
+import torch
+from torch_utils.ops import conv2d_gradfix
+
+class StyleGAN2Loss:
+    """The interface of such a checkout; what it computes is as much work as a loss."""
+
+    def __init__(self, device, {networks}, D, augment_pipe=None, style_mixing_prob=0.9, r1_gamma=10, pl_weight=2):
+        self.D, self.pipe, self.weights = D, augment_pipe, (style_mixing_prob, r1_gamma, pl_weight)
+        self.generate = {generate}
+
+    def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, {ending}):
+        assert phase in ('Gmain', 'Greg', 'Dmain', 'Dreg') and gain >= 1 and self.pipe.p == 0.25 and self.weights == (0.5, 0.1, 0)
+        self.D(self.pipe(self.generate(gen_z, gen_c)), gen_c).sum().mul(gain).backward()
+'''
+KINDS = {
+    'networks': dict(networks='G_mapping, G_synthesis', generate='lambda z, c: G_synthesis(G_mapping(z, c))', ending='sync, gain'),
+    'networks_stylegan2': dict(networks='G', generate='G', ending='gain, cur_nimg'),
+}
+
+
+def run(script: str, *options: str) -> str:
+    words = [sys.executable, str(ROOT / 'benchmarks' / script), '--device=cpu', '--resolution=8', '--repeats=1', '--cfg=demo', *options]
+    result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
+    for folder in ('dnnlib', 'torch_utils', 'training'):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
+    (tmp_path / 'training' / 'networks.py').rename(tmp_path / 'training' / f'{kind}.py')
+    (tmp_path / 'training' / 'loss.py').write_text(LOSS.format(**KINDS[kind]))
+    output = run('train_step.py', '--batch=2', '--p=0.25', '--augpipe=blit', f'--baseline={tmp_path}')
+    assert re.search(r'speedup \d+\.\d\dx\n$', output) and output.count('Dreg:') == 2
+
+
+def test_the_generator_against_plain_ops() -> None:
+    output = run('generate.py', '--batch=1', '--baseline=eager')
+    assert re.search(r'speedup \d+\.\d\dx\n$', output)
