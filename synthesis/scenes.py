@@ -1,8 +1,9 @@
 """What `generate.py` makes, as ws to draw: pictures, mixtures, interpolations, sweeps, SeFa's strips."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,13 +13,15 @@ from dnnlib import UserError
 from .drawing import Picture
 from .images import class_labels, latents_from_seeds
 from .latents import map_latents, map_seeds, read_ws, truncate
-from .noise import random_noise, stored_noise, turn_noise
+from .noise import Noise, random_noise, stored_noise, turn_noise
 from .paths import positions, slerp
 from .request import Request
 from .sefa import factorize
 
 USUAL_STYLES = 7  # ws from the column of a mix, as in NVIDIA's script
 SEFA_STEPS = 7  # pictures in a row of a strip; odd, so that the one in the middle is the untouched one
+
+Tile = Callable[[int, int, float], Picture]  # of a sweep: how it looks at a place of `positions`
 
 
 @dataclass(frozen=True)
@@ -114,41 +117,49 @@ def _interpolate(G: Any, request: Request) -> Scene:
 
 def _sweep(G: Any, request: Request) -> Scene:
     """The same seeds, or ws of a file, side by side, while something else changes."""
-    if request.sweep == 'class':
-        tiles = _class_tiles(G, request)
-        stops = len(tiles[0][1])
-    else:
-        starts, _ = _starts(G, request, 1.0 if request.sweep == 'trunc' else request.trunc)
-        tiles = [(start, start.w[None]) for start in starts]
-        stops = 2 if request.sweep == 'noise' else len(request.stops)
-    stored = stored_noise(G) if request.sweep == 'noise' else {}
-    if request.sweep == 'noise' and not stored:
-        raise UserError('--sweep=noise: this network has no noise inputs')
+    stops, tiles = {'trunc': _sweep_trunc, 'noise': _sweep_noise, 'class': _sweep_class}[request.sweep or ''](G, request)
 
     def frames() -> Iterator[Picture]:
-        loop = request.loop or request.sweep == 'noise'
-        for i, (a, b, t) in enumerate(positions(stops, request.frames, request.easing, loop)):
-            for start, ws in tiles:
-                picture = replace(start, key=(*start.key, i))
-                if request.sweep == 'trunc':
-                    psi = request.stops[a] + (request.stops[b] - request.stops[a]) * t
-                    yield replace(picture, w=truncate(G, start.w, psi))
-                elif request.sweep == 'class':
-                    yield replace(picture, w=torch.lerp(ws[a], ws[b], t))
-                else:
-                    yield replace(picture, noise=turn_noise({**stored, **start.noise}, random_noise(G, start.key), (a + t) / 2))
+        for i, place in enumerate(positions(stops, request.frames, request.easing, request.loop or request.sweep == 'noise')):
+            for tile in tiles:
+                picture = tile(*place)
+                yield replace(picture, key=(*picture.key, i))
 
     return Scene(frames(), request.frames * len(tiles), len(tiles), math.ceil(math.sqrt(len(tiles))))
 
 
-def _class_tiles(G: Any, request: Request) -> list[tuple[Picture, torch.Tensor]]:
-    """For each seed its ws in each class of the sweep."""
+def _sweep_trunc(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    def tile(start: Picture, a: int, b: int, t: float) -> Picture:
+        psi = request.stops[a] + (request.stops[b] - request.stops[a]) * t
+        return replace(start, w=truncate(G, start.w, psi))
+
+    return len(request.stops), [partial(tile, start) for start in _starts(G, request, 1.0)[0]]
+
+
+def _sweep_noise(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    """Half a turn from stop to stop, through noise drawn by the seed and back through its opposite."""
+    stored = stored_noise(G)
+    if not stored:
+        raise UserError('--sweep=noise: this network has no noise inputs')
+
+    def tile(start: Picture, own: Noise, other: Noise, a: int, b: int, t: float) -> Picture:
+        return replace(start, noise=turn_noise(own, other, (a + t) / 2))
+
+    starts = _starts(G, request, request.trunc)[0]
+    return 2, [partial(tile, start, {**stored, **start.noise}, random_noise(G, start.key)) for start in starts]
+
+
+def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
     classes = [int(stop) for stop in request.stops] or list(range(G.c_dim))
     if len(classes) < 2 or not 0 <= min(classes) <= max(classes) < G.c_dim:
         has = 'knows no classes' if G.c_dim == 0 else f'has the classes 0…{G.c_dim - 1}'
         raise UserError(f"--sweep=class{'=' * bool(request.stops)}{','.join(str(int(stop)) for stop in request.stops)}: this network {has}")
     ws = torch.stack([truncate(G, map_seeds(G, request.seeds, class_labels(G, i, 1)), request.trunc) for i in classes], dim=1)
-    return [(Picture(f'seed{seed:04d}', w[0], (seed,)), w) for seed, w in zip(request.seeds, ws)]
+
+    def tile(seed: int, ws: torch.Tensor, a: int, b: int, t: float) -> Picture:
+        return Picture(f'seed{seed:04d}', torch.lerp(ws[a], ws[b], t), (seed,))
+
+    return len(classes), [partial(tile, seed, w) for seed, w in zip(request.seeds, ws)]
 
 
 def _sefa(G: Any, request: Request) -> Scene:

@@ -17,7 +17,7 @@ import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
 from synthesis.images import render_ws, sample_images
-from torch_utils.pictures import tile
+from synthesis.noise import random_noise
 from training.checkpoint import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -159,6 +159,8 @@ def test_style_mixing(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     usual, none, all_layers = (draw(tmp_path / str(i), '--style-mix=0/2', *options)['0-2.png']
                                for i, options in enumerate([[], [f'--styles={LAST}'], [f'--styles=0-{LAST}']]))
     np.testing.assert_allclose(all_layers, seeds[2], atol=1)
+    flat = draw(tmp_path / 'flat', '--style-mix=0/2', '--trunc=0')
+    np.testing.assert_allclose(flat['0-0.png'], flat['2-2.png'], atol=1)
     assert 0 < gap(none, seeds[0]) < gap(images['0-2.png'], seeds[0]) < gap(usual, seeds[0])
 
 
@@ -211,6 +213,12 @@ def test_sweep_of_noise(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) and gap(frames[7], frames[0]) < gap(frames[4], frames[0])
     eased = film(tmp_path / 'b.gif', '--sweep=noise', '--seeds=2', '--frames=8', '--easing=circular')
     assert np.array_equal(eased[4], frames[4]) and gap(eased[1], frames[0]) < gap(frames[1], frames[0])
+    run('--seeds=2', '--save-w', '--outdir', tmp_path / 'w')
+    other = {f'noise.{name}': 3 * noise.numpy() for name, noise in random_noise(load_networks(PLAIN).G_ema, [7]).items()}
+    np.savez(tmp_path / 'w.npz', w=np.load(tmp_path / 'w' / 'seed0002.npz')['w'], **other)
+    picture, = draw(tmp_path / 'own', '--projected-w', tmp_path / 'w.npz').values()
+    first = film(tmp_path / 'own.gif', '--sweep=noise', '--projected-w', tmp_path / 'w.npz')[0]
+    assert gap(first, picture) < 10 < gap(first, frames[0])
 
 
 def test_sweep_of_classes(tmp_path: Path) -> None:
@@ -221,6 +229,8 @@ def test_sweep_of_classes(tmp_path: Path) -> None:
         for frame, stop in zip(np.linspace(0, 8, len(order)).astype(int), order):
             near = [gap(frames[frame], image) for image in want]
             assert np.argmin(near) == stop
+    flat = film(tmp_path / 'flat.gif', *base, '--sweep=class', '--trunc=0')
+    assert np.array_equal(flat[0], flat[4]) and np.array_equal(flat[0], flat[8])
 
 
 def test_sefa(tmp_path: Path, seeds: list[np.ndarray]) -> None:
@@ -238,11 +248,15 @@ def test_sefa(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     drawn = draw(tmp_path / 'w', '--projected-w', tmp_path / 'a' / 'sefa01.npz')
     np.testing.assert_allclose(drawn['proj13.png'], strips['sefa01.png'][32:, -32:], atol=1)
     less = draw(tmp_path / 'b', *base, '--sefa-scale=1')['sefa00.png']
-    some = draw(tmp_path / 'c', *base, '--sefa-layers=0,1')['sefa00.png']
+    some = draw(tmp_path / 'c', *base, '--sefa-layers=0,1', '--save-w')['sefa00.png']
+    moved = np.ptp(np.load(tmp_path / 'c' / 'sefa00.npz')['w'][:7], axis=0).max(axis=1)
+    assert (moved[:2] > 0.1).all() and not moved[2:].any()
     middle = strips['sefa00.png'][:32, 96:128]
     assert 0 < gap(less[:32, -32:], middle) < gap(strips['sefa00.png'][:32, -32:], middle)
     assert gap(some[:32, -32:], middle) > 0 and not np.array_equal(some, strips['sefa00.png'])
     assert draw(tmp_path / 'd', '--sefa=1')['sefa00.png'].shape == (6 * 32, 7 * 32, 3)
+    one, two = (draw(tmp_path / f'trunc{seed}', '--sefa=1', f'--seeds={seed}', '--trunc=0')['sefa00.png'] for seed in (1, 2))
+    np.testing.assert_allclose(one, two, atol=1)
 
 
 def test_formats_and_facts(tmp_path: Path) -> None:
@@ -370,8 +384,3 @@ def test_samples_for_metrics() -> None:
     assert all(torch.equal(a, b) for a, b in zip(first, second))
     fixed = torch.cat(list(sample_images(G, 7, seed=1, noise_mode='const', label_fn=lambda n: torch.eye(3)[[0] * n])))
     assert not torch.equal(fixed, torch.cat(first))
-
-
-def test_tile() -> None:
-    images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1).repeat(2, axis=2).repeat(2, axis=3)
-    np.testing.assert_array_equal(tile(images, 2)[:, :, 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]])

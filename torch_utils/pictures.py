@@ -50,7 +50,7 @@ def save_picture(path: str | os.PathLike[str], pixels: np.ndarray, info: Mapping
         UserError: the file can't be written, or Pillow knows no such suffix.
     """
     suffix = Path(path).suffix.lower()
-    if suffix not in Image.registered_extensions():
+    if Image.registered_extensions().get(suffix) not in Image.SAVE:
         raise UserError(f'{path}: no picture format has this suffix; try .png')
     options: dict[str, Any] = {}
     if suffix in DEFAULT_QUALITY:
