@@ -73,8 +73,8 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
         info = {'network': Path(networks.meta['path']).name, 'network_sha256': networks.meta['sha256'], 'trunc': request.trunc,
                 'class': request.class_idx, 'noise_mode': request.noise_mode}
         count = save_images(drawn, scene, request, info)
-        what = f'strips of {scene.tiles} pictures' if request.mode == 'sefa' else 'pictures'
-        click.echo(f'{count} {what} of {G.img_resolution}×{G.img_resolution} in {request.outdir}')
+        what, tiles = ('strip', f' of {scene.tiles} pictures') if request.mode == 'sefa' else ('picture', '')
+        click.echo(f'{count} {what}{"s" * (count != 1)}{tiles} of {G.img_resolution}×{G.img_resolution} in {request.outdir}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:
