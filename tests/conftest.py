@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageSequence
 
 GOLDEN = Path(__file__).parent / 'golden'
 
@@ -29,6 +30,18 @@ def load_npz(name: str) -> dict[str, np.ndarray]:
 
 def load_json(name: str) -> Any:
     return json.loads((GOLDEN / f'{name}.json').read_text())
+
+
+def read_video(path: Path) -> tuple[np.ndarray, float]:
+    """The frames of an .mp4 or .gif, uint8 `[T, H, W, 3]`, and how many seconds they last."""
+    if path.suffix.lower() == '.gif':
+        with Image.open(path) as image:
+            frames = [(np.asarray(frame.convert('RGB')), frame.info['duration']) for frame in ImageSequence.Iterator(image)]
+        return np.stack([frame for frame, _ in frames]), sum(time for _, time in frames) / 1000
+    reader = imageio_ffmpeg.read_frames(path)
+    width, height = next(reader)['size']
+    return (np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]),
+            imageio_ffmpeg.count_frames_and_secs(path)[1])
 
 
 def draw_pictures(folder: Path, count: int) -> Path:

@@ -1,0 +1,99 @@
+"""The noise inputs of a generator's layers (StyleGAN2, section 2): drawn, read from files, and put in place of the stored ones."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dnnlib import UserError
+
+PREFIX = 'noise.'  # of such arrays in an .npz
+
+Noise = dict[str, torch.Tensor]  # layer such as b8.conv0 → float32 [resolution, resolution], of unit variance
+
+
+def noise_layers(G: Any) -> dict[str, Any]:
+    """The layers that take noise, by the names they have in `G.synthesis`."""
+    return {name: layer for name, layer in G.synthesis.named_modules() if getattr(layer, 'use_noise', False)}
+
+
+def stored_noise(G: Any) -> Noise:
+    """What noise mode `const` adds, on the CPU."""
+    return {name: layer.noise_const.detach().cpu().clone() for name, layer in noise_layers(G).items()}
+
+
+def random_noise(G: Any, key: Sequence[int]) -> Noise:
+    """Standard normal noise for one picture: the same for the same key, whatever the device.
+
+    Args:
+        key: numbers ≥ 0, such as a seed, or a seed and the number of a frame.
+    """
+    rng = np.random.default_rng(list(key))
+    shapes = {name: [layer.resolution] * 2 for name, layer in noise_layers(G).items()}
+    return {name: torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for name, shape in shapes.items()}
+
+
+def turn_noise(start: Noise, other: Noise, turns: float) -> Noise:
+    """Noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent noise stays of unit variance all the way."""
+    angle = 2 * math.pi * turns
+    return {name: math.cos(angle) * start[name] + math.sin(angle) * other[name] for name in start}
+
+
+def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str) -> list[Noise]:
+    """The noise that a file carries for its pictures, as arrays `noise.<layer>`.
+
+    Args:
+        arrays: of the file; those of another name are passed over.
+        count: how many pictures the file has.
+        source: the file's name, for errors.
+
+    Returns:
+        For each picture the layers that the file has; empty where it has none.
+
+    Raises:
+        UserError: a layer that the network doesn't have, another shape than `[resolution, resolution]` or `[count, …]`, or a NaN.
+    """
+    layers = noise_layers(G)
+    noises: list[Noise] = [{} for _ in range(count)]
+    for key in sorted(arrays):
+        name = key.removeprefix(PREFIX)
+        if name == key:
+            continue
+        if name not in layers:
+            raise UserError(f"{source}: {key}: this network has no such layer; its layers with noise are {', '.join(layers) or 'none'}")
+        shape, array = [layers[name].resolution] * 2, arrays[key]
+        if array.dtype.kind != 'f' or list(array.shape) not in (shape, [count, *shape]):
+            raise UserError(f'{source}: {key} is {array.dtype} {list(array.shape)}; this network needs floats {shape} or {[count, *shape]}')
+        with np.errstate(over='ignore'):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UserError(f'{source}: {key} has numbers that are not finite')
+        for noise, values in zip(noises, torch.from_numpy(array).expand([count, *shape])):
+            noise[name] = values
+    return noises
+
+
+def noise_arrays(noises: Sequence[Noise]) -> dict[str, np.ndarray]:
+    """What `read_noise` reads: float32 `[N, resolution, resolution]` a layer. All have the same layers."""
+    return {PREFIX + name: np.stack([noise[name].numpy() for noise in noises]) for name in noises[0]}
+
+
+@contextlib.contextmanager
+def given_noise(G: Any, noises: Sequence[Noise]) -> Iterator[None]:
+    """Put noise of each picture's own in place of the stored one, for noise mode `const`, while the block runs.
+
+    Args:
+        noises: one a picture of the batch that is drawn in the block; all with the same layers. The other layers keep theirs.
+    """
+    layers = noise_layers(G)
+    stored = {name: layers[name].noise_const for name in noises[0]}
+    try:
+        for name, buffer in stored.items():
+            layers[name].noise_const = torch.stack([noise[name] for noise in noises]).unsqueeze(1).to(buffer.device)  # [N, 1, res, res]
+        yield
+    finally:
+        for name, buffer in stored.items():
+            layers[name].noise_const = buffer

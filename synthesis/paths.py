@@ -1,0 +1,54 @@
+"""Ways from one thing to the next: positions along a path, easing, interpolation on the sphere."""
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import torch
+
+
+def _circular(t: float) -> float:
+    return (1 - math.sqrt(1 - 4 * t * t)) / 2 if t < 0.5 else (1 + math.sqrt(1 - 4 * (1 - t) ** 2)) / 2
+
+
+EASINGS: dict[str, Callable[[float], float]] = {  # 0…1 to 0…1, rising, 0 and 1 kept
+    'linear': lambda t: t,
+    'smooth': lambda t: t * t * (3 - 2 * t),  # starts and stops softly at each stop of the path
+    'circular': _circular,  # two quarter circles: lingers at the stops and rushes between them
+}
+
+
+def positions(stops: int, frames: int, easing: str = 'linear', loop: bool = False) -> Iterator[tuple[int, int, float]]:
+    """Where on a path each frame of a video is. Equal stretches of time go to all parts of the path.
+
+    Args:
+        stops: of the path, at least 2.
+        frames: of the whole video.
+        easing: within each part; of `EASINGS`.
+        loop: go on from the last stop to the first, which the frame after the last would show; otherwise the last frame shows
+            the last stop.
+
+    Yields:
+        The stops that the frame is between, and how far it has come: 0…1.
+    """
+    parts = stops if loop else stops - 1
+    for frame in range(frames):
+        at = Fraction(frame * parts, frames if loop else max(frames - 1, 1))
+        start = min(int(at), parts - 1)
+        yield start, (start + 1) % stops, EASINGS[easing](float(at - start))
+
+
+def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+    """Spherical interpolation (Shoemake 1985): the angle from `a` to `b` is walked evenly. The length goes evenly, too.
+
+    Args:
+        a, b: float `[z_dim]`, not zero.
+        t: 0…1.
+    """
+    length = torch.lerp(a.norm(), b.norm(), t)
+    a, b = a / a.norm(), b / b.norm()
+    angle = torch.atan2((a - b).norm(), (a + b).norm()) * 2  # exact for small angles, where acos is not
+    if angle < 1e-4 or angle > math.pi - 1e-4:  # the same direction; or opposite ones, between which there is no shortest way
+        way = torch.lerp(a, b, t)
+        return way / way.norm().clamp(min=1e-8) * length
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle) * length
