@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image
 
 from dnnlib import UserError, atomic_path, format_time
 from dnnlib.archive import PictureArchive, decode_picture
@@ -166,21 +167,12 @@ def compare_pictures(dest: Path, *, columns: Sequence[str], rows: Mapping[str, S
     Raises:
         UserError: a row has more or fewer pictures than there are columns, or a picture is missing or damaged.
     """
+    from torch_utils.pictures import labelled_table, save_picture
     _check_rows(columns, rows)
-    font = ImageFont.load_default()
-    left = 12 + max((int(font.getlength(label)) for label in rows), default=0)
-    top, gap = 22, 4
-    sheet = Image.new('RGB', (left + len(columns) * (cell + gap), top + len(rows) * (cell + gap)), 'white')
-    draw = ImageDraw.Draw(sheet)
-    for x, heading in enumerate(columns):
-        draw.text((left + x * (cell + gap) + (cell - font.getlength(heading)) / 2, 5), heading, fill='black', font=font)
-    for y, (label, paths) in enumerate(rows.items()):
-        draw.text((6, top + y * (cell + gap) + cell / 2 - 6), label, fill='black', font=font)
-        for x, path in enumerate(paths):
-            if path is not None:
-                sheet.paste(_fit(_read(path), cell, cell), (left + x * (cell + gap), top + y * (cell + gap)))
-    with atomic_path(dest) as temp:
-        sheet.save(temp)
+    blank = Image.new('RGB', (cell, cell), 'white')
+    cells = {label: [blank if path is None else _fit(_read(path), cell, cell) for path in paths] for label, paths in rows.items()}
+    pictures = {label: np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in row]) for label, row in cells.items()}
+    save_picture(dest, labelled_table(pictures, columns))
 
 
 def _page(title: str, facts: Mapping[str, str], lead: str, sections: Sequence[Section]) -> str:

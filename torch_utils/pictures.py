@@ -2,13 +2,13 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 
 from dnnlib import UserError, atomic_path
 
@@ -37,6 +37,49 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return full.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
 
 
+def labelled_table(rows: Mapping[str, np.ndarray], columns: Sequence[str], caption: Sequence[str] = ()) -> np.ndarray:
+    """A table of pictures, on white: a label before each row, a heading over each column, lines of text below.
+
+    Args:
+        rows: label to the row's pictures, uint8 `[len(columns), C, H, W]`, C of 1 or 3; all of one size, which they keep.
+        columns: the headings.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    height, width = next(iter(rows.values())).shape[2:]
+    size = max(14, height // 16)
+    font = ImageFont.load_default(size)
+    line, gap = size * 3 // 2, size // 2
+    left, right = (max((int(font.getlength(text)) + 1 for text in texts), default=0) + 2 * gap for texts in (rows, caption))
+    across = max([width, *(int(font.getlength(text)) + 1 for text in columns)]) + gap
+    down = max(height, line) + gap
+    end = line + len(rows) * down
+    sheet = Image.new('RGB', (max(left + len(columns) * across, right), end + len(caption) * line), 'white')
+    draw = ImageDraw.Draw(sheet)
+    for x, text in enumerate(columns):
+        draw.text((left + x * across + (across - gap) // 2, line // 2), text, fill='black', font=font, anchor='mm')
+    for y, (text, images) in enumerate(rows.items()):
+        draw.text((gap, line + y * down + (down - gap) // 2), text, fill='black', font=font, anchor='lm')
+        for x, image in enumerate(images):
+            corner = left + x * across + (across - gap - width) // 2, line + y * down + (down - gap - height) // 2
+            sheet.paste(_picture(image.transpose(1, 2, 0)), corner)
+    for y, text in enumerate(caption):
+        draw.text((gap, end + y * line + line // 2), text, fill='black', font=font, anchor='lm')
+    return np.asarray(sheet)
+
+
+def require_picture_suffix(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that says no picture format, before the picture is made.
+
+    Raises:
+        UserError: Pillow writes no format of this suffix.
+    """
+    Image.init()
+    if Image.EXTENSION.get(Path(path).suffix.lower()) not in Image.SAVE:
+        raise UserError(f'{path}: no picture format has this suffix; try .png')
+
+
 def save_picture(path: str | os.PathLike[str], pixels: np.ndarray, info: Mapping[str, Any] | None = None,
                  quality: int | None = None) -> None:
     """Save a picture in the format of its suffix.
@@ -47,11 +90,10 @@ def save_picture(path: str | os.PathLike[str], pixels: np.ndarray, info: Mapping
         quality: 1…100 of JPEG and WebP; None for `DEFAULT_QUALITY`. JPEG keeps the full resolution of colours.
 
     Raises:
-        UserError: the file can't be written, or Pillow knows no such suffix.
+        UserError: the file can't be written, or Pillow writes no format of this suffix.
     """
+    require_picture_suffix(path)
     suffix = Path(path).suffix.lower()
-    if Image.registered_extensions().get(suffix) not in Image.SAVE:
-        raise UserError(f'{path}: no picture format has this suffix; try .png')
     options: dict[str, Any] = {}
     if suffix in DEFAULT_QUALITY:
         options = {'quality': DEFAULT_QUALITY[suffix] if quality is None else quality, 'subsampling': '4:4:4'}
@@ -63,6 +105,10 @@ def save_picture(path: str | os.PathLike[str], pixels: np.ndarray, info: Mapping
         options['exif'][ExifTags.Base.ImageDescription] = json.dumps(info)
     with atomic_path(path) as temp:
         try:
-            Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(temp, **options)
+            _picture(pixels).save(temp, **options)
         except ValueError as error:  # too large for the format, for one
             raise UserError(f'cannot write {path}: {error}') from error
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

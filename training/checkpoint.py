@@ -191,6 +191,11 @@ def are_related(one: Networks, other: Networks) -> bool:
     return bool(families[0] & families[1])
 
 
+def is_descendant(networks: Networks, other: Networks) -> bool:
+    """Whether a snapshot is known to be made from another one, or is the same file."""
+    return other.meta.get('sha256') in {row['sha256'] for row in ancestry(networks)}
+
+
 def _remembered(networks: Networks) -> list[dict[str, Any]]:
     toonify = networks.meta.get('toonify')
     rows = toonify.get('parents') if isinstance(toonify, dict) else None
@@ -231,17 +236,22 @@ def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
     return lines
 
 
+def settings_of(module: torch.nn.Module) -> dict[tuple[str, str], int | float | str | None]:
+    """The plain settings of all parts of a network, such as activations and gains, by the part's dotted name and the setting's."""
+    return {(name, key): value for name, part in module.named_modules() for key, value in vars(part).items()
+            if isinstance(value, (int, float, str, type(None))) and not key.startswith('_')}
+
+
 def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
     """Tensors that differ, and plain settings of modules that do, those of one name together."""
     tensors = dict(named_tensors(theirs))
     found = [name for name, tensor in named_tensors(ours) if name not in tensors or not torch.equal(tensor, tensors[name])]
     settings: dict[tuple[str, str, str], int] = {}
-    others = dict(theirs.named_modules())
-    for name, module in ours.named_modules():
-        for key, value in vars(module).items():
-            other = getattr(others.get(name), key, None)
-            if isinstance(value, (int, float, str, type(None))) and value != other and not key.startswith('_') and key != 'num_fp16_res':
-                row = (key, str(value), str(other))
-                settings[row] = settings.get(row, 0) + 1
+    others = settings_of(theirs)
+    for (name, key), value in settings_of(ours).items():
+        other = others.get((name, key))
+        if value != other and key != 'num_fp16_res':
+            row = (key, str(value), str(other))
+            settings[row] = settings.get(row, 0) + 1
     return found + [f'{key} {value} → {other}' + (f' in {count} layers' if count > 1 else '')
                     for (key, value, other), count in settings.items()]

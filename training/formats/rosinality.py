@@ -16,7 +16,7 @@ from dnnlib import UserError
 from torch_utils.misc import named_tensors, save_plain
 
 from .. import networks
-from .architecture import MAX_RESOLUTION, MAX_TEXT, blank, build, channel_kwargs, check_no_bomb, printable
+from .architecture import MAX_RESOLUTION, MAX_TEXT, blank, build, channel_kwargs, check_no_bomb, plain_data, printable
 from .torch_file import load
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
         trusted: whatever the pickle inside asks for is executed.
 
     Returns:
-        `G`, `D`, `G_ema` (None where the file has none); `augment_pipe` is None.
+        `G`, `D`, `G_ema` (None where the file has none); `augment_pipe` is None; `toonify` where this project wrote the file.
 
     Raises:
         UserError: damaged, hostile, or of another architecture.
@@ -52,18 +52,20 @@ def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
                 raise ValueError('more tensors, or longer names, than any network has')
         check_no_bomb(tensor for part in ('g_ema', 'g', 'd') for tensor in content.get(part, {}).values())
         check_no_bomb([] if w_avg is None else [w_avg])
+        own = content.get('toonify')
         return {
             'G_ema': _generator(content['g_ema'], w_avg, f'{name}: g_ema'),
             'G': _generator(content['g'], w_avg, f'{name}: g') if 'g' in content else None,
             'D': _discriminator(content['d'], f'{name}: d') if 'd' in content else None,
             'augment_pipe': None,
+            **(plain_data({'toonify': own}) if isinstance(own, dict) else {}),
         }
     except (KeyError, IndexError, ValueError, AttributeError, RuntimeError, TypeError, ArithmeticError, MemoryError) as error:
         raise UserError(f"{name}: tensors that rosinality's StyleGAN2 has are missing or misshapen ({printable(error)})") from error
 
 
 def write(file: Any, content: dict[str, Any]) -> None:
-    """Write `g_ema`, and `g d latent_avg` where they are there, for rosinality's scripts.
+    """Write `g_ema`, and `g d latent_avg` where they are there, for rosinality's scripts; and this project's own `toonify`.
 
     Raises:
         UserError: the networks are of an architecture that this format cannot hold.
@@ -74,6 +76,8 @@ def write(file: Any, content: dict[str, Any]) -> None:
         out['g'] = _generator_out(content['G'])
     if content.get('D') is not None:
         out['d'] = _discriminator_out(content['D'])
+    if content.get('toonify'):  # lineage; their scripts pass over a key that they don't know
+        out['toonify'] = content['toonify']
     save_plain(out, file)
 
 
