@@ -15,7 +15,8 @@ class BadPicture(Exception):
     """A picture that can't be used.
 
     Args:
-        kind: one of a few words that a summary can count: 'not a picture', 'damaged', 'too large', 'unsupported'.
+        kind: one of a few words that a summary can count: 'not a picture', 'damaged', 'too large', 'unsupported',
+            'without a face', 'wrongly marked'.
         reason: what exactly is wrong, for people.
     """
 
