@@ -22,7 +22,7 @@ RANDOM = 64
 @option('--num-steps', type=click.IntRange(1), default=1000, help='Steps of each projection.')
 @option('--noise', type=click.Choice(['const', 'optimise', 'none']), default='const', help='As of project.py.')
 @option('--w-plus-reg', type=cli.finite, default=0.003, help='As of project.py.')
-@option('--lpips-weights', type=cli.given_path, default=None, help="torchvision's vgg16-397923af.pth; without it the loss is multi-scale L2.")
+@option('--lpips-weights', type=cli.given_path, default=None, help='As of project.py; without it the loss is multi-scale L2.')
 @cli.device_option()
 def command(network: str, num: int, num_steps: int, noise: Any, w_plus_reg: float, lpips_weights: Path | None, device: str) -> None:
     import torch

@@ -86,7 +86,7 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
             with part.open('rb+') as file:
                 os.fsync(file.fileno())
             part.replace(path)
-            path.with_name(path.name + '.sha256').write_text(_sha256(path))
+            path.with_name(path.name + '.sha256').write_text(file_sha256(path))
             _validator(part).unlink(missing_ok=True)
             return
         except urllib.error.HTTPError as error:
@@ -144,7 +144,7 @@ def _write_validator(part: Path, headers: Any) -> None:
 
 def _check(path: Path, url: str, expected: str) -> None:
     recorded = path.with_name(path.name + '.sha256')
-    digest = _sha256(path)
+    digest = file_sha256(path)
     if not recorded.exists():
         recorded.write_text(digest)
     if recorded.read_text().strip() != digest:
@@ -153,7 +153,8 @@ def _check(path: Path, url: str, expected: str) -> None:
         raise UserError(f'{path}: what came from {url} has the SHA-256 {digest}, expected {expected}…; delete it to fetch it again')
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of a file of any size, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(CHUNK):

@@ -170,6 +170,13 @@ def test_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
         choose_embedding('lpips', None, 8, CPU)
 
 
+def test_other_weights_are_told(weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert vgg_weights(weights) == weights and caplog.messages == [f'warning: {weights} is not the known {ours.VGG_FILE}; its SHA-256 is {digest}']
+    monkeypatch.setattr(ours, 'VGG_SHA256', digest[:8])
+    assert vgg_weights(weights) == weights and len(caplog.messages) == 1
+
+
 def test_pyramid_by_hand() -> None:
     a, b = torch.rand(2, 3, 3, 32, 32).unbind(0)
     errors = []

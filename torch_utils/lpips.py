@@ -3,6 +3,7 @@
 Its linear heads come with the package `lpips`; the trunk, VGG-16 trained on ImageNet, is a file of torchvision's.
 """
 
+import logging
 import os
 import re
 import warnings
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib import UserError
-from dnnlib.download import fetch
+from dnnlib.download import fetch, file_sha256
 
 VGG_FILE = 'vgg16-397923af.pth'  # the name ends with the first digits of the SHA-256
 VGG_URL = f'https://download.pytorch.org/models/{VGG_FILE}'
@@ -20,6 +21,8 @@ VGG_SHA256 = '397923af'
 
 MAX_SIZE = 256  # larger pictures are averaged down to this (StyleGAN2, appendix D)
 MIN_SIZE = 16  # VGG halves four times
+
+log = logging.getLogger(__name__)
 
 
 class LPIPS(torch.nn.Module):
@@ -91,6 +94,9 @@ def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float =
     if given is not None:
         if not Path(given).is_file():
             raise UserError(f'--lpips-weights={given}: no such file; it should be {VGG_FILE} of {VGG_URL}')
+        digest = file_sha256(Path(given))
+        if not digest.startswith(VGG_SHA256):
+            log.warning('warning: %s is not the known %s; its SHA-256 is %s', given, VGG_FILE, digest)
         return Path(given)
     hub = Path(torch.hub.get_dir(), 'checkpoints', VGG_FILE)
     return hub if hub.is_file() else fetch(VGG_URL, timeout=timeout, pause=pause, sha256=VGG_SHA256)
