@@ -1,64 +1,80 @@
-"""Draw pictures with a trained network."""
+"""Draw pictures with a trained network: of seeds or of saved ws, style mixtures, videos, and the directions in which pictures change."""
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
+
+NOTHING = {'default': None, 'show_default': False}
 
 
 @cli.command(name='generate', help=__doc__)
 @option('--network', group='Input', required=True, type=cli.given_text, help='Snapshot: a file, a URL, or a name such as ffhq256.')
+@option('--projected-w', group='Input', type=cli.given_path,
+        help='Draw the ws of an .npz instead of seeds: of a projection, or of --save-w.', **NOTHING)
 @cli.trust_option('Input')
-@option('--seeds', group='Pictures', default='0-35', help='Seeds: 0-35 or 1,5,8-10.')
+@option('--seeds', group='Pictures', help='Seeds: 0-35 or 1,5,8-10 (default: 0-35; of --sweep 0, of --sefa 0-5).', **NOTHING)
 @option('--trunc', group='Pictures', type=cli.finite, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
-@option('--class', 'class_idx', group='Pictures', type=int, default=None, show_default=False, help='Class of a conditional network.')
-@option('--noise-mode', group='Pictures', type=click.Choice(['const', 'random', 'none']), default='const', help='Noise inputs.')
-@option('--outdir', group='Output', required=True, type=cli.given_path, help='Folder for seed0000.png …')
-@option('--grid', group='Output', default=None, show_default=False, help='Also tile the first pictures into grid.png, columns x rows: 6x6.')
+@option('--class', 'class_idx', group='Pictures', type=int, help='Class of a conditional network.', **NOTHING)
+@option('--noise-mode', group='Pictures', type=click.Choice(['const', 'random', 'none']), default='const',
+        help='Noise inputs; random: of its own for every picture and frame, by its seed.')
+@option('--style-mix', group='Style mixing', metavar='ROWS/COLS', help='Seeds, such as 85,100/55,821: a picture for each pair, and a grid.',
+        **NOTHING)
+@option('--styles', group='Style mixing', help='Which layers take their style from the column (default: 0-6).', **NOTHING)
+@option('--interpolate', group='Videos', metavar='SEEDS', help='From seed to seed: 1,2,3,1.', **NOTHING)
+@option('--space', group='Videos', type=click.Choice(['w', 'z']), default='w',
+        help='Of --interpolate: straight in w, or on the sphere in z.')
+@option('--sweep', group='Videos', metavar='WHAT',
+        help='trunc=-1:1 (psis to go through), noise (a round trip), class (all), class=0,2,1. All seeds side by side.', **NOTHING)
+@option('--frames', group='Videos', type=click.IntRange(1), default=120, help='Of the whole video.')
+@option('--fps', group='Videos', type=cli.finite, default=30.0, help='Frames a second; of a GIF at most 50.')
+@option('--easing', group='Videos', type=click.Choice(['linear', 'smooth', 'circular']), default='linear',
+        help='Speed between two stops: even, or slow at the stops and quick between them.')
+@option('--loop', group='Videos', is_flag=True, help='Go on from the last stop to the first, so that the video can be repeated.')
+@option('--video', group='Videos', metavar='PATH', type=cli.given_path, help='The .mp4 or .gif to write.', **NOTHING)
+@option('--sefa', group='SeFa', metavar='N', type=click.IntRange(1),
+        help='A strip for each of the N directions that change most: a row a seed, in the middle untouched.', **NOTHING)
+@option('--sefa-scale', group='SeFa', type=cli.finite, default=3.0, help='How far to go, in w, to both sides.')
+@option('--sefa-layers', group='SeFa', help='Which layers to change: 0-3 for shapes, higher ones for colours (default: all).', **NOTHING)
+@option('--outdir', group='Output', type=cli.given_path, help='Folder for the pictures: seed0000.png …', **NOTHING)
+@option('--format', group='Output', type=click.Choice(['png', 'jpg', 'webp']), default='png', help='Of the pictures.')
+@option('--quality', group='Output', type=click.IntRange(1, 100), help='Of .jpg (default: 95), .webp (90) and .mp4 (67).', **NOTHING)
+@option('--save-w', group='Output', is_flag=True, help='Also save the w of each picture beside it, for --projected-w: seed0000.npz …')
+@option('--grid', group='Output', help='Also tile the first pictures into one, columns x rows: 6x6.', **NOTHING)
 @option('--batch', group='Output', type=click.IntRange(1), default=16, help='Pictures at a time.')
 @cli.device_option('Output')
-def command(network: str, trust_pickle: bool, seeds: str, trunc: float, class_idx: int | None, noise_mode: str, outdir: Path,
-            grid: str | None, batch: int, device: str) -> None:
-    import numpy as np
-    import torch
+def command(network: str, trust_pickle: bool, device: str, **options: Any) -> None:
+    from synthesis.request import parse_request
 
-    from synthesis.images import class_labels, latents_from_seeds, render
+    context = click.get_current_context()
+    given = [name for name in options if context.get_parameter_source(name) != click.core.ParameterSource.DEFAULT]
+    request = parse_request(options, given)
+
+    from synthesis.drawing import draw
+    from synthesis.outputs import save_images, save_video
+    from synthesis.scenes import make_scene
     from torch_utils.misc import select_device
-    from torch_utils.pictures import save_picture, tile
     from training.checkpoint import load_networks
 
-    numbers = cli.parse_seeds(seeds)
-    columns, rows = parse_grid(grid) if grid is not None else (0, 0)
-    columns = min(columns, len(numbers))
     target = select_device(device)
-    G = load_networks(network, trust_pickle).G_ema.to(target)
-    label = class_labels(G, class_idx, 1)
-    first: list[np.ndarray] = []
-    for start in cli.progress(range(0, len(numbers), batch), desc='Drawing', unit='batch'):
-        chosen = numbers[start:start + batch]
-        torch.manual_seed(chosen[0])  # so that --noise-mode=random gives the same pictures again
-        images = render(G, latents_from_seeds(chosen, G.z_dim), label.repeat(len(chosen), 1), truncation_psi=trunc, noise_mode=noise_mode)
-        for seed, image in zip(chosen, images.cpu().numpy()):
-            save_picture(outdir / f'seed{seed:04d}.png', image.transpose(1, 2, 0))
-            if len(first) < columns * rows:
-                first.append(image)
-    if first:
-        save_picture(outdir / 'grid.png', tile(np.stack(first), columns))
-    click.echo(f'{len(numbers)} pictures of {G.img_resolution}×{G.img_resolution} in {outdir}')
-
-
-def parse_grid(text: str) -> tuple[int, int]:
-    """`6x4` to columns and rows."""
-    match = re.fullmatch(r'([1-9]\d{0,3})[x×]([1-9]\d{0,3})', text)
-    if match is None:
-        raise dnnlib.UserError(f'--grid={text}: columns x rows, such as 6x6')
-    return int(match[1]), int(match[2])
+    networks = load_networks(network, trust_pickle)
+    G = networks.G_ema.to(target)
+    scene = make_scene(G, request)
+    drawn = cli.progress(draw(G, scene.pictures, request.noise_mode, request.batch), total=scene.total, desc='Drawing', unit='img')
+    if request.video is not None:
+        width, height = save_video(drawn, scene, request)
+        click.echo(f'{request.video}: {request.frames} frames of {width}×{height}, {request.frames / request.fps:.1f} s')
+    else:
+        info = {'network': Path(networks.meta['path']).name, 'network_sha256': networks.meta['sha256'], 'trunc': request.trunc,
+                'class': request.class_idx, 'noise_mode': request.noise_mode}
+        count = save_images(drawn, scene, request, info)
+        what = f'strips of {scene.tiles} pictures' if request.mode == 'sefa' else 'pictures'
+        click.echo(f'{count} {what} of {G.img_resolution}×{G.img_resolution} in {request.outdir}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -90,8 +90,8 @@ def trust_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Calla
     return option('--trust-pickle', is_flag=True, group=group, help='Let pickles run what they ask for. Only for files that you would run.')
 
 
-def parse_seeds(text: str) -> list[int]:
-    """`0-3,7,12` to a list of seeds.
+def parse_seeds(text: str, option: str = '--seeds') -> list[int]:
+    """`0-3,7,12` to a list of seeds, or what else `option` counts.
 
     Raises:
         UserError: anything but numbers 0…2³²−1 and ranges of them.
@@ -100,10 +100,11 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.replace(' ', '').split(','):
         match = re.fullmatch(r'(\d+)(?:-(\d+))?', part)
         if match is None or int(match[2] or match[1]) >= 2 ** 32 or int(match[2] or match[1]) < int(match[1]):
-            raise UserError(f'--seeds={text}: seeds look like 0-35 or 1,5,8-10, each below 4294967296')
-        seeds += range(int(match[1]), int(match[2] or match[1]) + 1)
-        if len(seeds) > 10_000_000:
-            raise UserError(f'--seeds={text}: more than ten million')
+            raise UserError(f'{option}={text}: numbers look like 0-35 or 1,5,8-10, each below 4294967296')
+        more = range(int(match[1]), int(match[2] or match[1]) + 1)
+        if len(seeds) + len(more) > 10_000_000:
+            raise UserError(f'{option}={text}: more than ten million')
+        seeds += more
     return seeds
 
 

@@ -65,6 +65,12 @@ def render(G: Any, z: torch.Tensor, c: torch.Tensor, *, truncation_psi: float = 
     return to_uint8(images)
 
 
+@torch.no_grad()
+def render_ws(G: Any, ws: torch.Tensor, noise_mode: str = 'const') -> torch.Tensor:
+    """Draw a batch of pictures from float32 `[N, num_ws, w_dim]`, any device: as `render`, but for the mapping."""
+    return to_uint8(G.synthesis(ws.to(next(G.parameters()).device), noise_mode=noise_mode))
+
+
 def sample_images(G: Generator, num: int, *, batch_size: int = 32, seed: int = 0, truncation_psi: float = 1.0, noise_mode: str = 'random',
                   label_fn: Callable[[int], torch.Tensor] | None = None) -> Iterator[torch.Tensor]:
     """Random pictures, for metrics.

@@ -63,7 +63,8 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     w = arrays['w']
     if w.dtype.kind != 'f' or w.ndim != 3 or len(w) == 0 or w.shape[1:] != (G.num_ws, G.w_dim):
         raise UserError(f'{path}: w is {w.dtype} {list(w.shape)}; this network needs floats [N, {G.num_ws}, {G.w_dim}]')
-    w = w.astype(np.float32)
+    with np.errstate(over='ignore'):
+        w = w.astype(np.float32)
     if not np.isfinite(w).all():
         raise UserError(f'{path}: w has numbers that are not finite')
     return torch.from_numpy(w), read_noise(arrays, G, len(w), str(path))
@@ -100,5 +101,6 @@ def save_ws(path: str | os.PathLike[str], ws: Sequence[torch.Tensor], noises: Se
     Raises:
         UserError: it can't be written.
     """
+    arrays: dict[str, Any] = {'w': torch.stack(list(ws)).numpy(), **noise_arrays(noises), **more}
     with atomic_path(path) as temp:
-        np.savez(temp, w=torch.stack(list(ws)).numpy(), **noise_arrays(noises), **more)
+        np.savez(temp, **arrays)

@@ -32,7 +32,8 @@ def random_noise(G: Any, key: Sequence[int]) -> Noise:
         key: numbers ≥ 0, such as a seed, or a seed and the number of a frame.
     """
     rng = np.random.default_rng(list(key))
-    return {name: torch.from_numpy(rng.standard_normal([layer.resolution] * 2, dtype=np.float32)) for name, layer in noise_layers(G).items()}
+    shapes = {name: [layer.resolution] * 2 for name, layer in noise_layers(G).items()}
+    return {name: torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for name, shape in shapes.items()}
 
 
 def turn_noise(start: Noise, other: Noise, turns: float) -> Noise:
@@ -66,10 +67,12 @@ def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str
         shape, array = [layers[name].resolution] * 2, arrays[key]
         if array.dtype.kind != 'f' or list(array.shape) not in (shape, [count, *shape]):
             raise UserError(f'{source}: {key} is {array.dtype} {list(array.shape)}; this network needs floats {shape} or {[count, *shape]}')
+        with np.errstate(over='ignore'):
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise UserError(f'{source}: {key} has numbers that are not finite')
-        for noise, values in zip(noises, np.broadcast_to(array, [count, *shape])):
-            noise[name] = torch.from_numpy(values.astype(np.float32))
+        for noise, values in zip(noises, torch.from_numpy(array).expand([count, *shape])):
+            noise[name] = values
     return noises
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import GOLDEN
 from hostile_files import executing, exploding, misleading
-from hostile_parts import Evil, ours_file, snapshot, torch_file
+from hostile_parts import Evil, ours_file, snapshot, torch_file, touching
 
 from dnnlib import UserError
 from training.checkpoint import Networks, ancestry, describe_networks, load_networks, save_networks
@@ -43,12 +43,7 @@ def test_the_message_names_what_was_refused(tmp_path: Path) -> None:
 
 def test_trust_pickle_is_the_way_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     marker, path = tmp_path / 'executed', tmp_path / 'odd.pkl'
-    content = pickle.loads(pickle.dumps({'training_set_kwargs': {'path': 'x'}}))
-    nets = load_networks(GOLDEN / 'ada-uncond-32.pkl')
-    save_networks(path, nets)
-    data = path.read_bytes()
-    odd = pickle.dumps({**content, 'odd': Evil(Path.touch, (marker,))}, protocol=3)[2:-1]
-    path.write_bytes(b'\x80\x03' + data[2:-1] + b'(X\x03\x00\x00\x00odd' + odd + b'u.')
+    path.write_bytes(touching(marker))
     with pytest.raises(UserError, match='refused.*--trust-pickle'):
         load_networks(path)
     assert not marker.exists()

@@ -1,0 +1,186 @@
+"""What `generate.py` makes, as ws to draw: pictures, mixtures, interpolations, sweeps, SeFa's strips."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from dnnlib import UserError
+
+from .drawing import Picture
+from .images import class_labels, latents_from_seeds
+from .latents import map_latents, map_seeds, read_ws, truncate
+from .noise import Noise, random_noise, stored_noise, turn_noise
+from .paths import positions, slerp
+from .request import Request
+from .sefa import factorize
+
+USUAL_STYLES = 7  # ws from the column of a mix, as in NVIDIA's script
+SEFA_STEPS = 7  # pictures in a row of a strip; odd, so that the one in the middle is the untouched one
+
+Tile = Callable[[int, int, float], Picture]  # of a sweep: how it looks at a place of `positions`
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Pictures to draw, in this order.
+
+    Attributes:
+        total: how many there are.
+        tiles: so many after each other make one file or frame.
+        columns: of these tiles.
+    """
+
+    pictures: Iterable[Picture]
+    total: int
+    tiles: int = 1
+    columns: int = 1
+
+
+def make_scene(G: Any, request: Request) -> Scene:
+    """Everything that the request asks for, ready to be drawn. ws are made as they are drawn.
+
+    Raises:
+        UserError: the request asks for a class, a layer or a file that doesn't fit the network.
+    """
+    makers = {'pictures': _pictures, 'style_mix': _style_mix, 'interpolate': _interpolate, 'sweep': _sweep, 'sefa': _sefa}
+    return makers[request.mode](G, request)
+
+
+def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], int]:
+    """The pictures of the seeds or of the file, and how many."""
+    if request.projected_w is not None:
+        ws, noises = read_ws(request.projected_w, G)
+        name = request.projected_w.name
+        return (Picture(f'proj{i:02d}', truncate(G, w, psi), (i,), noise, {'projected_w': name, 'index': i})
+                for i, (w, noise) in enumerate(zip(ws, noises))), len(ws)
+    seeds, label = request.seeds, class_labels(G, request.class_idx, 1)
+
+    def from_seeds() -> Iterator[Picture]:
+        for start in range(0, len(seeds), request.batch):
+            chosen = seeds[start:start + request.batch]
+            for seed, w in zip(chosen, truncate(G, map_seeds(G, chosen, label), psi)):
+                yield Picture(f'seed{seed:04d}', w, (seed,), info={'seed': seed})
+
+    return from_seeds(), len(seeds)
+
+
+def _pictures(G: Any, request: Request) -> Scene:
+    return Scene(*_starts(G, request, request.trunc))
+
+
+def _layers(G: Any, chosen: Sequence[int] | None, option: str, usual: Sequence[int]) -> list[int]:
+    if chosen is None:
+        return list(usual)
+    if chosen[-1] >= G.num_ws:
+        raise UserError(f'{option}: there is no layer {chosen[-1]}; this network has the layers 0-{G.num_ws - 1}')
+    return list(chosen)
+
+
+def _style_mix(G: Any, request: Request) -> Scene:
+    """The columns' pictures, then for each row its own and its crossings: what a grid shows whose first corner is empty."""
+    styles = _layers(G, request.layers, '--styles', range(min(USUAL_STYLES, G.num_ws)))
+    label = class_labels(G, request.class_idx, 1)
+    rows, columns = request.seeds, request.mix_columns
+    row_ws, column_ws = (truncate(G, map_seeds(G, seeds, label), request.trunc) for seeds in (rows, columns))
+
+    def mix() -> Iterator[Picture]:
+        for seed, w in zip(columns, column_ws):
+            yield Picture(f'{seed}-{seed}', w, (seed,), info={'seed': seed})
+        for row, base in zip(rows, row_ws):
+            yield Picture(f'{row}-{row}', base, (row,), info={'seed': row})
+            for column, other in zip(columns, column_ws):
+                w = base.clone()
+                w[styles] = other[styles]
+                yield Picture(f'{row}-{column}', w, (row, column), info={'seed': row, 'style_seed': column, 'styles': styles})
+
+    return Scene(mix(), len(columns) + len(rows) * (len(columns) + 1))
+
+
+def _interpolate(G: Any, request: Request) -> Scene:
+    """From seed to seed."""
+    label = class_labels(G, request.class_idx, 1)
+    seeds = request.seeds
+    z = latents_from_seeds(seeds, G.z_dim)
+    ws = map_latents(G, z, label)
+
+    def frames() -> Iterator[Picture]:
+        for i, (a, b, t) in enumerate(positions(len(seeds), request.frames, request.easing, request.loop)):
+            w = map_latents(G, slerp(z[a], z[b], t)[None], label)[0] if request.space == 'z' else torch.lerp(ws[a], ws[b], t)
+            yield Picture(f'frame{i:05d}', truncate(G, w, request.trunc), (seeds[0], i))
+
+    return Scene(frames(), request.frames)
+
+
+def _sweep(G: Any, request: Request) -> Scene:
+    """The same seeds, or ws of a file, side by side, while something else changes."""
+    stops, tiles = {'trunc': _sweep_trunc, 'noise': _sweep_noise, 'class': _sweep_class}[request.sweep or ''](G, request)
+
+    def frames() -> Iterator[Picture]:
+        for i, place in enumerate(positions(stops, request.frames, request.easing, request.loop or request.sweep == 'noise')):
+            for tile in tiles:
+                picture = tile(*place)
+                yield replace(picture, key=(*picture.key, i))
+
+    return Scene(frames(), request.frames * len(tiles), len(tiles), math.ceil(math.sqrt(len(tiles))))
+
+
+def _sweep_trunc(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    def tile(start: Picture, a: int, b: int, t: float) -> Picture:
+        psi = request.stops[a] + (request.stops[b] - request.stops[a]) * t
+        return replace(start, w=truncate(G, start.w, psi))
+
+    return len(request.stops), [partial(tile, start) for start in _starts(G, request, 1.0)[0]]
+
+
+def _sweep_noise(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    """Half a turn from stop to stop, through noise drawn by the seed and back through its opposite."""
+    stored = stored_noise(G)
+    if not stored:
+        raise UserError('--sweep=noise: this network has no noise inputs')
+
+    def tile(start: Picture, own: Noise, other: Noise, a: int, b: int, t: float) -> Picture:
+        return replace(start, noise=turn_noise(own, other, (a + t) / 2))
+
+    starts = _starts(G, request, request.trunc)[0]
+    return 2, [partial(tile, start, {**stored, **start.noise}, random_noise(G, start.key)) for start in starts]
+
+
+def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    classes = [int(stop) for stop in request.stops] or list(range(G.c_dim))
+    if len(classes) < 2 or not 0 <= min(classes) <= max(classes) < G.c_dim:
+        has = 'knows no classes' if G.c_dim == 0 else f'has the classes 0…{G.c_dim - 1}'
+        raise UserError(f"--sweep=class{'=' * bool(request.stops)}{','.join(str(int(stop)) for stop in request.stops)}: this network {has}")
+    ws = torch.stack([truncate(G, map_seeds(G, request.seeds, class_labels(G, i, 1)), request.trunc) for i in classes], dim=1)
+
+    def tile(seed: int, ws: torch.Tensor, a: int, b: int, t: float) -> Picture:
+        return Picture(f'seed{seed:04d}', torch.lerp(ws[a], ws[b], t), (seed,))
+
+    return len(classes), [partial(tile, seed, w) for seed, w in zip(request.seeds, ws)]
+
+
+def _sefa(G: Any, request: Request) -> Scene:
+    """A strip for each direction: a row for each start, along which it is moved from −scale to scale."""
+    assert request.sefa is not None
+    layers = _layers(G, request.layers, '--sefa-layers', range(G.num_ws))
+    if request.sefa > G.w_dim:
+        raise UserError(f'--sefa={request.sefa}: this network has {G.w_dim} directions')
+    directions, eigenvalues = factorize(G, layers)
+    starts = list(_starts(G, request, request.trunc)[0])
+    steps = torch.linspace(-request.sefa_scale, request.sefa_scale, SEFA_STEPS).tolist()
+
+    def strips() -> Iterator[Picture]:
+        for i in range(request.sefa or 0):
+            info = {'sefa_direction': i, 'eigenvalue': float(eigenvalues[i]), 'layers': layers, 'steps': steps,
+                    'rows': [start.info for start in starts]}
+            for start in starts:
+                for step in steps:
+                    w = start.w.clone()
+                    w[layers] += (step * directions[i]).float()
+                    yield replace(start, name=f'sefa{i:02d}', w=w, info=info)
+
+    tiles = len(starts) * SEFA_STEPS
+    return Scene(strips(), request.sefa * tiles, tiles, SEFA_STEPS)
