@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tqdm import tqdm
+
 from .util import UserError, make_cache_dir_path
 
 ATTEMPTS = 6
@@ -28,8 +30,17 @@ def is_url(text: str) -> bool:
     return text.startswith(('http://', 'https://'))
 
 
+def fetch(url: str, **options: Any) -> Path:
+    """`open_url` with a progress bar where stderr is a terminal."""
+    with tqdm(desc=f'Fetching {url.rsplit("/", 1)[-1]}', unit='B', unit_scale=True, disable=None) as bar:
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+        return open_url(url, progress=show, **options)
+
+
 def open_url(url: str, *, cache_dir: Path | None = None, progress: Progress | None = None, timeout: float = TIMEOUT,
-             pause: float = 1.0) -> Path:
+             pause: float = 1.0, sha256: str = '') -> Path:
     """A local copy of what a URL names.
 
     The file is streamed into the cache under a temporary name and gets its own when it is whole. Its SHA-256 is recorded on
@@ -41,6 +52,7 @@ def open_url(url: str, *, cache_dir: Path | None = None, progress: Progress | No
         progress: told the bytes fetched and the total (None where the server doesn't say).
         timeout: seconds without a byte after which an attempt is given up.
         pause: seconds before the second attempt; doubled before each further one.
+        sha256: what the hash must begin with, in hexadecimal digits.
 
     Returns:
         The path of the file in the cache.
@@ -58,7 +70,7 @@ def open_url(url: str, *, cache_dir: Path | None = None, progress: Progress | No
         with _lock(path.with_name(path.name + '.lock')):
             if not path.exists():
                 _fetch(url, path, progress, timeout, pause)
-            _check(path, url)
+            _check(path, url, sha256)
     except OSError as error:
         raise UserError(f'{url}: cannot be kept in {folder}: {error.strerror or error}; DNNLIB_CACHE_DIR chooses another folder') from error
     return path
@@ -74,7 +86,7 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
             with part.open('rb+') as file:
                 os.fsync(file.fileno())
             part.replace(path)
-            path.with_name(path.name + '.sha256').write_text(_sha256(path))
+            path.with_name(path.name + '.sha256').write_text(file_sha256(path))
             _validator(part).unlink(missing_ok=True)
             return
         except urllib.error.HTTPError as error:
@@ -130,16 +142,19 @@ def _write_validator(part: Path, headers: Any) -> None:
     _validator(part).write_text(json.dumps({'validator': etag if etag and not etag.startswith('W/') else headers.get('Last-Modified')}))
 
 
-def _check(path: Path, url: str) -> None:
+def _check(path: Path, url: str, expected: str) -> None:
     recorded = path.with_name(path.name + '.sha256')
-    digest = _sha256(path)
+    digest = file_sha256(path)
     if not recorded.exists():
         recorded.write_text(digest)
     if recorded.read_text().strip() != digest:
         raise UserError(f'{path}: no longer what was downloaded from {url} (its SHA-256 has changed); delete it to fetch it again')
+    if not digest.startswith(expected):
+        raise UserError(f'{path}: what came from {url} has the SHA-256 {digest}, expected {expected}…; delete it to fetch it again')
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Of a file of any size, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(CHUNK):

@@ -255,7 +255,7 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(url)
         return GOLDEN / 'ada-uncond-32.pkl'
 
-    monkeypatch.setattr(checkpoint, 'open_url', fetched)
+    monkeypatch.setattr(checkpoint, 'fetch', fetched)
     monkeypatch.chdir(tmp_path)
     assert load_networks('ffhq256').G_ema.img_resolution == 32
     load_networks('http://127.0.0.1/x.pkl')

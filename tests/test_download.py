@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that breaks, stalls, lies and redirects."""
 
+import hashlib
 import http.server
 import multiprocessing
 import threading
@@ -114,6 +115,14 @@ def test_a_changed_copy_is_noticed(server: str, tmp_path: Path) -> None:
     path.write_bytes(b'other')
     with pytest.raises(UserError, match='SHA-256 has changed'):
         open_url(f'{server}/plain.pkl', cache_dir=tmp_path)
+
+
+def test_the_hash_that_is_expected(server: str, tmp_path: Path) -> None:
+    right = hashlib.sha256(DATA).hexdigest()
+    for expected in (right, right[:8]):
+        assert open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256=expected).read_bytes() == DATA
+    with pytest.raises(UserError, match=f'has the SHA-256 {right}, expected 0000'):
+        open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256='0000')
 
 
 def test_two_names_two_files(server: str, tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from dnnlib import UserError, atomic_path
-from dnnlib.download import is_url, open_url
+from dnnlib.download import fetch, is_url
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
@@ -106,11 +105,7 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
         text = NAMED_SOURCES[text]
     if not is_url(text):
         return Path(text)
-    with tqdm(desc=f'Fetching {text.rsplit("/", 1)[-1]}', unit='B', unit_scale=True, disable=None) as bar:
-        def show(done: int, total: int | None) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-        return open_url(text, progress=show)
+    return fetch(text)
 
 
 def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
