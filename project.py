@@ -17,7 +17,8 @@ FRAMES, FPS = 250, 25  # of the video, at most
 
 @cli.command(name='project', help=__doc__)
 @option('--target', 'targets', group='Input', required=True, multiple=True, type=cli.given_path, show_default=False,
-        help='A picture, or a folder of pictures; may be given several times. Their middle squares are taken.')
+        help='A picture, or a folder of pictures; may be given several times.')
+@cli.face_options('none')
 @option('--network', group='Input', required=True, type=cli.given_text, help='Snapshot: a file, a URL, or a name such as ffhq256.')
 @option('--class', 'class_idx', group='Input', type=int, default=None, show_default=False, help='Class of a conditional network.')
 @cli.trust_option('Input')
@@ -38,10 +39,10 @@ FRAMES, FPS = 250, 25  # of the video, at most
 @option('--save-video', group='Output', type=bool, default=True, help='Write proj.mp4: target and projection side by side, step by step.')
 @option('--batch', group='Output', type=click.IntRange(1), default=4, help='Targets at a time.')
 @cli.device_option('Output')
-def command(targets: Sequence[Path], network: str, class_idx: int | None, trust_pickle: bool, space: Any, noise: Any, w_plus_reg: float,
-            num_steps: int, seed: int, loss: str, lpips_weights: Path | None, outdir: Path, save_video: bool, batch: int,
-            device: str) -> None:
-    from dataset_tools.targets import find_targets, load_target
+def command(targets: Sequence[Path], align: str, landmarks: Path | None, network: str, class_idx: int | None, trust_pickle: bool,
+            space: Any, noise: Any, w_plus_reg: float, num_steps: int, seed: int, loss: str, lpips_weights: Path | None, outdir: Path,
+            save_video: bool, batch: int, device: str) -> None:
+    from dataset_tools.targets import check_alignment, find_targets, load_targets
     from synthesis.distances import choose_embedding
     from synthesis.images import class_labels
     from synthesis.projection import Settings
@@ -50,16 +51,20 @@ def command(targets: Sequence[Path], network: str, class_idx: int | None, trust_
 
     settings = Settings(space=space, noise=noise, w_plus_weight=w_plus_reg, num_steps=num_steps, seed=seed)
     place = select_device(device)
+    def warn(line: str) -> None:
+        click.echo(line, err=True)
+
+    check_alignment(align, landmarks, say=warn)
     found = find_targets(targets)
     G = load_networks(network, trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
-    pictures = [load_target(path, G.img_resolution, G.img_channels) for path in found.values()]
+    pictures = load_targets(found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn)
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
-    folders = [outdir / name for name in found] if len(found) > 1 else [outdir]
-    for start in range(0, len(found), batch):
+    folders = [outdir / name for name in pictures] if len(found) > 1 else [outdir]
+    for start in range(0, len(pictures), batch):
         chosen = slice(start, start + batch)
-        project_batch(G, label, np.stack(pictures[chosen]), folders[chosen], embed, settings, save_video)
-    click.echo(f"{len(found)} {'picture' if len(found) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
+        project_batch(G, label, np.stack(list(pictures.values())[chosen]), folders[chosen], embed, settings, save_video)
+    click.echo(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
 
 
 def project_batch(G: Any, label: Any, pictures: np.ndarray, folders: Sequence[Path], embed: Any, settings: Any, save_video: bool) -> None:

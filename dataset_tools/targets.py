@@ -1,7 +1,7 @@
 """Single pictures for a network: photographs to project or to toonify."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,12 @@ from dnnlib.archive import PictureArchive
 
 from .crop import Conversion, convert_picture
 from .decode import BadPicture
+from .faces import NO_FACE, WHAT_TO_TRY, check_detector, convert_faces
+from .landmarks import Landmarks, load_landmarks
 
 
 def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """The pictures that `--target` means.
+    """The pictures that files and folders mean.
 
     Args:
         paths: picture files, and folders whose pictures are all taken, sub-folders included.
@@ -30,12 +32,12 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     for path in map(Path, paths):
         if not path.is_dir():
             if not path.is_file():
-                raise UserError(f'--target={path}: no such file or folder')
+                raise UserError(f'{path}: no such file or folder')
             found.append((path.name, path))
             continue
         names = PictureArchive(path).picture_names
         if not names:
-            raise UserError(f'--target={path}: there are no pictures in it')
+            raise UserError(f'{path}: there are no pictures in it')
         found += [(name.replace('/', '-'), path / name) for name in names]
     stems = [Path(name).stem.lower() for name, _ in found]  # some file systems take a and A for the same
     targets: dict[str, Path] = {}
@@ -48,26 +50,78 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     return targets
 
 
-def load_target(path: str | os.PathLike[str], resolution: int, channels: int = 3) -> np.ndarray:
-    """A picture as a network draws them: upright, over white, its middle square, resized with Lanczos's filter.
+def check_alignment(align: str, landmarks: Path | None, say: Callable[[str], object]) -> None:
+    """Find out before long work whether `--align` and `--landmarks` can be followed.
+
+    Args:
+        align: `ffhq` or `none`.
+        say: told about the licence of dlib's predictor where that is to be used.
+
+    Raises:
+        UserError: the options contradict each other, or dlib is needed and not installed.
+    """
+    if landmarks is not None and align != 'ffhq':
+        raise UserError(f'--landmarks={landmarks} does nothing without --align=ffhq')
+    if align == 'ffhq' and landmarks is None:
+        say(check_detector())
+
+
+def load_targets(found: Mapping[str, Path], resolution: int, channels: int = 3, align: bool = False, landmarks: Path | None = None, *,
+                 warn: Callable[[str], object]) -> dict[str, np.ndarray]:
+    """Pictures as a network draws them.
+
+    Args:
+        found: of `find_targets`.
+        align: cut the largest face out as FFHQ did; else the middle square is taken.
+        landmarks: a JSON file with the faces under the pictures' file names, so that dlib need not look for them.
+        warn: told of each picture that can't be used, as long as another one can.
+
+    Returns:
+        uint8 `[resolution, resolution, channels]` by name.
+
+    Raises:
+        UserError: no picture is left, a picture has no entry in `landmarks`, or dlib is needed and not installed.
+    """
+    marked = None if landmarks is None else load_landmarks(landmarks, {path.name for path in found.values()})
+    pictures, errors = {}, []
+    for name, path in found.items():
+        try:
+            faces = None if marked is None else marked.get(path.name, [])
+            pictures[name] = load_target(path, resolution, channels, align, faces)
+        except UserError as error:
+            errors.append(error)
+    if not pictures:
+        raise errors[0]
+    for left_out in errors:
+        warn(f'left out: {left_out}')
+    return pictures
+
+
+def load_target(path: str | os.PathLike[str], resolution: int, channels: int = 3, align: bool = False,
+                marked: Sequence[Landmarks] | None = None) -> np.ndarray:
+    """A picture as a network draws them: upright, over white, its middle square or its largest face, resized with Lanczos's filter.
 
     Args:
         path: a picture file.
         resolution: width and height in pixels, a power of two from 4 to 8192.
         channels: 3 for RGB, 1 for grey.
+        align: see `load_targets`.
+        marked: its faces; None lets dlib look for them.
 
     Returns:
         uint8 `[resolution, resolution, channels]`.
 
     Raises:
-        UserError: it can't be read, or is no picture; the message names it.
+        UserError: it can't be read, is no picture, or has no face; the message names it.
     """
     if channels not in (1, 3):
-        raise UserError(f'--target={path}: pictures have 1 or 3 channels, this network has {channels}')
+        raise UserError(f'{path}: pictures have 1 or 3 channels, this network has {channels}')
     try:
-        pixels = convert_picture(Path(path).read_bytes(), Conversion(resolution)).pixels
-        return pixels if channels == 3 else np.asarray(Image.fromarray(pixels).convert('L'))[:, :, np.newaxis]
+        data, conversion = Path(path).read_bytes(), Conversion(resolution)
+        square = convert_faces(data, conversion, marked=marked)[0] if align else convert_picture(data, conversion)
+        return square.pixels if channels == 3 else np.asarray(Image.fromarray(square.pixels).convert('L'))[:, :, np.newaxis]
     except OSError as error:
-        raise UserError(f'--target={path}: cannot be read: {error.strerror or error}') from error
+        raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     except BadPicture as error:
-        raise UserError(f'--target={path}: {error.kind}: {error.reason}') from error
+        advice = f'; {WHAT_TO_TRY}' if error.kind == NO_FACE else ''
+        raise UserError(f'{path}: {error.kind}: {error.reason}{advice}') from error

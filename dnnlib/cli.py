@@ -90,6 +90,19 @@ def trust_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Calla
     return option('--trust-pickle', is_flag=True, group=group, help='Let pickles run what they ask for. Only for files that you would run.')
 
 
+def face_options(default: str, group: str = 'Faces') -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The `--align` and `--landmarks` of scripts that read photographs.
+
+    Args:
+        default: `ffhq` or `none`.
+    """
+    align = option('--align', type=click.Choice(['ffhq', 'none']), default=default, group=group,
+                   help="ffhq: the largest face, upright, cut as FFHQ's pictures were. none: the middle square.")
+    marks = option('--landmarks', type=given_path, metavar='FILE.json', default=None, show_default=False, group=group,
+                   help="Eyes and mouths by the pictures' file names, as prepare_data.py takes them, instead of dlib.")
+    return lambda function: align(marks(function))
+
+
 def parse_seeds(text: str, option: str = '--seeds') -> list[int]:
     """`0-3,7,12` to a list of seeds, or what else `option` counts.
 
