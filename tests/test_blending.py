@@ -14,34 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.special import expit
+from two_networks import generator, networks, pair, run, snapshots
 
 import blend
 from dnnlib import UserError
-from synthesis.blend_figures import Row, swap_table
 from synthesis.blending import RULES, BlendPlan, blend_generators, blend_networks, lineage_warning, parse_mapping, parse_weights
-from synthesis.images import latents_from_seeds, render
 from torch_utils.misc import named_tensors
-from torch_utils.pictures import labelled_table, require_picture_suffix
-from training.checkpoint import Networks, are_related, load_networks, save_networks
-from training.networks import Discriminator, Generator
+from training.checkpoint import Networks, are_related, load_networks
+from training.networks import Generator
 
 BUFFERS = ('noise_const', 'resample_filter', 'w_avg')
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
-
-
-def generator(log2: int, architecture: str, c_dim: int, layers: int, seed: int, **others: Any) -> Generator:
-    torch.manual_seed(seed)
-    G = Generator(8, c_dim, 8, 2 ** log2, 3, mapping_kwargs=dict(num_layers=layers), architecture=architecture, channel_base=64, channel_max=8,
-                  **others)
-    with torch.no_grad():
-        for _, tensor in named_tensors(G):
-            tensor.copy_(torch.randn_like(tensor))  # filters, noise and w_avg too: every tensor must tell its parent
-    return G.eval()
-
-
-def pair(log2: int = 4, architecture: str = 'skip', c_dim: int = 0, layers: int = 2) -> tuple[Generator, Generator]:
-    low, high = (generator(log2, architecture, c_dim, layers, seed) for seed in (0, 1))
-    return low, high
 
 
 def assert_same(one: Generator, other: Generator) -> None:
@@ -260,22 +243,6 @@ def test_texts() -> None:
 # Snapshots
 
 
-def networks(seed: int) -> Networks:
-    torch.manual_seed(100 + seed)
-    D = Discriminator(0, 16, 3, channel_base=64, channel_max=8)
-    return Networks(generator(4, 'skip', 0, 2, seed), D, generator(4, 'skip', 0, 2, seed + 10), None)
-
-
-def snapshots(tmp_path: Path) -> tuple[Path, Path]:
-    for name, seed in [('low', 0), ('high', 1)]:
-        save_networks(tmp_path / f'{name}.pkl', networks(seed))
-    return tmp_path / 'low.pkl', tmp_path / 'high.pkl'
-
-
-def run(low: Path | str, high: Path | str, *options: str | Path) -> int:
-    return blend.main(['--low', str(low), '--high', str(high), '--device=cpu', *map(str, options)])
-
-
 def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     low, high = networks(0), networks(1)
     out = blend_networks(low, high, BlendPlan(8))
@@ -298,24 +265,21 @@ def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert not np.array_equal(preview[:16], preview[16:32]) and not np.array_equal(preview[16:32], preview[32:])
 
 
-@pytest.mark.parametrize('options,record', [
-    (['--swap-resolution=8'], dict(rule=None, swap_resolution=8, swap_level=None, blend_width=None, mapping=0, buffers='shares', shares={'4': [0, 0], '8': [0, 0], '16': [1, 1]})),
-    (['--swap-resolution=8', '--swap-level=1', '--blend-width=0.5', '--rule=pinkney'],
-     dict(rule='pinkney', swap_resolution=8, swap_level=1, blend_width=0.5, mapping=0, buffers='low',
-          shares={'4': [expit(-6), expit(-4)], '8': [expit(-2), 0.5], '16': [expit(2), expit(4)]})),
-    (['--weights=4:0,8:0.5,16:1', '--mapping=0.25'],
-     dict(rule=None, swap_resolution=None, swap_level=None, blend_width=None, mapping=0.25, buffers='shares', shares={'4': [0, 0], '8': [0.5, 0.5], '16': [1, 1]})),
-    (['--rule=vtoonify'], dict(rule='vtoonify', swap_resolution=None, swap_level=None, blend_width=None, mapping=1, buffers='shares', shares={'4': [0, 0], '8': [0, 0], '16': [0, 0]})),
+@pytest.mark.parametrize('suffix,options,rule,level,width,mapping,buffers,shares', [
+    ('.pkl', '--swap-resolution=8', None, None, None, 0, 'shares', [0, 0, 0, 0, 1, 1]),
+    ('.pt', '--swap-resolution=8 --swap-level=1 --blend-width=0.5 --rule=pinkney', 'pinkney', 1, 0.5, 0, 'low', expit([-6, -4, -2, 0, 2, 4])),
+    ('.safetensors', '--weights=4:0,8:0.5,16:1 --mapping=0.25', None, None, None, 0.25, 'shares', [0, 0, 0.5, 0.5, 1, 1]),
+    ('.pt', '--rule=vtoonify', 'vtoonify', None, None, 1, 'shares', [0, 0, 0, 0, 0, 0]),
 ])
-@pytest.mark.parametrize('suffix', ['.pkl', '.pt', '.safetensors'])
-def test_every_format_holds_settings_and_lineage(options: list[str], record: dict, suffix: str, tmp_path: Path) -> None:
+def test_every_format_holds_settings_and_lineage(suffix: str, options: str, rule: str | None, level: int | None, width: float | None, mapping: float,
+                                                 buffers: str, shares: Any, tmp_path: Path) -> None:
     low, high = snapshots(tmp_path)
-    assert run(low, high, *options, '--output', tmp_path / f'out{suffix}') == 0
-    written = load_networks(tmp_path / f'out{suffix}')
-    own = written.meta['toonify']
-    assert {key: own['blend'][key] for key in ('low', 'high')} == {'low': str(low), 'high': str(high)}
-    assert own['blend'].pop('shares') == {key: pytest.approx(value, abs=1e-12) for key, value in record['shares'].items()}
-    assert {key: own['blend'][key] for key in record if key != 'shares'} == {key: value for key, value in record.items() if key != 'shares'}
+    assert run(low, high, *options.split(), '--output', tmp_path / f'out{suffix}') == 0
+    own = load_networks(tmp_path / f'out{suffix}').meta['toonify']
+    found = own['blend'].pop('shares')
+    assert list(found) == ['4', '8', '16'] and sum(found.values(), []) == pytest.approx(list(shares), abs=1e-12)
+    assert own['blend'] == dict(low=str(low), high=str(high), rule=rule, swap_resolution=8 if 'swap-res' in options else None, swap_level=level,
+                                blend_width=width, mapping=mapping, buffers=buffers)
     assert [row['sha256'] for row in own['parents']] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in (low, high)]
 
 
@@ -349,88 +313,7 @@ def test_a_blend_descends_from_its_parents(tmp_path: Path, capsys: pytest.Captur
 
 
 # ----------------------------------------------------------------------------
-# Pictures
-
-
-def solid(*colours: tuple[int, int, int], size: int = 20) -> np.ndarray:
-    return np.stack([np.broadcast_to(np.uint8(colour)[:, None, None], (3, size, size)) for colour in colours])
-
-
-def test_labelled_table() -> None:
-    colours = {(x, y): (200, 30 + 60 * x, 30 + 60 * y) for x in range(3) for y in range(2)}
-    rows = {label: solid(*(colours[x, y] for x in range(3))) for y, label in enumerate(['a row', 'another row of some length'])}
-    headings = ['seed 0', 'seed 123456789', 'c']
-    table = labelled_table(rows, headings, ['a line below that is longer than the whole table is wide, ' * 3])
-    assert table.shape[1] > labelled_table(rows, headings).shape[1] + 300
-    boxes = {}
-    for place, colour in colours.items():
-        ys, xs = np.nonzero((table == colour).all(axis=2))
-        assert len(ys) == 400 and np.ptp(ys) == np.ptp(xs) == 19  # whole, and not written over
-        boxes[place] = ys[0], xs.min()
-    assert len({boxes[x, 0][0] for x in range(3)}) == 1 and boxes[0, 1][0] >= boxes[0, 0][0] + 20
-    assert boxes[0, 0][1] + 20 < boxes[1, 0][1] < boxes[2, 0][1] - 20 and boxes[0, 0][1] == boxes[0, 1][1]
-    ink = (table < 128).all(axis=2)
-    top, left, bottom = boxes[0, 0][0], boxes[0, 0][1], boxes[0, 1][0] + 20
-    middle = boxes[1, 0][1] + 10
-    assert ink[:top, middle - 40:middle + 40].any() and ink[top:top + 20, :left].any() and ink[bottom:].any()
-    assert not ink[:, [0, -1]].any() and not ink[[0, -1]].any()  # nothing is cut off
-    plain, narrow = labelled_table({'grey': np.zeros([1, 1, 20, 20], np.uint8)}, ['x']), labelled_table({'grey': np.zeros([1, 3, 20, 20], np.uint8)}, ['x'])
-    assert np.array_equal(plain, narrow)
-
-
-@pytest.mark.parametrize('options,swaps', [(dict(), [4, 8]), (dict(mapping=1.0), [4, 8, 16]), (dict(blend_width=1.0), [4, 8, 16]),
-                                           (dict(swap_level=1), [4, 8]), (dict(rule='dvschultz'), [4, 8])])
-def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
-    low, high = networks(0), networks(1)
-    low.meta['path'], high.meta['path'] = '/long/run-a/low.pkl', 'high.pkl'
-    row = Row([3, 5], 0.5, None, torch.device('cpu'))
-    z, seen = latents_from_seeds([3, 5], 8), []
-
-    def draw(G: Generator) -> np.ndarray:
-        return render(G, z, torch.zeros([2, 0]), truncation_psi=0.5).numpy()
-
-    want = {'low': draw(low.G_ema), **{f'swap at {res}': draw(blend_generators(low.G_ema, high.G_ema, BlendPlan(res, **options))) for res in swaps},
-            'high': draw(high.G_ema)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('synthesis.blend_figures.BATCH', 1)
-        patch.setattr('synthesis.blend_figures.labelled_table', lambda *parts: seen.append(parts) or np.zeros([1, 1, 3], np.uint8))
-        swap_table(low, high, BlendPlan(4, **options), row)
-    rows, columns, caption = seen[0]
-    assert list(rows) == list(want) and columns == ['seed 3', 'seed 5'] and caption[:2] == ['low: run-a/low.pkl', 'high: high.pkl']
-    for label, pictures in want.items():
-        assert rows[label].shape == pictures.shape and np.abs(rows[label].astype(int) - pictures).max() <= 1, label
-    assert all(str(value) in caption[2] for value in options.values() if isinstance(value, str)) and 'psi 0.5' in caption[2]
-
-
-def test_grid_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    low, high = snapshots(tmp_path)
-    assert run(low, high, '--grid', tmp_path / 'grid.png', '--seeds=0-19', '--blend-width=1', '--rule=pinkney') == 0
-    assert capsys.readouterr().out == f"{tmp_path / 'grid.png'}: 20 seeds\n"
-    grid = np.asarray(Image.open(tmp_path / 'grid.png'))
-    assert grid.shape[1] > 20 * 16 and sorted(path.name for path in tmp_path.iterdir()) == ['grid.png', 'high.pkl', 'low.pkl']
-    assert run(low, high, '--grid', tmp_path / 'both.png', '--swap-resolution=8', '--output', tmp_path / 'out.pkl', '--preview', tmp_path / 'p.jpg') == 0
-    assert {'both.png', 'out.pkl', 'p.jpg'} <= {path.name for path in tmp_path.iterdir()}
-
-
-def test_class(tmp_path: Path) -> None:
-    path = tmp_path / 'conditional.safetensors'
-    save_networks(path, Networks(None, None, generator(4, 'skip', 3, 2, 0), None))
-    drawn = {}
-    for options in ('', '--class=0', '--class=1'):
-        assert run(path, path, '--swap-resolution=8', '--preview', tmp_path / 'p.png', '--seeds=1', *options.split()) == 0
-        drawn[options] = np.asarray(Image.open(tmp_path / 'p.png'))
-    assert np.array_equal(drawn[''], drawn['--class=0']) and not np.array_equal(drawn[''], drawn['--class=1'])
-
-
-@pytest.mark.parametrize('suffix,fits', [('.png', True), ('.JPG', True), ('.webp', True), ('.txt', False), ('', False), ('.psd', False)])
-def test_suffixes_of_pictures(suffix: str, fits: bool) -> None:
-    def refuse() -> Any:
-        return require_picture_suffix(f'name{suffix}')
-    if fits:
-        refuse()
-    else:
-        with pytest.raises(UserError, match='no picture format has this suffix'):
-            refuse()
+# The script
 
 
 ALONE: Callable[..., dict] = lambda **more: {'--output': None, '--swap-resolution': None, '--grid': 'g.png', **more}  # noqa: E731
