@@ -9,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from dnnlib import cli
+from dnnlib import UserError, cli
 from dnnlib.cli import option
 
 FRAMES, FPS = 250, 25  # of the video, at most
@@ -61,6 +61,11 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     pictures = load_targets(found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn)
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
     folders = [outdir / name for name in pictures] if len(found) > 1 else [outdir]
+    try:
+        for folder in folders:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f'--outdir={outdir}: cannot be made: {error.strerror or error}') from error
     for start in range(0, len(pictures), batch):
         chosen = slice(start, start + batch)
         project_batch(G, label, np.stack(list(pictures.values())[chosen]), folders[chosen], embed, settings, save_video)

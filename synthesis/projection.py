@@ -14,10 +14,9 @@ import torch.nn.functional as F
 
 from dnnlib import UserError
 from torch_utils.lpips import squared_distance
-from torch_utils.pictures import to_uint8
 
 from .distances import Embed
-from .images import latents_from_seeds
+from .images import latents_from_seeds, render_ws
 from .noise import Noise, given_noise, noise_layers
 
 NOISE_PYRAMID_END = 8  # pixels
@@ -126,7 +125,6 @@ def project(G: Any, targets: torch.Tensor, embed: Embed, settings: Settings, c: 
             yield State(step + 1, w.detach().repeat(1, G.num_ws // w.shape[1], 1), maps, distance.detach())
 
 
-@torch.no_grad()
 def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
     """Draw one projection as anyone does who has its ws and noise alone.
 
@@ -137,7 +135,7 @@ def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
         uint8 `[C, H, W]` on the network's device.
     """
     with given_noise(G, [noise]):
-        return to_uint8(G.synthesis(ws.unsqueeze(0), noise_mode='const'))[0]
+        return render_ws(G, ws.unsqueeze(0))[0]
 
 
 @torch.no_grad()

@@ -13,6 +13,8 @@ from conftest import GOLDEN, load_npz
 from PIL import Image
 
 import train
+from synthesis.distances import pyramid
+from synthesis.projection import Settings, project
 from torch_utils import custom_ops
 from torch_utils.ops import bias_act, upfirdn2d
 from training.augment import AugmentPipe
@@ -110,3 +112,17 @@ def test_training_and_going_on(fp32: int, tmp_path: Path) -> None:
     nets = load_networks(max(run_dir.glob('*.pkl')))
     assert all(torch.isfinite(p).all() for p in nets.G_ema.parameters())
     assert nets.G_ema.synthesis.b32.use_fp16 == (not fp32)
+
+
+@pytest.mark.parametrize('noise', ['const', 'optimise'])
+def test_projection_waits_for_nothing(noise: str) -> None:
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema.cuda()
+    target = torch.from_numpy(np.random.RandomState(0).randint(0, 256, [2, 3, 32, 32], dtype=np.uint8))
+    states = project(G, target, pyramid, Settings(space='w+', noise=noise, num_steps=40), every=20)  # type: ignore[arg-type]
+    first = next(states)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        second = next(states)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
+    assert (second.distance < first.distance).all()
