@@ -12,7 +12,6 @@ from torch_utils.lpips import LPIPS, MIN_SIZE, VGG_FILE, vgg_weights
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 
-LOSSES = ('auto', 'lpips', 'pyramid')
 COARSEST = 8  # pixels of the last level of the pyramid
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def choose_embedding(loss: str, weights: str | os.PathLike[str] | None, resoluti
     """What `--loss` and `--lpips-weights` mean.
 
     Args:
-        loss: one of `LOSSES`. `auto` is `lpips` where that can be had, else, with a warning, `pyramid`.
+        loss: `lpips`, `pyramid`, or `auto`, which is `lpips` where that can be had, else, with a warning, `pyramid`.
         weights: the file with VGG-16's weights; None for the caches, or a download.
         resolution: of the pictures.
 
