@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 _weight_gradients_enabled = True
+_WIDE = 64  # channels
 
 
 @contextlib.contextmanager
@@ -98,6 +99,8 @@ class _ConvWeightGradient(torch.autograd.Function):
         ctx.save_for_backward(dy if x.requires_grad else None, x if dy.requires_grad else None)
         ctx.geometry, ctx.x_shape, ctx.dy_shape, ctx.w_shape = geometry, x.shape, dy.shape, w_shape
         g = geometry
+        if x.device.type == 'cpu' and min(x.shape[1], dy.shape[1]) >= _WIDE:  # twice as fast in this layout, the copies included
+            dy, x = dy.contiguous(), x.contiguous()
         like_w = dy.new_empty(1).expand(w_shape)  # only its shape is looked at
         return torch.ops.aten.convolution_backward(dy, x, like_w, None, g.stride, g.padding, g.dilation, g.transposed,
                                                    g.output_padding, g.groups, [False, True, False])[1]
