@@ -68,7 +68,7 @@ def _known_formats() -> tuple[str, ...]:
 @functools.cache
 def _formats_by_suffix() -> dict[str, str]:
     known = _known_formats()
-    return {'.jpe': 'JPEG', '.jfif': 'JPEG', '.heic': 'HEIF', '.heif': 'HEIF',
+    return {'.jpe': 'JPEG', '.mpo': 'MPO', '.heic': 'HEIF', '.heif': 'HEIF',
             **{suffix: name for suffix, name in Image.registered_extensions().items() if name in known}}
 
 
