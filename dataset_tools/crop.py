@@ -18,7 +18,7 @@ RESIZE_FILTERS = {
     'bicubic': Image.Resampling.BICUBIC,
 }
 _MAX_RESOLUTION = 8192
-_OVERSAMPLING = 2  # that a JPEG keeps when it is decoded smaller
+_OVERSAMPLING = 3  # that a JPEG keeps when it is decoded smaller; five photographs differ by 50 dB and more then, by 43 dB with 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class SquarePicture:
 def convert_picture(data: bytes, conversion: Conversion) -> SquarePicture:
     """Decode a picture, fit it into a square, and resize it.
 
-    A JPEG that has to shrink to a quarter or less is decoded at a half, quarter or eighth, still twice as large as needed or more.
+    A JPEG that has to shrink to a sixth or less is decoded at a half, quarter or eighth, still three times as large as needed or more.
 
     Args:
         data: the bytes of a picture file.

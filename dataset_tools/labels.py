@@ -81,9 +81,9 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
             continue  # it is passed over; the pictures that miss a label are named
         rows = [row for row in rows if any(row)]
         folder = name.rpartition('/')[0]
-        if rows and len(rows) > 1 and column in rows[0] and rows[0][0] != column:
+        key = next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0) if rows else 0
+        if rows and column in rows[0] and rows[0].index(column) != key:
             wanted = rows[0].index(column)
-            key = next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0)
             for row in rows[1:]:
                 if len(row) > max(wanted, key) and row[wanted]:
                     picture = row[key].replace('\\', '/').removeprefix('./')
