@@ -111,10 +111,8 @@ def _alignment(sources: Sequence[str], names: list[str] | None, landmarks: Path 
 
 
 def _name(report: Report) -> None:
-    for item in report.remarks:
-        click.echo(f'remark {item.name}: {item.kind}: {item.reason}', err=True)
-    for item in report.skipped:
-        click.echo(f'skipped {item.name}: {item.kind}: {item.reason}', err=True)
+    for line in options.named(report):
+        click.echo(line, err=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,13 +1,14 @@
 """What the options of `prepare_data.py` mean together, and what is said at its end."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dnnlib import UserError
 
 from .crop import FITS, Conversion
 from .prepare import Report
+from .report import printable
 
 TRANSFORMS = ('center-crop', 'center-crop-wide')
 
@@ -67,6 +68,13 @@ def check_face_options(align: str, chosen: Mapping[str, object]) -> None:
             raise UserError(f'--{name.replace("_", "-")}{value}{reason}')
 
 
+def named(report: Report) -> Iterator[str]:
+    """A line for each file that was left out or is to be remarked upon."""
+    for word, items in (('remark', report.remarks), ('skipped', report.skipped)):
+        for item in items:
+            yield printable(f'{word} {item.name}: {item.kind}: {item.reason}')
+
+
 def summary(report: Report, dest: str, resolution: int) -> str:
     """The last line: what was written, and what wasn't."""
     parts = [f'written {_count(len(report.files), "picture")} at {resolution}x{resolution} to {dest}', f'{report.num_enlarged} enlarged']
@@ -78,7 +86,7 @@ def summary(report: Report, dest: str, resolution: int) -> str:
         parts.append(f'passed over {_count(report.others.total(), "file")} that are no pictures')
     if report.sheets:
         parts.append(f'contact sheet: {", ".join(map(str, report.sheets))}')
-    return '; '.join(parts)
+    return printable('; '.join(parts))
 
 
 def table(report: Report) -> str:

@@ -54,13 +54,13 @@ class AuditReport:
         if self._folder is None:
             return
         width, height = size or ('', '')
-        self._rows.writerow([_printable(name), outcome, ', '.join(kinds), _printable(reason), width, height, file_format])
+        self._rows.writerow([_cell(name), outcome, ', '.join(kinds), _cell(reason), width, height, file_format])
         for kind in kinds:
             key = f'{outcome}: {kind}'
             self._counts[key] += 1
             if self._counts[key] <= _PER_KIND:
                 picture = f'<img src="data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}">' if thumbnail else '<i>no picture</i>'
-                caption = html.escape(_printable(f'{name}: {reason}' if reason else name))
+                caption = html.escape(printable(f'{name}: {reason}' if reason else name))
                 self._shown.setdefault(key, []).append(f'<figure>{picture}<figcaption>{caption}</figcaption></figure>')
 
     def __enter__(self) -> 'AuditReport':
@@ -71,7 +71,7 @@ class AuditReport:
                 raise UserError(f'--report {self._folder}: cannot be written: {error.strerror or error}') from error
             table = self._files.enter_context(atomic_path(self._folder / 'report.csv'))
             self._page = self._files.enter_context(atomic_path(self._folder / 'report.html'))
-            stream = self._files.enter_context(table.open('w', encoding='utf-8', errors='backslashreplace', newline=''))
+            stream = self._files.enter_context(table.open('w', encoding='utf-8', newline=''))
             self._rows = csv.writer(stream, lineterminator='\n')
             self._rows.writerow(_COLUMNS)
         return self
@@ -82,7 +82,7 @@ class AuditReport:
             return
         with self._files:
             if self._folder is not None:
-                self._page.write_text(self._html(), encoding='utf-8', errors='backslashreplace')
+                self._page.write_text(self._html(), encoding='utf-8')
 
     def _html(self) -> str:
         outcomes = ''.join(f'<tr><td>{html.escape(outcome)}</td><td>{count}</td></tr>' for outcome, count in self._outcomes.items())
@@ -95,7 +95,12 @@ class AuditReport:
                 f'<table>{outcomes}</table>{"".join(parts)}</html>\n')
 
 
-def _printable(text: str) -> str:
-    """Without control characters, and so that no spreadsheet takes a file's name for a formula."""
-    text = ''.join(letter if letter.isprintable() or '\ud800' <= letter <= '\udfff' else '?' for letter in text)
+def printable(text: str) -> str:
+    """A name on one line, in characters that any file and terminal take."""
+    return ''.join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def _cell(text: str) -> str:
+    """So that no spreadsheet takes a file's name for a formula."""
+    text = printable(text)
     return f"'{text}" if text[:1] in ('=', '+', '-', '@') else text

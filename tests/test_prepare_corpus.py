@@ -3,7 +3,6 @@
 The pattern that is drawn is known in every pixel; how a program stored it must not be seen in the data set.
 """
 
-import io
 import struct
 import subprocess
 import warnings
