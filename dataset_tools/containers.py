@@ -208,7 +208,7 @@ class TarContainer(Container):
             if allowed < 0:  # a compressed tar has to be read through to find the next file
                 raise ValueError('what follows would unpack to more than 200 times its size')
             if member.isreg():
-                self.entries.append(Entry(member.name, member))
+                self.entries.append(Entry(member.name.removeprefix('./'), member))
             elif not member.isdir():
                 self.problems.append(Skipped(member.name, 'link', 'is a link or a device, no file'))
 

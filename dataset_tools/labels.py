@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -55,10 +56,11 @@ def check_mode(mode: str | None) -> None:
         raise UserError(f'--labels {mode}: choose from none, folder, json, csv:COLUMN')
 
 
-def folder_label(name: str) -> str | None:
-    """The folder of the first level that a picture lies in."""
-    first, slash, _ = name.partition('/')
-    return first if slash else None
+def folder_labels(names: Sequence[str]) -> dict[str, str | None]:
+    """For each picture the folder of the first level that tells pictures apart; folders that all of them lie in don't count."""
+    folders = [name.split('/')[:-1] for name in names]
+    shared = len(os.path.commonprefix(folders))
+    return {name: path[shared] if len(path) > shared else None for name, path in zip(names, folders)}
 
 
 def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dnnlib import UserError
 from . import known_sets, streams
 from .containers import Container, Entry, FolderContainer, Skipped, Unusable, all_readable, open_container, read_json
 from .decode import is_picture_name
-from .labels import Label, check_mode, csv_labels, folder_label, read_labels, stem
+from .labels import Label, check_mode, csv_labels, folder_labels, read_labels, stem
 
 __all__ = ['PictureSource', 'Skipped', 'SourcePicture', 'open_sources']
 
@@ -82,7 +82,10 @@ class _Files(PictureSource):
         where = f'--source {self.path}'
         self.labelled = mode not in (None, 'none')
         if mode == 'folder':
-            self._label_of, self.keep_numbers = (lambda name: folder_label(name) or self._class_name), False
+            found_folders = folder_labels(self.picture_names or [])
+            if self._class_name is None and not any(found_folders.values()):
+                raise UserError(f'--labels folder: all pictures of {self.path} lie in one folder')
+            self._label_of, self.keep_numbers = (lambda name: found_folders[name] or self._class_name), False
         elif mode is not None and mode.startswith('csv:'):
             tables = [entry for entry in others if entry.name.lower().endswith('.csv')]
             found = csv_labels(all_readable(self._container, tables), mode[4:].strip())

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import pickle
-import resource
 import shutil
 import socket
 import struct
@@ -224,6 +223,7 @@ def test_a_full_disk(source: Path, tmp_path: Path) -> None:
     script = Path(prepare_data.__file__)
 
     def limit() -> None:
+        import resource  # Windows has none
         import signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

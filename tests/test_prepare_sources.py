@@ -243,6 +243,18 @@ def test_labels_by_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert data.label_dim == 2 and data.stored_labels.argmax(1).tolist() == [0, 1, 1]
 
 
+def test_a_folder_around_all_is_no_class(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with tarfile.open(tmp_path / 'all.tar', 'w') as tar:
+        tar.add(folder, './set')
+    assert prepare(tmp_path / 'all.tar', tmp_path / 'set.zip', '--labels', 'folder') == 0
+    metadata = read(tmp_path / 'set.zip')[1]
+    assert metadata['class_names'] == ['cat', 'dog'] and all(name.startswith('set/') for name in metadata['files'])
+    assert prepare(folder / 'dog', tmp_path / 'set.zip', '--labels', 'folder') == 0
+    capsys.readouterr()
+    assert prepare(folder / 'cat', tmp_path / 'set.zip', '--labels', 'folder') == 2
+    assert 'lie in one folder' in error_line(capsys)
+
+
 def test_labels_by_table(folder: Path, tmp_path: Path) -> None:
     (folder / 'table.csv').write_text('kind,filename,age\nred,dog/a.png,4\nblue,cat/b.png,2\nred,dog/deep/c.png,4\n')
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
