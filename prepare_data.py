@@ -41,8 +41,8 @@ COUNT = click.IntRange(min=1)
         help="png isn't compressed, and read fastest. jpeg and webp keep the files of pictures that need no change; others become "
              'JPEGs of quality 95 without subsampling, or lossless WebPs.')
 @option('--fit', type=click.Choice(FITS), group='How',
-        help='How a picture becomes square: its centre, the whole on the colour of --alpha, the whole distorted, or not at all. Not with '
-             '--align ffhq, which cuts squares.  [default: crop]')
+        help='How a picture becomes square: its centre, the whole on the colour of --alpha, the whole distorted; error refuses '
+             'pictures that are not square. Not with --align ffhq, which cuts squares.  [default: crop]')
 @option('--transform', type=click.Choice(options.TRANSFORMS), group='How',
         help="NVIDIA's names: center-crop is --fit crop; center-crop-wide crops to --width x --height, with black bars above and below.")
 @option('--resize-filter', type=click.Choice(list(RESIZE_FILTERS)), default='lanczos', group='How',

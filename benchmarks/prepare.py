@@ -46,7 +46,8 @@ def command(count: int, size: int, resolution: int, repeats: int, plain: tuple[s
         click.echo(f'{count} JPEGs of {size} px to {resolution} px, {default_workers()} workers{load}')
         click.echo(f'Pillow in one process: {count / middle["theirs"]:7.0f} img/s, {measure(theirs)[1] / 1e6:.0f} MB')
         few, many = (measure([*ours, f'--max-images={number}'])[1] / 1e6 for number in (count // 2, count))
-        click.echo(f'prepare_data.py:       {count / middle["ours"]:7.0f} img/s, {many:.0f} MB in its largest process ({few:.0f} MB for half as many)')
+        click.echo(f'prepare_data.py:       {count / middle["ours"]:7.0f} img/s, {many:.0f} MB in its largest process '
+                   f'({few:.0f} MB for half as many)')
         click.echo(f'speedup {middle["theirs"] / middle["ours"]:.2f}x')
 
 

@@ -214,7 +214,12 @@ def by_resvg() -> list[Case]:
     return [('resvg-rgba.png', data, expected, 1)]
 
 
-MAKERS: dict[str, Callable[[], list[Case]]] = {'pillow': by_pillow, 'vips': by_vips, 'ffmpeg': by_ffmpeg, 'resvg': by_resvg}
+def by_heif() -> list[Case]:
+    pytest.importorskip('pillow_heif').register_heif_opener()
+    return [('phone.heic', encode(Image.fromarray(RGB), 'HEIF', quality=95), RGB, 8)]
+
+
+MAKERS: dict[str, Callable[[], list[Case]]] = {'pillow': by_pillow, 'vips': by_vips, 'ffmpeg': by_ffmpeg, 'resvg': by_resvg, 'heif': by_heif}
 
 
 def blocks(picture: np.ndarray) -> np.ndarray:
@@ -228,7 +233,7 @@ def test_what_programs_store_comes_out_as_it_looks(maker: str, tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)  # of fromarray's mode
         cases = {name: (data, expected, tolerance) for name, data, expected, tolerance in MAKERS[maker]()}
-    assert len(cases) >= {'pillow': 60, 'vips': 14, 'ffmpeg': 18, 'resvg': 1}[maker]
+    assert len(cases) >= {'pillow': 60, 'vips': 14, 'ffmpeg': 18, 'resvg': 1, 'heif': 1}[maker]
     for name, (data, _, _) in cases.items():
         (source / name).write_bytes(data)
     assert prepare(source, tmp_path / 'set.zip', resolution=SIZE) == 0
