@@ -2,11 +2,14 @@
 
 import functools
 import io
+import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
@@ -164,6 +167,7 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
             factor = reduction(size)
             picture.draft(None, (size[0] // factor, size[1] // factor))
         picture.load()
+        short = picture.format == 'PNG' and _ends_early(data, picture)
     except Image.UnidentifiedImageError as error:
         if data[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'):
             raise BadPicture('unsupported', 'is a HEIC; pip install pillow-heif') from error
@@ -172,7 +176,26 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
         raise BadPicture('too large', f'more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels') from error
     except Exception as error:  # damaged files make Pillow's readers raise nearly anything: struct.error, KeyError, SyntaxError ...
         raise BadPicture('damaged', str(error) or type(error).__name__) from error
+    if short:
+        raise BadPicture('damaged', 'its pixels end early')
     return picture, size
+
+
+def _ends_early(data: bytes, picture: Image.Image) -> bool:
+    """Whether a PNG has fewer rows than it says, which Pillow leaves black without a word."""
+    width, height, bits, colour_type, _, _, interlaced = struct.unpack('>IIBBBBB', data[16:29])
+    if data[12:16] != b'IHDR' or interlaced or np.asarray(picture.crop((0, picture.height - 1, *picture.size))).any():
+        return False
+    wanted = height * (1 + -(-width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type] // 8))
+    stream, place = zlib.decompressobj(), 8
+    while wanted > 0 and place + 12 <= len(data):
+        length = int.from_bytes(data[place:place + 4], 'big')
+        if data[place + 4:place + 8] == b'IDAT':
+            wanted -= len(stream.decompress(data[place + 8:place + 8 + length], wanted))
+            while wanted > 0 and stream.unconsumed_tail:
+                wanted -= len(stream.decompress(stream.unconsumed_tail, wanted))
+        place += 12 + length
+    return wanted > 0
 
 
 def _is_animated(picture: Image.Image) -> bool:

@@ -163,7 +163,7 @@ def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike
     """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no picture.)
 
     Raises:
-        UserError: `dest` has a suffix but `.zip`, is the source itself, or is a folder inside it or around it.
+        UserError: `dest` has a suffix but `.zip`, is the source itself, or is a folder inside it.
     """
     path = Path(dest)
     if not os.fspath(dest) or path.suffix.lower() not in ('.zip', ''):
@@ -172,7 +172,7 @@ def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike
         with contextlib.suppress(OSError):  # where one of them doesn't exist, or can't be looked at; opening it will tell
             if path.samefile(source):
                 raise UserError(f'--dest {dest!s} is the same file as --source; choose another name')
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # of links that lead to themselves, before Python 3.13
             inside = path.resolve().is_relative_to(Path(source).resolve())
             if not path.suffix and inside:
                 raise UserError(f'--dest {dest!s} lies in --source, where the next run would take it for pictures; choose another place')

@@ -2,9 +2,10 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dnnlib import UserError
 
@@ -102,8 +103,7 @@ class _Files(PictureSource):
                 raise UserError(f'--labels json: dataset.json of {self.path} has no labels')
             if labels is not None:
                 self._label_of, self.labelled = labels.__getitem__, True
-                names = (data or {}).get('class_names')
-                self.class_names = names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+                self.class_names = _class_names(data, labels.values())
 
     def __iter__(self) -> Iterator[SourcePicture | Skipped]:
         for entry in self._entries:
@@ -259,15 +259,15 @@ def open_sources(paths: Sequence[str | os.PathLike[str]], labels: str | None = N
 
 
 def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSource:
-    class_name = path.resolve().name if mode == 'folder' and not alone else None  # one folder a class is as common as a folder of them
     try:
+        class_name = path.resolve().name if mode == 'folder' and not alone else None  # one folder a class is as common as a folder of them
         if path.suffix.lower() in streams.VIDEO_SUFFIXES and path.is_file():
             return _Stream(path, mode, class_name, streams.read_video(path, every), None)
         if streams.is_lmdb(path):
             return _Stream(path, mode, class_name, streams.read_lmdb(path), streams.count_lmdb(path))
         container = _one_idx_file(path) or open_container(path)
-    except OSError as error:
-        raise UserError(f'--source {path}: cannot be read: {error.strerror or error}') from error
+    except (OSError, RuntimeError) as error:  # the latter of links that lead to themselves, before Python 3.13
+        raise UserError(f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}') from error
     batches = known_sets.find_cifar(container)
     if batches:
         return _Cifar(container, mode, batches)
@@ -293,6 +293,12 @@ def _one_idx_file(path: Path) -> Container | None:
     wanted = known_sets.labels_name(path.name)
     beside = [name for name in (wanted, f'{wanted}.gz') if name != path.name and (path.parent / name).is_file()]
     return FolderContainer(path.parent, [path.name, *beside])
+
+
+def _class_names(data: dict[str, Any] | None, labels: Iterable[Label]) -> list[str] | None:
+    """The names of the classes by a `dataset.json`, if each class has one."""
+    names, highest = (data or {}).get('class_names'), max((label for label in labels if isinstance(label, int)), default=-1)
+    return names if isinstance(names, list) and len(names) > highest and all(isinstance(name, str) for name in names) else None
 
 
 def _refuse_modes(path: Path, mode: str | None) -> None:
