@@ -11,6 +11,7 @@ from dnnlib import UserError
 BACKDROPS = ('white', 'black', 'checker', 'drop')
 _SAME = 2  # of 255: a profile that changes no colour more than that is sRGB's own
 _SPACES = {'RGB': 'RGB', 'GRAY': 'L', 'CMYK': 'CMYK', 'LAB': 'LAB'}
+_BLACK_POINT = 0x2000  # LittleCMS's flag that maps black to black, for which older Pillows have another name
 _MAX_PROFILE = 16 << 20  # bytes
 
 
@@ -123,7 +124,7 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform, b
     if _SPACES[space] != mode:
         raise ValueError
     transform = ImageCms.buildTransform(source, ImageCms.createProfile('sRGB'), mode, 'RGB', ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                                        ImageCms.Flags.BLACKPOINTCOMPENSATION)
+                                        _BLACK_POINT)
     if mode not in ('RGB', 'L'):
         return transform, False
     steps = np.arange(0, 256, 15, dtype=np.uint8)
