@@ -124,7 +124,7 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform, b
     if _SPACES[space] != mode:
         raise ValueError
     transform = ImageCms.buildTransform(source, ImageCms.createProfile('sRGB'), mode, 'RGB', ImageCms.Intent.RELATIVE_COLORIMETRIC,
-                                        _BLACK_POINT)
+                                        _BLACK_POINT)  # type: ignore[arg-type]
     if mode not in ('RGB', 'L'):
         return transform, False
     steps = np.arange(0, 256, 15, dtype=np.uint8)

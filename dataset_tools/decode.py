@@ -167,7 +167,7 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
             factor = reduction(size)
             picture.draft(None, (size[0] // factor, size[1] // factor))
         picture.load()
-        short = picture.format == 'PNG' and _ends_early(data, picture)
+        short = picture.format == 'PNG' and not ImageFile.LOAD_TRUNCATED_IMAGES and _ends_early(data, picture)
     except Image.UnidentifiedImageError as error:
         if data[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'):
             raise BadPicture('unsupported', 'is a HEIC; pip install pillow-heif') from error
