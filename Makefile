@@ -14,7 +14,7 @@ help:
 	@echo "make clean  remove .venv, caches and out/"
 
 # The stamp is touched last: an interrupted installation starts over.
-$(VENV)/.installed: requirements.txt requirements-demo.txt requirements-align.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt requirements-demo.txt requirements-align.txt requirements-sources.txt requirements-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt

@@ -1,6 +1,7 @@
 """Writing a data set: a zip whose bytes follow from its content alone, laid out as NVIDIA's tools lay out theirs."""
 
 import hashlib
+import io
 import json
 import struct
 import zipfile
@@ -10,39 +11,47 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from .labels import Label
 
+FORMATS = ('png', 'jpeg', 'webp')
+_PILLOW_FORMATS = {'jpeg': 'JPEG', 'webp': 'WEBP'}
+
 
 class DatasetWriter:
-    """A stored zip of PNGs, `00000/img00000000.png` and so on, with a `dataset.json` at its end.
+    """A stored zip of pictures, `00000/img00000000.png` and so on, with a `dataset.json` at its end; or a folder laid out so.
 
     Nothing in the zip depends on the clock or the operating system. Use it in a `with` block.
 
     Args:
-        path: the file to write.
+        path: the zip to write, or a folder, which must be there; None writes nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._zip = zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED)
-        self._labels: list[tuple[str, Label | None]] = []
+    def __init__(self, path: Path | None) -> None:
+        self._folder = path if path is not None and path.is_dir() else None
+        self._zip = zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) if path is not None and self._folder is None else None
+        self._names: list[str] = []
+        self.labels: list[Label | None] = []
         self._content = hashlib.sha256()
 
     def __len__(self) -> int:
-        return len(self._labels)
+        return len(self._names)
 
-    def add(self, png: bytes, digest: bytes, label: Label | None = None) -> None:
+    def add(self, data: bytes, digest: bytes, label: Label | None = None, suffix: str = 'png') -> None:
         """Append a picture.
 
         Args:
-            png: the encoded picture.
+            data: the encoded picture.
             digest: the SHA-256 of its pixels.
             label: its class number or vector. Either every picture has one or none has.
+            suffix: of its name, without the dot.
         """
         index = len(self)
-        name = f'{index // 1000:05d}/img{index:08d}.png'
-        self._write(name, png)
-        self._labels.append((name, label))
+        name = f'{index // 1000:05d}/img{index:08d}.{suffix}'
+        self._write(name, data)
+        self._names.append(name)
+        self.labels.append(label)
         self._content.update(digest)
 
     def finish(self, metadata: dict[str, Any]) -> None:
@@ -50,9 +59,9 @@ class DatasetWriter:
 
         `content_sha256` is the SHA-256 of the pictures' digests, in order: it depends on the pixels, not on how they are stored.
         """
-        labelled = any(label is not None for _, label in self._labels)
+        labelled = any(label is not None for label in self.labels)
         data = {
-            'labels': self._labels if labelled else None,
+            'labels': list(zip(self._names, self.labels)) if labelled else None,
             'num_images': len(self),
             'content_sha256': self._content.hexdigest(),
             **metadata,
@@ -63,13 +72,39 @@ class DatasetWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._zip.close()
+        if self._zip is not None:
+            self._zip.close()
 
     def _write(self, name: str, data: bytes) -> None:
-        entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-        entry.create_system = 3  # Unix, wherever this runs
-        entry.external_attr = 0o644 << 16
-        self._zip.writestr(entry, data)
+        if self._folder is not None:
+            path = self._folder / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        elif self._zip is not None:
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.create_system = 3  # Unix, wherever this runs
+            entry.external_attr = 0o644 << 16
+            self._zip.writestr(entry, data)
+
+
+def encode(pixels: np.ndarray, file_format: str) -> bytes:
+    """Encode a picture as a data set stores it: PNG without compression, JPEG of quality 95 without subsampling, or lossless WebP.
+
+    Args:
+        pixels: uint8 `[H, W, 3]`, RGB, 0…255.
+        file_format: one of `FORMATS`.
+    """
+    if file_format == 'png':
+        return encode_png(pixels)
+    buffer = io.BytesIO()
+    options: dict[str, Any] = dict(quality=95, subsampling=0) if file_format == 'jpeg' else dict(lossless=True, method=2)
+    Image.fromarray(pixels).save(buffer, _PILLOW_FORMATS[file_format], **options)
+    return buffer.getvalue()
+
+
+def is_stored_as(pillow_format: str, file_format: str) -> bool:
+    """Whether a file of one of Pillow's formats can go into a data set as it is."""
+    return _PILLOW_FORMATS.get(file_format) == pillow_format
 
 
 def encode_png(pixels: np.ndarray) -> bytes:

@@ -66,7 +66,8 @@ def convert_faces(data: bytes, conversion: Conversion, faces: str = 'one',
         BadPicture: the picture can't be used, has no face, or the landmarks can't be of it; it says why.
         UserError: dlib is needed and not installed.
     """
-    picture = decode_rgb(data)
+    decoded = decode_rgb(data, conversion.alpha)
+    picture = decoded.picture
     chosen = choose_faces(picture, faces, marked)
     if not chosen:
         raise BadPicture(NO_FACE, 'dlib found none' if marked is None else 'none is marked')
@@ -76,7 +77,9 @@ def convert_faces(data: bytes, conversion: Conversion, faces: str = 'one',
             square = align_face(picture, face, conversion.resolution, conversion.resize_filter)
         except UserError as error:
             raise BadPicture('wrongly marked', str(error)) from error
-        squares.append(SquarePicture(np.asarray(square), enlarged=_size(face) < conversion.resolution))
+        enlarged = _size(face) < conversion.resolution
+        notes = (*decoded.notes, *(('enlarged',) if enlarged else ()))
+        squares.append(SquarePicture(np.asarray(square), enlarged, notes, decoded.size, decoded.format))
     return squares
 
 

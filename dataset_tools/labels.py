@@ -1,12 +1,17 @@
-"""The labels of a data set's `dataset.json`: one class number or one vector for every picture, or none at all."""
+"""Labels: of a data set's `dataset.json`, of the folders' names, or of CSV files; one for every picture, or none at all."""
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dnnlib import UserError
 
-Label = int | list[float]
+Label = int | list[float] | str  # a str is the name of a class that has no number yet
+_FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
 
 def read_labels(metadata: dict[str, Any] | None, picture_names: Sequence[str], where: str) -> dict[str, Label] | None:
@@ -33,12 +38,102 @@ def read_labels(metadata: dict[str, Any] | None, picture_names: Sequence[str], w
     missing = [name for name in picture_names if name not in found]
     if missing:
         raise UserError(f'{where}: dataset.json has labels, but none for {len(missing)} of {len(picture_names)} pictures, such as '
-                        f'{missing[0]}; label every picture, or set "labels" to null')
+                        f'{missing[0]}; label every picture, set "labels" to null, or give --labels none')
     labels = {name: found[name] for name in picture_names}
     shapes = {_shape(label) for label in labels.values()}
     if None in shapes or len(shapes) > 1:
         raise UserError(f'{where}: labels in dataset.json should all be class numbers from 0 on, or all lists of numbers of one length')
     return labels
+
+
+def check_mode(mode: str | None) -> None:
+    """Refuse a `--labels` that means nothing.
+
+    Raises:
+        UserError: it does.
+    """
+    if mode not in (None, 'none', 'folder', 'json') and not (mode.startswith('csv:') and mode[4:].strip()):
+        raise UserError(f'--labels {mode}: choose from none, folder, json, csv:COLUMN')
+
+
+def folder_labels(names: Sequence[str]) -> dict[str, str | None]:
+    """For each picture the folder of the first level that tells pictures apart; folders that all of them lie in don't count."""
+    folders = [name.split('/')[:-1] for name in names]
+    shared = len(os.path.commonprefix(folders))
+    return {name: path[shared] if len(path) > shared else None for name, path in zip(names, folders)}
+
+
+def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str]:
+    """The values of a column, by the names of the pictures, without suffix if the CSV belongs to one picture.
+
+    A CSV without such a header is one picture's: its lines are name, value and perhaps more, as CartoonSet has them, and it has the
+    picture's name. One with a header is a table: its first column called filename, file, image, path or the like, else the first of
+    all, names the picture of a line, relative to the CSV's folder.
+
+    Args:
+        files: names and contents.
+        column: which value.
+    """
+    found: dict[str, str] = {}
+    for name, data in files:
+        try:
+            text = io.StringIO(data.decode('utf-8-sig', 'replace'), newline='')
+            rows = [[cell.strip() for cell in row] for row in csv.reader(text, skipinitialspace=True)]
+        except csv.Error:
+            continue  # it is passed over; the pictures that miss a label are named
+        rows = [row for row in rows if any(row)]
+        folder = name.rpartition('/')[0]
+        key = next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0) if rows else 0
+        if rows and column in rows[0] and rows[0].index(column) != key:
+            wanted = rows[0].index(column)
+            for row in rows[1:]:
+                if len(row) > max(wanted, key) and row[wanted]:
+                    picture = row[key].replace('\\', '/').removeprefix('./')
+                    found[f'{folder}/{picture}' if folder else picture] = row[wanted]
+            continue
+        for row in rows:
+            if len(row) > 1 and row[0] == column and row[1]:
+                found[stem(name)] = row[1]
+    return found
+
+
+def stem(name: str) -> str:
+    """A path without its last suffix."""
+    head, dot, tail = name.rpartition('.')
+    return head if dot and '/' not in tail else name
+
+
+def number_classes(labels: Sequence[Label | None], class_names: list[str] | None,
+                   keep_numbers: bool = True) -> tuple[list[Label | None], list[str] | None]:
+    """Give numbers to the classes that have names only, in the names' order.
+
+    Args:
+        labels: of the pictures.
+        class_names: what the labels that are numbers mean, if that is known.
+        keep_numbers: where all names are numbers, they are the classes' numbers.
+
+    Returns:
+        The labels, and the names of the classes, None where they have none.
+    """
+    names = {label for label in labels if isinstance(label, str)}
+    if not names:
+        return list(labels), class_names
+    if keep_numbers and all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names):
+        return [int(label) if isinstance(label, str) else label for label in labels], None
+    ordered = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    numbers = {name: number for number, name in enumerate(ordered)}
+    return [numbers[label] if isinstance(label, str) else label for label in labels], ordered
+
+
+def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | None) -> str:
+    """Such as 'classes: 0 cat 12, 1 dog 30'; nothing for labels that are vectors."""
+    counts = Counter(label for label in labels if isinstance(label, int))
+    if not counts:
+        return ''
+    shown = [f"{number}{f' {class_names[number]}' if class_names and number < len(class_names) else ''}: {counts[number]}"
+             for number in sorted(counts)]
+    more = f', and {len(shown) - 20} more' if len(shown) > 20 else ''
+    return f'{len(shown)} classes: ' + ', '.join(shown[:20]) + more
 
 
 def _shape(label: object) -> int | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -130,3 +131,32 @@ def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
         raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
     finally:
         temp.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(dest: str | os.PathLike[str]) -> Iterator[Path]:
+    """`atomic_path` for a folder, which must not be there yet, or be empty. Files in it are not fsynced.
+
+    Raises:
+        UserError: something is there, or it can't be written.
+    """
+    dest = Path(dest)
+    try:
+        if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
+            raise UserError(f'cannot write {dest}: it is there already; choose a new name, or remove it')
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f'.{dest.name}.', suffix='.tmp'))
+    except OSError as error:
+        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+    try:
+        yield temp
+        umask = os.umask(0)
+        os.umask(umask)
+        temp.chmod(0o777 & ~umask)
+        if dest.exists():
+            dest.rmdir()  # Windows renames onto nothing, not even an empty folder
+        temp.rename(dest)
+    except OSError as error:
+        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)

@@ -50,3 +50,9 @@ def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
 def test_the_generator_against_plain_ops() -> None:
     output = run('generate.py', '--batch=1', '--baseline=eager')
     assert re.search(r'speedup \d+\.\d\dx\n$', output)
+
+
+def test_preparing_against_plain_pillow() -> None:
+    words = [sys.executable, str(ROOT / 'benchmarks/prepare.py'), '--count=3', '--size=32', '--resolution=16', '--repeats=1']
+    result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert re.search(r'MB for half as many\)\nspeedup \d+\.\d\dx\n$', result.stdout), result

@@ -1,0 +1,98 @@
+"""Pictures that come one after the other out of one file: the frames of a video, the values of an LMDB."""
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dnnlib import UserError
+
+from .containers import Skipped
+
+VIDEO_SUFFIXES = frozenset({'.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.ogv', '.wmv', '.flv', '.3gp'})
+_DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,ogg,asf,flv'  # none that opens further files, as playlists do
+_MAX_SIDE = 16384
+
+
+def is_lmdb(path: Path) -> bool:
+    """Whether a path is an LMDB, as LSUN's are: a folder with `data.mdb`."""
+    return (path / 'data.mdb').is_file()
+
+
+def count_lmdb(path: Path) -> int:
+    """How many values there are.
+
+    Raises:
+        UserError: it can't be read, or the package is missing.
+    """
+    try:
+        import lmdb
+    except ImportError as error:
+        raise UserError(f'--source {path}: an LMDB needs the package lmdb: pip install lmdb') from error
+    try:
+        with lmdb.open(str(path), readonly=True, lock=False) as database:
+            return int(database.stat()['entries'])
+    except lmdb.Error as error:
+        raise UserError(f'--source {path}: its LMDB cannot be read: {error}') from error
+
+
+def read_lmdb(path: Path) -> Iterator[tuple[str, bytes] | Skipped]:
+    """Keys, as text, and values, in the order of the keys."""
+    import lmdb
+    try:
+        with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as database, database.begin() as transaction:
+            for key, value in transaction.cursor():
+                yield key.decode('utf-8', 'surrogateescape'), value
+    except lmdb.Error as error:
+        yield Skipped(path.name, 'damaged', f'the LMDB breaks off: {error}')
+
+
+def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
+    """Every so many frames of a video, upright, the first one being number 0; names are numbers, data are picture files.
+
+    Raises:
+        UserError: ffmpeg can't be run.
+    """
+    from imageio_ffmpeg import get_ffmpeg_exe
+    command = [get_ffmpeg_exe(), '-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-format_whitelist', _DEMUXERS,
+               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every}))', '-fps_mode', 'passthrough',
+               '-f', 'image2pipe', '-c:v', 'ppm', '-pix_fmt', 'rgb24', '-']
+    count = 0
+    with tempfile.TemporaryFile() as said:
+        try:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
+        except OSError as error:
+            raise UserError(f'--source {path}: ffmpeg cannot be run: {error}') from error
+        try:
+            assert process.stdout is not None
+            while (frame := _read_ppm(process.stdout.read)) is not None:
+                yield f'{count * every:06d}', frame
+                count += 1
+            failed = process.wait() != 0
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        said.seek(0)
+        errors = said.read(10_000).decode('utf-8', 'replace').strip().splitlines()
+    if failed or errors or count == 0:
+        reason = ' '.join(errors[-1].split()) if errors else 'there is no picture in it'
+        yield Skipped(path.name, 'damaged', f'after {count} frames ffmpeg says: {reason}')
+
+
+def _read_ppm(read: Callable[[int], bytes]) -> bytes | None:
+    head = b''
+    while head.count(b'\n') < 3:
+        letter = read(1)
+        if not letter or len(head) > 100:
+            return None
+        head += letter
+    try:
+        width, height = map(int, head.split()[1:3])
+    except ValueError:
+        return None
+    if not (head.startswith(b'P6\n') and 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+        return None
+    pixels = read(3 * width * height)
+    return head + pixels if len(pixels) == 3 * width * height else None

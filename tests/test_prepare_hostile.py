@@ -1,0 +1,352 @@
+"""Bad input to prepare_data.py: each file is named and costs only itself, nothing hangs, nothing is written beside `--dest`."""
+
+import contextlib
+import gzip
+import io
+import json
+import os
+import pickle
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from test_prepare_data import encode, error_line, pixels, png, prepare, read
+from test_prepare_sources import cifar
+
+import prepare_data
+from dataset_tools import known_sets, open_sources
+from dataset_tools.containers import FolderContainer, Unusable
+from dataset_tools.labels import csv_labels
+from dnnlib import UserError
+
+unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A folder with one good picture."""
+    path = tmp_path / 'source'
+    path.mkdir()
+    (path / 'good.png').write_bytes(png())
+    return path
+
+
+def survivors(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
+    """The files that went into the set, and what was said of others. Nothing else may have appeared."""
+    before = {path for path in tmp_path.rglob('*') if not path.is_symlink()}
+    (tmp_path / 'out').mkdir()
+    assert prepare(source, tmp_path / 'out/set.zip') == 0
+    after = {path for path in tmp_path.rglob('*') if not path.is_symlink()}
+    assert after - before == {tmp_path / 'out', tmp_path / 'out/set.zip'}
+    files = read(tmp_path / 'out/set.zip')[1]['files']
+    assert len(files) == len(read(tmp_path / 'out/set.zip')[0])
+    err = capsys.readouterr().err.splitlines()
+    capsys.readouterr()
+    assert prepare(source, tmp_path / 'out/strict.zip', '--strict') == (2 if any(line.startswith('skipped') for line in err) else 0)
+    return files, err
+
+
+@unix
+def test_links_pipes_and_sockets(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = tmp_path / 'elsewhere'
+    elsewhere.mkdir()
+    (elsewhere / 'far.png').write_bytes(png(1))
+    (source / 'deep').mkdir()
+    (source / 'deep/loop').symlink_to(source)
+    (source / 'a-self.png').symlink_to('a-self.png')
+    (source / 'linked').symlink_to(elsewhere)
+    (source / 'linked-too').symlink_to(elsewhere)
+    os.mkfifo(source / 'pipe.png')
+    with contextlib.chdir(source) if sys.version_info >= (3, 11) else contextlib.nullcontext(), socket.socket(socket.AF_UNIX) as plug:
+        plug.bind('plug.png' if sys.version_info >= (3, 11) else str(source / 'plug.png'))
+        files, err = survivors(source, tmp_path, capsys)
+    assert files == ['good.png', 'linked/far.png']
+    assert [line.split(':')[0] for line in sorted(err)] == [
+        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped pipe.png', 'skipped plug.png']
+
+
+@unix
+def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (b'\xff\xfe.png', b'new\nline.png', b'Good.png', '日本.png'.encode(), b'-rf.png', b' .png'):
+        Path(os.fsdecode(os.fsencode(source) + b'/' + name)).write_bytes(png())
+    files, err = survivors(source, tmp_path, capsys)
+    assert len(files) == 7
+    said = '\n'.join(err)
+    assert 'good.png: odd name: differs from Good.png only by case' in said and 'odd name: is not UTF-8' in said
+    report = tmp_path / 'audit'
+    assert prepare(source, tmp_path / 'a.zip', '--report', str(report)) == 0
+    assert '\\udcff' in (report / 'report.csv').read_text(encoding='utf-8')
+
+
+@unix
+def test_no_permission(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made up, for root may read everything."""
+    (source / 'locked').mkdir()
+    (source / 'locked/in.png').write_bytes(png())
+    (source / 'mine.png').write_bytes(png())
+    real_scan, real_open = os.scandir, Path.open
+
+    def scan(path: Any) -> Any:
+        if Path(path).name == 'locked':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return real_scan(path)
+
+    def open_(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self.name == 'mine.png':
+            raise PermissionError(13, 'Permission denied', str(self))
+        return real_open(self, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'scandir', scan)
+    monkeypatch.setattr(Path, 'open', open_)
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    assert capsys.readouterr().err.splitlines() == [
+        'skipped locked: unreadable: the folder cannot be listed: Permission denied',
+        'skipped mine.png: unreadable: cannot be read: Permission denied']
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
+
+
+def test_pictures_that_claim_too_much(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (source / 'huge.png').write_bytes(bomb_png(100_000, 100_000))
+    (source / 'huge.bmp').write_bytes(b'BM' + struct.pack('<IHHIIiiHHIIiiII', 54, 0, 0, 54, 40, 100_000, 100_000, 1, 24, 0, 0, 0, 0, 0, 0))
+    (source / 'huge.gif').write_bytes(b'GIF89a' + struct.pack('<HHBBB', 65535, 65535, 0, 0, 0) + b',' + struct.pack('<HHHHB', 0, 0, 65535, 65535, 0) + b'\2\2\x4c\1\0;')
+    (source / 'huge.ppm').write_bytes(b'P6 100000 100000 255\n')
+    with (source / 'sparse.png').open('wb') as file:
+        file.truncate(1 << 40)
+    start = time.monotonic()
+    files, err = survivors(source, tmp_path, capsys)
+    assert time.monotonic() - start < 10 and files == ['good.png']
+    assert {line.split(': ')[0].removeprefix('skipped ') for line in err} == {'huge.png', 'huge.bmp', 'huge.gif', 'huge.ppm', 'sparse.png'}
+    assert sum('too large' in line for line in err) == 5
+
+
+def test_a_png_whose_rows_end_early(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A whole file in every other way: Pillow fills it up with black."""
+    (source / 'short.png').write_bytes(bomb_png(3, 200))
+    (source / 'black.png').write_bytes(encode(Image.new('RGBA', (50, 50))))
+    (source / 'dark-palette.png').write_bytes(encode(Image.new('P', (51, 50)), bits=2))
+    files, err = survivors(source, tmp_path, capsys)
+    assert files == ['black.png', 'dark-palette.png', 'good.png'] and err == ['skipped short.png: damaged: its pixels end early']
+
+
+def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file, pytest.warns(UserWarning, match='Duplicate'):
+        file.writestr('../../evil.png', png(1))
+        file.writestr('/abs.png', png(2))
+        file.writestr('bomb.png', bytes(100 << 20))
+        file.writestr('twice.png', png(3))
+        file.writestr('twice.png', png(4))
+        file.writestr('locked.png', png(5))
+        file.writestr('torn.png', png(6))
+        file.writestr('good.png', png(0))
+    data = bytearray(source.read_bytes())
+    for signature, flags in ((b'PK\3\4', 6), (b'PK\1\2', 8)):  # the flag that says encrypted, in both headers
+        start = data.index(signature, data.index(b'locked.png' if signature == b'PK\3\4' else b'PK\1\2') - (30 if signature == b'PK\3\4' else 0))
+        while data[start + (30 if signature == b'PK\3\4' else 46):][:10] != b'locked.png':
+            start = data.index(signature, start + 1)
+        data[start + flags] |= 1
+    torn = data.index(b'torn.png') + 20
+    data[torn:torn + 30] = bytes(30)
+    source.write_bytes(data)
+    files, err = survivors(source, tmp_path, capsys)
+    assert files == ['../../evil.png', '/abs.png', 'good.png', 'twice.png', 'twice.png']
+    pictures, _ = read(tmp_path / 'out/set.zip')
+    np.testing.assert_array_equal(pictures[3:], [pixels(3), pixels(4)])
+    said = '\n'.join(err)
+    assert 'skipped bomb.png: too large' in said and 'zip bomb' in said and 'skipped locked.png: encrypted' in said
+    assert 'skipped torn.png: unreadable' in said and 'remark ../../evil.png: odd name: points outside' in said
+
+
+def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / 'all.tar.gz'
+    with tarfile.open(source, 'w:gz') as tar:
+        for name, kind in {'../evil.png': tarfile.REGTYPE, 'good.png': tarfile.REGTYPE, 'link.png': tarfile.SYMTYPE, 'dev.png': tarfile.CHRTYPE,
+                           'pipe.png': tarfile.FIFOTYPE}.items():
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, '/etc/passwd'
+            info.size = len(png()) if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(png()))
+    files, err = survivors(source, tmp_path, capsys)
+    assert files == ['../evil.png', 'good.png'] and len(err) == 4
+    cut = tmp_path / 'cut.tar.gz'
+    cut.write_bytes(source.read_bytes()[:-200])
+    code = prepare(cut, tmp_path / 'cut.zip')
+    assert 'breaks off' in capsys.readouterr().err and code in (0, 2)
+
+
+def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Members of 400 MB of nothing each: the second is one too many, and neither is looked for to its end."""
+    source = tmp_path / 'bomb.tar.gz'
+    with gzip.open(source, 'wb', compresslevel=1) as file:
+        info = tarfile.TarInfo('a.png')
+        info.size = len(png())
+        file.write(info.tobuf() + png() + bytes(-len(png()) % 512))
+        info = tarfile.TarInfo('b.png')
+        info.size = 1 << 42
+        file.write(info.tobuf())
+        file.write(bytes(1 << 20))
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    assert 'more than 200 times its size' in capsys.readouterr().err
+    assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
+
+
+def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = tmp_path / 'train-images-idx3-ubyte'
+    name.write_bytes(struct.pack('>4I', 0x803, 0xffffffff, 0xffff, 0xffff) + bytes(100))
+    assert prepare(name, tmp_path / 'set.zip', resolution=32) == 2
+    assert 'says that it holds' in error_line(capsys)
+    cifar(tmp_path / 'c.tar.gz')
+    with tarfile.open(tmp_path / 'c.tar.gz') as tar:
+        tar.extractall(tmp_path / 'c', filter='data')
+    batch = tmp_path / 'c/cifar-10-batches-py/data_batch_1'
+    batch.write_bytes(batch.read_bytes()[:1000])
+    assert prepare(tmp_path / 'c', tmp_path / 'set.zip', resolution=32) == 0
+    assert 'skipped cifar-10-batches-py/data_batch_1: damaged' in capsys.readouterr().err
+    assert read(tmp_path / 'set.zip')[1]['num_images'] == 3
+
+
+@unix
+def test_a_full_disk(source: Path, tmp_path: Path) -> None:
+    (source / 'big.png').write_bytes(png(0, (400, 400, 3)))
+    script = Path(prepare_data.__file__)
+
+    def limit() -> None:
+        import resource  # Windows has none
+        import signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    for dest in ('set.zip', 'set'):
+        done = subprocess.run([sys.executable, str(script), '--source', str(source), '--dest', str(tmp_path / 'out' / dest), '--resolution', '256'],
+                              preexec_fn=limit, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'File too large' in done.stderr, done.stderr
+        assert list((tmp_path / 'out').iterdir()) == []
+
+
+# ---- fuzzing ----------------------------------------------------------------------------------------------------------
+
+FUZZ = settings(max_examples=40, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+
+
+def seeds() -> dict[str, bytes]:
+    """One of each kind that can be mangled."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('a.png', png(0, (4, 4, 3)))
+        file.writestr('dataset.json', json.dumps({'labels': [['a.png', 1]]}))
+    tar_buffer = io.BytesIO()
+    with tarfile.open(fileobj=tar_buffer, mode='w') as tar:
+        info = tarfile.TarInfo('a.png')
+        info.size = len(png(0, (4, 4, 3)))
+        tar.addfile(info, io.BytesIO(png(0, (4, 4, 3))))
+    return {'zip': buffer.getvalue(), 'tar': tar_buffer.getvalue()[:2048], 'gz': gzip.compress(tar_buffer.getvalue()),
+            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32),
+            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm')}}
+
+
+SEEDS = seeds()
+
+
+@st.composite
+def mangled(draw: st.DrawFn, kinds: list[str]) -> tuple[str, bytes]:
+    """A file with some bytes changed, cut, or doubled."""
+    kind = draw(st.sampled_from(kinds))
+    data = bytearray(SEEDS[kind])
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        data[place:place + draw(st.integers(0, 4))] = draw(st.binary(max_size=6))
+    return kind, bytes(data[:draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
+
+
+@contextlib.contextmanager
+def only_the_dest() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp())
+    try:
+        yield folder
+        assert {path.name for path in folder.iterdir()} <= {'source', 'set.zip'}
+    finally:
+        shutil.rmtree(folder)
+
+
+@FUZZ
+@given(mangled(['zip', 'tar', 'gz', 'idx']))
+def test_mangled_archives(file: tuple[str, bytes]) -> None:
+    with only_the_dest() as folder:
+        (folder / 'source').write_bytes(file[1])
+        code = prepare(folder / 'source', folder / 'set.zip', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
+
+
+@FUZZ
+@given(mangled(['png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm']))
+def test_mangled_pictures(file: tuple[str, bytes]) -> None:
+    with only_the_dest() as folder:
+        (folder / 'source').mkdir()
+        (folder / f'source/a.{file[0]}').write_bytes(file[1])
+        (folder / 'source/good.png').write_bytes(png())
+        assert prepare(folder / 'source', folder / 'set.zip') == 0
+        assert 'good.png' in read(folder / 'set.zip')[1]['files']
+
+
+@FUZZ
+@given(st.one_of(st.binary(max_size=200), st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=5), x, max_size=4),
+    max_leaves=8).map(lambda x: pickle.dumps({'data': x, 'labels': x, 'label_names': x}, 2))))
+def test_any_bytes_as_cifar(data: bytes) -> None:
+    with contextlib.suppress(Unusable):
+        list(known_sets.read_cifar(data))
+
+
+@FUZZ
+@given(st.binary(max_size=60), st.sampled_from([b'', b'\0\0\x08\x03', b'\x1f\x8b\x08']))
+def test_any_bytes_as_mnist(data: bytes, start: bytes) -> None:
+    known_sets.is_idx_images(start + data)
+    with contextlib.suppress(Unusable):
+        assert known_sets.read_idx(start + data, 3).ndim == 3
+
+
+@FUZZ
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_any_bytes_as_labels(data: bytes) -> None:
+    csv_labels([('a.csv', data), ('b.csv', b'x,1\n' + data)], 'x')
+    with only_the_dest() as folder:
+        (folder / 'source').mkdir()
+        (folder / 'source/a.png').write_bytes(png(0, (4, 4, 3)))
+        (folder / 'source/dataset.json').write_bytes(data)
+        with contextlib.suppress(UserError):
+            open_sources([folder / 'source'])
+
+
+def test_a_pickle_cannot_ask_for_gigabytes() -> None:
+    tower = b'\x80\x02' + b'N' * 1_500_000
+    for data in (b'\x80\x02]r\xff\xff\xff\xff.', b'\x80\x04\x95' + struct.pack('<Q', 10) + b'}.' * 5, tower):
+        with pytest.raises(Unusable):
+            list(known_sets.read_cifar(data))
+
+
+def test_a_folder_that_vanishes_while_it_is_read(source: Path) -> None:
+    container = FolderContainer(source)
+    (source / 'good.png').unlink()
+    with pytest.raises(Unusable, match='No such file'):
+        container.read(container.entries[0])
