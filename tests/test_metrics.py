@@ -49,26 +49,6 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return draw_pictures(root / 'real', 6, seed=1), draw_pictures(root / 'fake', 5, seed=2, tint=50)
 
 
-@pytest.fixture(scope='module')
-def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the right structure with random numbers, of a scale that keeps the features alive."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args: Any, **kwargs: Any) -> None:
-            pass
-
-    folder = tmp_path_factory.mktemp('weights')
-    torch.save({}, folder / 'nothing.pth')
-    generator = torch.Generator().manual_seed(0)
-    state = Unloaded('random', ['2048'], feature_extractor_weights_path=folder / 'nothing.pth').state_dict()
-    for weight in state.values():
-        if weight.ndim == 4:
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5)
-    torch.save(state, folder / 'inception.pth')
-    return folder / 'inception.pth'
-
-
 # ---------------------------------------------------------------- the distance
 
 
@@ -202,10 +182,10 @@ def test_many_sizes_do_not_pile_up(tmp_path: Path) -> None:
 
 def test_choice_is_seeded_and_nested(tmp_path: Path) -> None:
     draw_pictures(tmp_path, 20, size=4)
-    chosen = {num: set(PictureSet(tmp_path, num=num, seed=3)._names) for num in (5, 10, 99)}
+    chosen = {num: set(PictureSet(tmp_path, num=num, seed=3).names) for num in (5, 10, 99)}
     assert [len(chosen[num]) for num in chosen] == [5, 10, 20]
     assert chosen[5] < chosen[10]
-    assert chosen[5] == set(PictureSet(tmp_path, num=5, seed=3)._names) != set(PictureSet(tmp_path, num=5, seed=4)._names)
+    assert chosen[5] == set(PictureSet(tmp_path, num=5, seed=3).names) != set(PictureSet(tmp_path, num=5, seed=4).names)
 
 
 def test_zip_is_read_like_its_folder(tmp_path: Path) -> None:
