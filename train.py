@@ -105,7 +105,7 @@ def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]
 
 def parse_metrics(text: str) -> tuple[str, ...]:
     """`fid50k_full,fid10k_full` or `none` to names that exist."""
-    from metrics.evaluate import validate_metrics
+    from metrics.names import validate_metrics
     names = () if text == 'none' else tuple(part for part in re.split(r'[,\s]+', text) if part)
     validate_metrics(names)
     return names

@@ -6,10 +6,11 @@ from .feature_stats import MeanCov
 
 UNBIASED_ENOUGH = 2048
 
-# What the distance is called with each detector: the key in reports, and its name for people. Only Inception's is FID.
-FRECHET_NAMES: dict[str, tuple[str, str]] = {
-    'inception': ('fid', 'FID'),
-    'random-vgg': ('fd_random_vgg', 'Frechet distance in a random VGG-16 embedding'),
+# What people call the distance with each detector. Only Inception's is FID.
+FRECHET_NAMES: dict[str, str] = {
+    'inception': 'FID',
+    'vgg16': "Frechet distance in VGG-16's features",
+    'random-vgg': 'Frechet distance in a random VGG-16 embedding',
 }
 
 

@@ -30,6 +30,7 @@ class PictureSet:
         seed: of that shuffle, 0…2^32 - 1.
         class_idx: only pictures that `dataset.json` says to be of this class.
         mirror: each picture a second time, mirrored; those come after all others.
+        limit: the first so many, mirrored ones included; None for all.
         drops_alpha: see `to_rgb`.
 
     Attributes:
@@ -42,10 +43,10 @@ class PictureSet:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, num: int | None = None, seed: int = 0, class_idx: int | None = None,
-                 mirror: bool = False, drops_alpha: bool = False) -> None:
+                 mirror: bool = False, limit: int | None = None, drops_alpha: bool = False) -> None:
         self._archive = PictureArchive(path)
         self.path = Path(path)
-        self._mirror, self._drops_alpha = mirror, drops_alpha
+        self._drops_alpha = drops_alpha
         names = self._archive.picture_names
         content = self._archive.read_json() or {}
         self.info: dict[str, Any] = {key: value for key, value in content.items() if key not in ('labels', 'files')}
@@ -58,10 +59,17 @@ class PictureSet:
             # RandomState, because numpy promises that its stream never changes.
             chosen = np.random.RandomState(seed).permutation(len(names))[:num]
             names = [names[i] for i in sorted(chosen)]
-        self.names = names
+        count = len(names) * (2 if mirror else 1)
+        self._count = count if limit is None else min(count, limit)
+        self.names = names[:self._count]
 
     def __len__(self) -> int:
-        return len(self.names) * (2 if self._mirror else 1)
+        return self._count
+
+    @property
+    def settings(self) -> dict[str, int | bool]:
+        """Beyond the files' content, what their features depend on."""
+        return {'count': self._count, 'drops_alpha': self._drops_alpha}
 
     @property
     def lossy(self) -> bool | None:
@@ -94,8 +102,9 @@ class PictureSet:
         """
         for indices, batch in self._batches(batch_size):
             yield indices, batch
-            if self._mirror:
-                yield [index + len(self.names) for index in indices], batch.flip(3)
+            mirrored = [i for i, index in enumerate(indices) if index + len(self.names) < self._count]
+            if mirrored:
+                yield [indices[i] + len(self.names) for i in mirrored], batch[mirrored].flip(3)
 
     def _batches(self, batch_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
