@@ -43,6 +43,8 @@ PAIRS = 24  # of --nearest
             help='inception gives FID. random-vgg needs no download; its distance is another quantity, not comparable with FID.')
 @cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
             help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or vgg16-397923af.pth; default: downloaded once.')
+@cli.option('--lpips-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
+            help='vgg16-397923af.pth of torchvision, for ppl; default: downloaded once.')
 @cli.option('--no-cache', is_flag=True, group='Metrics', help="Neither take the real pictures' features from the cache nor keep them.")
 @cli.device_option(group='Computing')
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')
@@ -99,8 +101,7 @@ def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: s
         results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
         settings = {
             'real': None if real is None else str(real), 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
-            'class': given['class_idx'], 'truncation_psi': given['trunc'], 'seconds': round(time.perf_counter() - start, 3),
-            'timestamp': time.time(),
+            'class': given['class_idx'], 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start, 'timestamp': time.time(),
         }
         if as_json:
             click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
@@ -114,9 +115,10 @@ def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: s
 
 
 def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, trunc: float, batch: int, device: 'torch.device',
-                trust_pickle: bool, **of_files: Any) -> 'Source':
+                trust_pickle: bool, lpips_weights: Path | None, **of_files: Any) -> 'Source':
     """A folder, zip, file of statistics, or snapshot."""
     from metrics.compare import Drawn, Source, open_files
+    from metrics.ppl import path_length_metric
 
     source = open_files(path, num=num, seed=seed, class_idx=class_idx, **of_files)
     if source is not None:
@@ -124,6 +126,7 @@ def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, t
     import torch
 
     from synthesis.images import class_labels, sample_images
+    from synthesis.path_pairs import path_pairs
     from training.checkpoint import load_networks
 
     G = load_networks(path, trust_pickle).G_ema.to(device)
@@ -133,7 +136,9 @@ def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, t
         torch.manual_seed(seed)  # the networks' noise inputs come from the global generator
         yield from sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
 
-    return Source(str(path), lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED))
+    pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=labels)
+    return Source(str(path), lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
+                  path_length=path_length_metric(pairs, device=device, weights_path=lpips_weights, num=num, show=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

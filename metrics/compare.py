@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,13 +64,13 @@ class Source:
         label: what people call it, such as a path.
         open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many fakes).
         saved: instead of pictures, what `load_statistics` has read.
-        path_length: a metric of the kind `ppl` to its value, where there is a generator.
+        path_length: a metric of the kind `ppl` to its value and the number of pairs, where there is a generator.
     """
 
     label: str
     open: Callable[[Metric], Pictures] | None = None
     saved: tuple[Features, Mapping[str, Any]] | None = None
-    path_length: Callable[[Metric], float] | None = None
+    path_length: Callable[[Metric], tuple[float, int]] | None = None
 
 
 @dataclass
@@ -155,8 +154,8 @@ class Comparison:
             if group[0].kind == 'ppl':
                 if fake.path_length is None:
                     raise UserError(f"{fake.label}: path lengths are a generator's; {group[0].name} needs a snapshot")
-                result.values[group[0].name] = fake.path_length(group[0])
-                result.nums[group[0].name] = None, group[0].num_fake
+                result.values[group[0].name], num = fake.path_length(group[0])
+                result.nums[group[0].name] = None, num
             else:
                 self._run_group(fake, group, 0 if result.pairs else pairs, result)
         return result
@@ -231,15 +230,14 @@ class Comparison:
     def _embed(self, pictures: Pictures, desc: str, wanted: Mapping[str, tuple[Detector, bool]],
                nearest: tuple[str, NearestPairs] | None = None) -> dict[str, Features]:
         collectors = {name: Collector(detector, keep=keep, ddof=detector.protocol.ddof) for name, (detector, keep) in wanted.items()}
-        bar: tqdm[None] | None = cli.progress((), total=len(pictures), desc=desc, unit='img') if self._show else None
-        with nullcontext() if bar is None else bar:
+        bar: tqdm[None] = cli.progress((), total=len(pictures), desc=desc, unit='img', disable=not self._show)
+        with bar:
             for indices, batch in pictures.numbered_batches(self._batch_size):
                 for name, collector in collectors.items():
                     features = collector.append(batch, indices)
                     if nearest is not None and nearest[0] == name:
                         nearest[1].append(batch, features)
-                if bar is not None:
-                    bar.update(len(batch))
+                bar.update(len(batch))
         return {name: collector.result() for name, collector in collectors.items()}
 
     def _from_file(self, source: Source, detector: Detector, keep: bool) -> Features:

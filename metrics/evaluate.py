@@ -12,7 +12,7 @@ from .detectors import Detector, load_detector
 from .names import Metric, validate_metrics
 from .pictures import PictureSet
 
-PathLength = Callable[[Metric], float]
+PathLength = Callable[[Metric], tuple[float, int]]
 Evaluator = Callable[..., dict[str, float]]
 
 _warn = logging.getLogger(__name__).warning
@@ -37,7 +37,7 @@ def make_evaluator(names: Sequence[str], data_path: str | os.PathLike[str], *, d
 
     Returns:
         `evaluate(sample, path_length=None) -> {name: value}`, where `sample(num)` yields `num` generated pictures as batches of
-        uint8 `[N, C, H, W]`, 0…255, C of 1 or 3, and `path_length` gives metrics of the kind `ppl`. It raises UserError where
+        uint8 `[N, C, H, W]`, 0…255, C of 1 or 3, and `path_length` is what `path_length_metric` makes. It raises UserError where
         weights or pictures can't be had: a training run should report that and go on.
 
     Raises:

@@ -102,10 +102,13 @@ def test_same_seed_same_run(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures('own_cache')
 def test_metrics_are_written_and_never_stop_a_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full')
+    run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full,pr_random_vgg4_full')
     (line,) = (run_dir / 'metric-fd_random_vgg4_full.jsonl').read_text().splitlines()
     row = json.loads(line)
     assert row['snapshot_pkl'] == 'network-snapshot-000000.pkl' and row['results']['fd_random_vgg4_full'] > 0
+    row = json.loads((run_dir / 'metric-pr_random_vgg4_full.jsonl').read_text())
+    assert list(row['results']) == ['pr_random_vgg4_full_precision', 'pr_random_vgg4_full_recall'] and row['metric'] == 'pr_random_vgg4_full'
+    assert len(list(run_dir.glob('metric-*'))) == 2
 
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError('no luck')
