@@ -34,9 +34,16 @@ class Protocol:
 
 
 def _tensorflow(x: torch.Tensor) -> torch.Tensor:
-    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+    return (_lerp(_lerp(x, 3), 2) - 128) / 128
 
-    return (interpolate_bilinear_2d_like_tensorflow1x(x, size=(SIZE, SIZE), align_corners=False) - 128) / 128
+
+def _lerp(x: torch.Tensor, dim: int) -> torch.Tensor:
+    """TensorFlow 1's `resize_bilinear` along one axis: output pixel i is at i · in / out, in float32, and the last pixel is repeated."""
+    at = torch.arange(SIZE, dtype=torch.float32, device=x.device) * torch.tensor(x.shape[dim] / SIZE, dtype=torch.float32)
+    low = at.long()
+    part = (at - low).view(-1, *[1] * (3 - dim))
+    first, second = x.index_select(dim, low), x.index_select(dim, (low + 1).clamp_max(x.shape[dim] - 1))
+    return second.sub_(first).mul_(part).add_(first)
 
 
 def _half_pixel(x: torch.Tensor) -> torch.Tensor:

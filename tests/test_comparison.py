@@ -96,6 +96,8 @@ def test_statistics_are_kept_and_read(root: Path, tmp_path: Path, capsys: pytest
         np.testing.assert_allclose(arrays['sigma'], np.cov(x.T, bias=True), atol=1e-9)
         np.savez(tmp_path / 'foreign.npz', mu=arrays['mu'], sigma=arrays['sigma'])  # as pytorch-fid writes them
         np.savez(tmp_path / 'other.npz', mu=arrays['mu'], sigma=arrays['sigma'], about=np.array('{"detector_sha256": "f00"}'))
+    theirs = pytest.importorskip('pytorch_fid.fid_score').compute_statistics_of_path(file, None, 1, 64, 'cpu')
+    np.testing.assert_array_equal(theirs[0], load_statistics(file)[0].stats.mean)
     (foreign,), said = run(capsys, '--real', str(tmp_path / 'foreign.npz'), '--fake', file)
     assert foreign['results']['fd_random_vgg'] < 1e-6 and foreign['num_real'] is None and 'does not say which detector' in said
     for name, metrics, words in (('other', 'fid', ['made with detector_sha256 f00']), ('foreign', 'pr', ['no features', '--save-stats'])):

@@ -94,6 +94,18 @@ def test_fid_agrees(protocol: str, theirs: Callable[[Path, Path], np.ndarray], m
     assert frechet_distance(*(each.stats for each in mine)) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.parametrize('size', [(299, 299), (32, 47), (256, 256), (640, 301), (1, 2)])
+def test_resizing_is_that_of_the_tools(size: tuple[int, int]) -> None:
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    pictures = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 3, *size))).float()
+    expected = interpolate_bilinear_2d_like_tensorflow1x(pictures, size=(299, 299), align_corners=False)
+    assert torch.equal(PROTOCOLS['nvidia'].prepare(pictures), (expected - 128) / 128)
+    channels = [np.asarray(Image.fromarray(channel.numpy()).resize((299, 299), Image.Resampling.BICUBIC)) for channel in pictures[0]]
+    clean = torch.from_numpy(np.stack(channels)).clamp(0, 255)  # clean-fid's definition: Pillow in its mode F
+    torch.testing.assert_close(PROTOCOLS['clean'].prepare(pictures)[0] * 128 + 128, clean, rtol=0, atol=0.01)  # of 255
+
+
 def test_protocols_differ(folders: tuple[Path, Path], inception_file: Path) -> None:
     values = [ours(folders[0], name, inception_file)[0].values for name in PROTOCOLS]
     assert all(float((a - b).norm() / a.norm()) > 1e-3 for i, a in enumerate(values) for b in values[:i])
@@ -134,3 +146,19 @@ def test_covariances_follow_the_protocol(folders: tuple[Path, Path], inception_f
     values = ours(folders[0], 'nvidia', inception_file)[0].values.double().numpy()
     np.testing.assert_allclose(a.cov, np.cov(values.T, bias=True), atol=1e-9)
     assert isinstance(a, MeanCov) and a.num == 8
+
+
+@pytest.mark.slow
+def test_vgg16_agrees_with_torch_fidelity(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    import torch_fidelity
+    import torchvision
+
+    torch.manual_seed(0)
+    torch.save(torchvision.models.vgg16().state_dict(), tmp_path / 'vgg16.pth')
+    detector = load_detector('vgg16', device=CPU, weights_path=tmp_path / 'vgg16.pth', log=lambda message: None)
+    values = [torch.cat([detector(batch) for batch in PictureSet(folder, drops_alpha=True).batches(1)]) for folder in folders]
+    expected = torch_fidelity.calculate_metrics(
+        input1=str(folders[1]), input2=str(folders[0]), prc=True, batch_size=1, cuda=False, verbose=False, cache=False, save_cpu_ram=True,
+        feature_extractor='vgg16', feature_extractor_weights_path=str(tmp_path / 'vgg16.pth'))
+    assert values[0].shape == (8, 4096)
+    assert precision_recall(*values) == pytest.approx((expected['precision'], expected['recall']), abs=1e-6)
