@@ -34,7 +34,7 @@ PAIRS = 24  # of --nearest
 @cli.option('--mirror', type=bool, default=False, group='Pictures', help='Count real pictures mirrored, too; never for names in _full.')
 @cli.option('--class', 'class_idx', type=click.IntRange(min=0), metavar='N', group='Pictures',
             help='Only this class: of a labelled set of real pictures, and of what a snapshot draws.')
-@cli.option('--trunc', type=cli.finite, default=1.0, group='Pictures', help='Truncation psi of what a snapshot draws; 1 is none.')
+@cli.option('--trunc', type=cli.finite, default=1.0, group='Pictures', help="Truncation psi of a snapshot's pictures; ppl has none.")
 @cli.option('--metrics', 'names', default='fid', metavar='NAMES', group='Metrics',
             help="Any of fid, kid, pr, is, nearest, ppl, and NVIDIA's names such as fid50k_full,pr50k3_full,ppl2_wend; comma-separated.")
 @cli.option('--protocol', type=click.Choice(['nvidia', 'torch-fidelity', 'pytorch-fid', 'clean']), default='nvidia', group='Metrics',

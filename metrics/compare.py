@@ -186,6 +186,10 @@ class Comparison:
         for metric in group:
             detector = self._detector(metric.detector)
             real, real_pictures = reals.get(metric.name, (None, None))
+            dims = {len(side.stats.mean) for side in (real, features[metric.detector]) if side is not None}
+            if len(dims) > 1:
+                raise UserError(f'{fake.label}: features of {" and ".join(map(str, sorted(dims)))} dimensions cannot be compared; '
+                                'which detector are the saved statistics from?')
             result.values.update(measure(metric, detector, real, features[metric.detector]))
             result.nums[metric.name] = real.stats.num if real else None, features[metric.detector].stats.num
             result.detectors[metric.detector] = detector

@@ -48,7 +48,7 @@ def bias_warning(title: str, *nums: int) -> str | None:
     if min(nums) >= UNBIASED_ENOUGH:
         return None
     return (f'warning: {title} from {min(nums):,} pictures is biased (too high); below {UNBIASED_ENOUGH:,} compare it only '
-            'with values from equally many pictures')
+            'with values from equally many pictures, or take the kernel distance, which has no bias')
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:

@@ -78,7 +78,8 @@ def plot(results: Mapping[str, Result], metrics: Sequence[Metric]) -> np.ndarray
         uint8 `[height, width, 3]`.
     """
     panels = [(key, [result.values[key] for result in results.values()], [_spread(result, key) for result in results.values()])
-              for metric in metrics for key in _keys(metric) if key in next(iter(results.values())).values and not key.endswith('_std')]
+              for metric in metrics for key in _keys(metric) if not key.endswith('_std')
+              and all(np.isfinite(result.values.get(key, np.nan)) for result in results.values())]
     font = ImageFont.load_default(13)
     widest = max([_BAR * len(results), *(int(font.getlength(key)) for key, _, _ in panels)]) + 2 * _MARGIN
     legend = [f'{number}  {label}' for number, label in enumerate(results, 1)]
@@ -97,14 +98,16 @@ def plot(results: Mapping[str, Result], metrics: Sequence[Metric]) -> np.ndarray
 def nearest_page(result: Result) -> np.ndarray:
     """Each fake beside its nearest real picture, the nearest first: uint8 `[height, width, 3]`."""
     assert isinstance(result.real, PictureSet)
+    height, width = result.pairs[0][1].shape[1:]
+
+    def picture(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
     rows = {}
     for start in range(0, len(result.pairs), _PAIRS_A_ROW):
         pairs, pictures = result.pairs[start:start + _PAIRS_A_ROW], []
         for _, fake, place in pairs:
-            pixels = fake.expand(3, -1, -1).numpy()
-            size = pixels.shape[2], pixels.shape[1]
-            real = Image.fromarray(result.real.load(place)).resize(size, Image.Resampling.BICUBIC)
-            pictures += [pixels, np.asarray(real).transpose(2, 0, 1)]
+            pictures += [picture(fake.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()), picture(result.real.load(place))]
         rows[f'{start + 1}.  {pairs[0][0]:.3g} to {pairs[-1][0]:.3g}'] = np.stack(pictures)
     headings = ['generated', 'nearest real'] * min(_PAIRS_A_ROW, len(result.pairs))
     return labelled_table(rows, headings, ['Before each row the distances of its pairs, in feature space.'])
