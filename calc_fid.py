@@ -1,114 +1,144 @@
-"""Frechet distance (FID) between real pictures and fake ones, or the pictures of a generator."""
+"""FID and its relatives (KID, precision and recall, inception score …) between real pictures and fake ones, or those of a generator."""
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dnnlib import cli
+from dnnlib import UserError, cli
 
 if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
     import torch
-    from tqdm import tqdm
 
-    Batches = tuple[int, Callable[[], Iterator[torch.Tensor]]]
+    from metrics.compare import Source
 
 DEFAULT_NUM_GENERATED = 50000
+PAIRS = 24  # of --nearest
 
 
 @cli.command(name='calc_fid')
-@cli.option('--real', required=True, type=cli.given_path, metavar='DIR|ZIP', group='Pictures', help='Real pictures; subfolders count.')
-@cli.option('--fake', required=True, type=cli.given_path, metavar='DIR|ZIP|PKL', group='Pictures',
-            help='Pictures to judge, or a network snapshot whose G_ema draws them.')
+@cli.option('--real', '--data', 'real', type=cli.given_path, metavar='PATH', group='Pictures', show_default=False,
+            help='Real pictures: a folder (subfolders count), a zip, a network snapshot, or statistics (.npz).')
+@cli.option('--fake', '--network', 'fakes', type=cli.given_path, metavar='PATH', group='Pictures', multiple=True, show_default=False,
+            help='Pictures to judge: the same kinds; of a snapshot its G_ema draws. May be given several times.')
 @cli.trust_option('Pictures')
 @cli.option('--num', type=click.IntRange(min=2), metavar='N', group='Pictures',
             help='From a folder or zip, on both sides: take at most N pictures, the first of a shuffle by --seed; default all. '
                  f'From a snapshot: draw N; default {DEFAULT_NUM_GENERATED:,}, as in fid50k_full.')
 @cli.option('--seed', type=click.IntRange(0, 2**32 - 1), default=0, group='Pictures',
             help='Of the choice of pictures, and of what a snapshot draws.')
-@cli.option('--detector', type=click.Choice(['inception', 'random-vgg']), default='inception', group='Detector',
+@cli.option('--mirror', type=bool, default=False, group='Pictures', help='Count real pictures mirrored, too; never for names in _full.')
+@cli.option('--class', 'class_idx', type=click.IntRange(min=0), metavar='N', group='Pictures',
+            help='Only this class: of a labelled set of real pictures, and of what a snapshot draws.')
+@cli.option('--trunc', type=cli.finite, default=1.0, group='Pictures', help="Truncation psi of a snapshot's pictures; ppl has none.")
+@cli.option('--metrics', 'names', default='fid', metavar='NAMES', group='Metrics',
+            help="Any of fid, kid, pr, is, nearest, ppl, and NVIDIA's names such as fid50k_full,pr50k3_full,ppl2_wend; comma-separated.")
+@cli.option('--protocol', type=click.Choice(['nvidia', 'torch-fidelity', 'pytorch-fid', 'clean']), default='nvidia', group='Metrics',
+            help='Whose numbers to give: how pictures are resized for Inception, and what covariances are divided by.')
+@cli.option('--detector', type=click.Choice(['inception', 'vgg16', 'random-vgg']), default='inception', group='Metrics',
             help='inception gives FID. random-vgg needs no download; its distance is another quantity, not comparable with FID.')
-@cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Detector',
-            help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity; default: downloaded once into the cache directory.')
+@cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
+            help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or vgg16-397923af.pth; default: downloaded once.')
+@cli.option('--lpips-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
+            help='vgg16-397923af.pth of torchvision, for ppl; default: downloaded once.')
+@cli.option('--no-cache', is_flag=True, group='Metrics', help="Neither take the real pictures' features from the cache nor keep them.")
 @cli.device_option(group='Computing')
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')
-@cli.option('--json', 'as_json', is_flag=True, group='Output', help='Print one JSON object on one line instead of a sentence.')
-def calc_fid(real: Path, fake: Path, num: int | None, seed: int, detector: str, detector_weights: Path | None, device: str,
-             batch: int, as_json: bool, trust_pickle: bool) -> None:
-    """How far apart two sets of pictures are: the Frechet distance between their features.
+@cli.option('--json', 'as_json', is_flag=True, group='Output', help='Print one JSON object a --fake, on one line, instead of sentences.')
+@cli.option('--save-stats', type=cli.given_path, metavar='FILE.npz', group='Output', show_default=False,
+            help='Keep the statistics of --real, for --real or --fake of another time; pytorch-fid reads them, too.')
+@cli.option('--plot', type=cli.given_path, metavar='FILE', group='Output', show_default=False, help='Draw bars, a --fake each.')
+@cli.option('--nearest', type=cli.given_path, metavar='FILE', group='Output', show_default=False,
+            help=f'Draw the {PAIRS} fakes that are nearest to a real picture beside it: has the generator memorised its data?')
+def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: str, detector_weights: Path | None, protocol: str,
+             no_cache: bool, device: str, as_json: bool, save_stats: Path | None, plot: Path | None, nearest: Path | None,
+             **given: Any) -> None:
+    """How far apart two sets of pictures are.
 
-    Conventions are those of NVIDIA's fid50k_full: all real pictures unless --num says less, never mirrored, 8-bit pixels,
-    TensorFlow's Inception with its own resizing, covariances divided by N. A snapshot draws without truncation, its classes
-    (if it has any) uniformly.
+    Unless --protocol says otherwise, conventions are those of NVIDIA's fid50k_full: all real pictures unless --num says less, never
+    mirrored, 8-bit pixels, TensorFlow's Inception with its own resizing, covariances divided by N. A snapshot draws without
+    truncation, its classes (if it has any) uniformly.
     """
-    from metrics.detectors import load_detector
-    from metrics.feature_stats import MeanCov, collect_stats
-    from metrics.fid import FRECHET_NAMES, bias_warning, frechet_distance
+    from metrics import report
+    from metrics.compare import Comparison, Result
+    from metrics.detectors import Detector, load_detector
+    from metrics.names import parse_metrics
+    from metrics.protocols import NVIDIA, PROTOCOLS
     from torch_utils.misc import select_device
+    from torch_utils.pictures import require_picture_suffix, save_picture
 
-    def log(message: str) -> None:
-        click.echo(message, err=True)
-
+    metrics = parse_metrics(names, detector)
+    if not fakes and (save_stats is None or real is None):
+        raise UserError('--fake is missing: what should be judged? (Or give --real and --save-stats)')
+    if nearest is not None and (len(fakes) != 1 or real is None):
+        raise UserError('--nearest: give --real, and one --fake at a time')
+    for path in filter(None, (plot, nearest)):
+        require_picture_suffix(path)
+    if nearest is not None and not any(metric.kind == 'nearest' for metric in metrics):
+        metrics = (*parse_metrics('nearest', detector), *metrics)
     where = select_device(device)
-    real_set = open_pictures(real, num, seed, batch)
-    fake_set = open_fakes(fake, num, seed, batch, where, trust_pickle)  # before the detector, so that a wrong path is told at once
-    embed = load_detector(detector, device=where, weights_path=detector_weights, log=log)
+    log = functools.partial(click.echo, err=True)
 
-    def stats(path: Path, pictures: 'Batches', desc: str) -> MeanCov:
-        total, batches = pictures
-        bar: tqdm[None] = cli.progress((), total=total, desc=desc, unit='img')
-        with bar:
+    @functools.cache
+    def embed(name: str) -> Detector:
+        chosen = name == detector
+        return load_detector(name, device=where, weights_path=detector_weights if chosen else None, log=log,
+                             protocol=PROTOCOLS[protocol] if chosen else NVIDIA)
 
-            def counted() -> Iterator['torch.Tensor']:
-                for pixels in batches():
-                    yield pixels
-                    bar.update(len(pixels))
-
-            return collect_stats(counted(), embed)
-
-    real_stats, fake_stats = stats(real, real_set, 'real'), stats(fake, fake_set, 'fake')
-    key, title = FRECHET_NAMES[detector]
-    value = frechet_distance(real_stats, fake_stats)
-    warning = bias_warning(title, real_stats.num, fake_stats.num)
-    if warning:
-        log(warning)
-    if as_json:
-        report: dict[str, Any] = {
-            'results': {key: value}, 'detector': detector, 'detector_sha256': embed.sha256, 'real': str(real), 'fake': str(fake),
-            'num_real': real_stats.num, 'num_fake': fake_stats.num, 'seed': seed, 'mirror': False, 'covariance_divisor': 'N',
+    given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha}
+    real_source = None if real is None else open_source(real, is_real=True, **given)
+    sources = {str(path): open_source(path, is_real=False, **given) for path in fakes}  # before detectors: wrong paths are told at once
+    comparison = Comparison(real_source, metrics, embed, batch_size=given['batch'], cache=not no_cache, show=True, log=log)
+    if save_stats is not None:
+        comparison.save_real(save_stats)
+    results: dict[str, Result] = {}
+    for label, source in sources.items():
+        start = time.perf_counter()
+        results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
+        settings = {
+            'real': None if real is None else str(real), 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
+            'class': given['class_idx'], 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start, 'timestamp': time.time(),
         }
-        click.echo(json.dumps(report))
-    else:
-        click.echo(f'{title}: {value:.4f} ({real_stats.num:,} real, {fake_stats.num:,} fake pictures)')
+        if as_json:
+            click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
+    if results and not as_json:
+        lines = report.as_table(results) if len(results) > 1 else report.as_lines(results[str(fakes[0])], metrics)
+        click.echo('\n'.join(lines))
+    if plot is not None and results:
+        save_picture(plot, report.plot(results, metrics))
+    if nearest is not None:
+        save_picture(nearest, report.nearest_page(results[str(fakes[0])]))
 
 
-def open_pictures(path: Path, num: int | None, seed: int, batch: int) -> 'Batches':
-    """The pictures of a folder or zip."""
-    from metrics.pictures import PictureSet
+def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, trunc: float, batch: int, device: 'torch.device',
+                trust_pickle: bool, lpips_weights: Path | None, **of_files: Any) -> 'Source':
+    """A folder, zip, file of statistics, or snapshot."""
+    from metrics.compare import Drawn, Source, open_files
+    from metrics.ppl import path_length_metric
 
-    pictures = PictureSet(path, num=num, seed=seed)
-    return len(pictures), lambda: pictures.batches(batch)
-
-
-def open_fakes(path: Path, num: int | None, seed: int, batch: int, device: 'torch.device', trust_pickle: bool = False) -> 'Batches':
-    """The pictures of a folder or zip, or those that a snapshot's G_ema draws."""
-    if path.is_dir() or path.suffix.lower() == '.zip' or not path.exists():
-        return open_pictures(path, num, seed, batch)
+    source = open_files(path, num=num, seed=seed, class_idx=class_idx, **of_files)
+    if source is not None:
+        return source
     import torch
 
-    from synthesis.images import sample_images
+    from synthesis.images import class_labels, sample_images
+    from synthesis.path_pairs import path_pairs
     from training.checkpoint import load_networks
 
     G = load_networks(path, trust_pickle).G_ema.to(device)
-    total = num or DEFAULT_NUM_GENERATED
+    labels = None if class_idx is None else functools.partial(class_labels, G, class_idx)
 
-    def draw() -> Iterator[torch.Tensor]:
+    def draw(count: int) -> Iterator[torch.Tensor]:
         torch.manual_seed(seed)  # the networks' noise inputs come from the global generator
-        yield from sample_images(G, total, batch_size=batch, seed=seed)
+        yield from sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
 
-    return total, draw
+    pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=labels)
+    return Source(str(path), lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
+                  path_length=path_length_metric(pairs, device=device, weights_path=lpips_weights, num=num, show=True))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,6 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
+import functools
 import re
 import sys
 from collections.abc import Sequence
@@ -105,7 +106,7 @@ def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]
 
 def parse_metrics(text: str) -> tuple[str, ...]:
     """`fid50k_full,fid10k_full` or `none` to names that exist."""
-    from metrics.evaluate import validate_metrics
+    from metrics.names import validate_metrics
     names = () if text == 'none' else tuple(part for part in re.split(r'[,\s]+', text) if part)
     validate_metrics(names)
     return names
@@ -116,9 +117,17 @@ def make_evaluate(run: Any) -> Any:
     if not run.config.metrics:
         return None
     from metrics.evaluate import make_evaluator
+    from metrics.ppl import path_length_metric
     from synthesis.images import sample_images
-    evaluator = make_evaluator(run.config.metrics, run.config.data.path, device=run.device)
-    return lambda G_ema: evaluator(lambda count: sample_images(G_ema, count, label_fn=run.dataset.random_labels))
+    from synthesis.path_pairs import path_pairs
+    evaluator = make_evaluator(run.config.metrics, run.config.data.path, device=run.device, mirror=run.config.data.xflip)
+    label_fn = run.dataset.random_labels
+
+    def evaluate(G_ema: Any) -> Any:
+        path_length = path_length_metric(functools.partial(path_pairs, G_ema, label_fn=label_fn), device=run.device)
+        return evaluator(lambda count: sample_images(G_ema, count, label_fn=label_fn), path_length)
+
+    return evaluate
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -164,9 +164,9 @@ def _say(prog: str, message: str) -> None:
     sys.stderr.write(f'{prog}: error: {line}\n')
 
 
-def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it') -> 'tqdm[T]':
+def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it', disable: bool = False) -> 'tqdm[T]':
     """A progress bar on stderr; one line every ten seconds where stderr is no terminal."""
     terminal = sys.stderr.isatty()
     return tqdm(items, total=total, desc=desc, unit=unit, file=sys.stderr, dynamic_ncols=terminal,
                 ascii=not terminal, mininterval=0.1 if terminal else 10.0,
-                delay=0.0 if terminal else 10.0, leave=True)
+                delay=0.0 if terminal else 10.0, leave=True, disable=disable)

@@ -10,14 +10,18 @@ import pickle
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from dnnlib import UserError, atomic_path, make_cache_dir_path
+from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
 
-DETECTOR_NAMES = ('inception', 'random-vgg')
+from .protocols import NVIDIA, Protocol
+
+DETECTOR_NAMES = ('inception', 'vgg16', 'random-vgg')
 
 # The Inception of TensorFlow's 2015 release, converted by torch-fidelity. The name ends with the first digits of the sha256.
 INCEPTION_FILE = 'weights-inception-2015-12-05-6726825d.pth'
@@ -34,14 +38,20 @@ class Detector:
 
     Attributes:
         name: one of `DETECTOR_NAMES`.
-        sha256: of the weights: of the file for Inception, of the numbers for the random VGG-16.
+        sha256: of the weights: of the file, or of the numbers for the random VGG-16.
+        protocol: how pictures are fed to it, and how covariances are divided.
+        resize: its resizing, in words.
     """
 
-    def __init__(self, name: str, sha256: str, net: torch.nn.Module, device: torch.device) -> None:
+    def __init__(self, name: str, sha256: str, net: torch.nn.Module, device: torch.device, *, protocol: Protocol = NVIDIA,
+                 resize: str = '', classifier: torch.Tensor | None = None) -> None:
         self.name = name
         self.sha256 = sha256
-        self._device = device
+        self.protocol = protocol
+        self.resize = resize or protocol.resize
+        self.device = device
         self._net = net.eval().requires_grad_(False).to(device)
+        self._classifier = classifier
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
@@ -51,37 +61,53 @@ class Detector:
             pictures: uint8 `[N, C, H, W]`, 0…255, on any device; C is 1 (grey) or 3 (RGB). Any size: the detector resizes.
 
         Returns:
-            float32 `[N, D]` on the detector's device; D is 2048 for Inception, 64 for the random VGG-16.
+            float32 `[N, D]` on the detector's device; D is 2048 for Inception, 4096 for VGG-16, 64 for the random VGG-16.
         """
         if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
             raise ValueError(f'expected uint8 [N, 1 or 3, H, W], got {pictures.dtype} {tuple(pictures.shape)}')
-        pictures = pictures.to(self._device).expand(-1, 3, -1, -1)
+        pictures = pictures.to(self.device).expand(-1, 3, -1, -1)
         with _no_tf32():
             features = self._net(pictures)
         return features[0] if isinstance(features, tuple) else features
 
+    def logits(self, features: torch.Tensor) -> torch.Tensor:
+        """The classifier's output without its bias, as the inception score takes it: float32 `[N, D]` to `[N, 1008]`, on the CPU.
+
+        Raises:
+            UserError: this detector is no classifier.
+        """
+        if self._classifier is None:
+            raise UserError(f'the inception score needs the detector inception, not {self.name}')
+        return features.cpu() @ self._classifier.T
+
 
 def load_detector(name: str, *, device: torch.device, weights_path: str | os.PathLike[str] | None = None,
-                  log: Callable[[str], None] = _warn) -> Detector:
+                  protocol: Protocol = NVIDIA, log: Callable[[str], None] = _warn) -> Detector:
     """Build a detector; the global random number generators stay as they are.
 
     Args:
-        name: `inception` (torch-fidelity's port of TensorFlow's InceptionV3, the one for FID) or `random-vgg`.
+        name: `inception` (torch-fidelity's port of TensorFlow's InceptionV3, the one for FID), `vgg16` (trained on ImageNet; its
+            second hidden layer is what improved precision and recall were defined with) or `random-vgg`.
         device: where it computes.
-        weights_path: the file with Inception's weights; None takes the cache, or downloads there.
+        weights_path: the file with the weights; None takes the cache, or downloads there.
+        protocol: for Inception; the others know the default only.
         log: takes one line about a download, or about weights with an unknown hash.
 
     Raises:
-        UserError: the name is unknown, weights are missing, can't be downloaded, or are not Inception's.
+        UserError: the name is unknown, weights are missing, can't be downloaded, or are those of something else.
     """
+    if name not in DETECTOR_NAMES:
+        raise UserError(f'--detector={name}: there are {", ".join(DETECTOR_NAMES)}')
     if name == 'inception':
-        return _load_inception(device, weights_path, log)
-    if name == 'random-vgg':
-        if weights_path is not None:
-            raise UserError(f'--detector-weights={weights_path}: only the detector inception has weights; random-vgg makes its own')
-        net = RandomVGG16()
-        return Detector(name, net.sha256, net, device)
-    raise UserError(f'--detector={name}: there are {" and ".join(DETECTOR_NAMES)}')
+        return _load_inception(device, weights_path, protocol, log)
+    if protocol is not NVIDIA:
+        raise UserError(f'--protocol={protocol.name}: that is a way to feed the detector inception; {name} has its own')
+    if name == 'vgg16':
+        return _load_vgg16(device, weights_path, log)
+    if weights_path is not None:
+        raise UserError(f'--detector-weights={weights_path}: random-vgg makes its own weights; leave the option out')
+    net = RandomVGG16()
+    return Detector(name, net.sha256, net, device, resize='bilinear, half-pixel centres, with antialiasing, to 64x64')
 
 
 class RandomVGG16(torch.nn.Module):
@@ -138,26 +164,56 @@ class RandomVGG16(torch.nn.Module):
         return F.linear(x, self.fc2)
 
 
-def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Detector:
+def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] | None, protocol: Protocol,
+                    log: Callable[[str], None]) -> Detector:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
     path = _cached_inception(log) if weights_path is None else Path(weights_path)
+    state, sha256 = _read_weights(path, INCEPTION_FILE, INCEPTION_SHA256, log)
+    net = _build(FeatureExtractorInceptionV3, '2048', state, path, "torch-fidelity's Inception")
+    *trunk, classifier = net.children()
+    net = torch.nn.Sequential(_Prepare(protocol), *trunk, torch.nn.Flatten())
+    return Detector('inception', sha256, net, device, protocol=protocol, classifier=classifier.get_parameter('weight').detach())
+
+
+def _load_vgg16(device: torch.device, weights_path: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Detector:
+    from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
+
+    path = vgg_weights() if weights_path is None else Path(weights_path)
+    state, sha256 = _read_weights(path, VGG_FILE, VGG_SHA256, log)
+    net = _build(FeatureExtractorVGG16, 'fc2_relu', state, path, "torchvision's VGG-16")
+    return Detector('vgg16', sha256, net, device, resize='bilinear of TensorFlow 1, no antialiasing, to 224x224')
+
+
+class _Prepare(torch.nn.Module):
+    """uint8 `[N, 3, H, W]` to the network's input, as the protocol wants it."""
+
+    def __init__(self, protocol: Protocol) -> None:
+        super().__init__()
+        self._protocol = protocol
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return self._protocol.prepare(pictures.float())
+
+
+def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str], None]) -> tuple[object, str]:
+    """What the file holds, and its SHA-256, which is compared to the known file's; nothing in it is executed."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f'--detector-weights={path}: cannot be read: {error.strerror or error}') from error
     sha256 = hashlib.sha256(data).hexdigest()
-    if not sha256.startswith(INCEPTION_SHA256):
-        log(f'warning: {path} is not the known {INCEPTION_FILE}; its sha256 is {sha256}')
+    if not sha256.startswith(known_sha256):
+        log(f'warning: {path} is not the known {known}; its sha256 is {sha256}')
     try:
         state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; none of it is our fault
         reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
         raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded ({reason})') from error
-    return Detector('inception', sha256, _build_inception(state, path), device)
+    return state, sha256
 
 
-def _build_inception(state: object, path: Path) -> torch.nn.Module:
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
+def _build(kind: Callable[..., Any], layer: str, state: object, path: Path, title: str) -> torch.nn.Module:
     # torch-fidelity loads its file with weights_only=False. It is handed a copy that we wrote ourselves from what the
     # safe reader returned, never the user's bytes.
     copy = io.BytesIO()
@@ -165,10 +221,11 @@ def _build_inception(state: object, path: Path) -> torch.nn.Module:
     copy.seek(0)
     try:
         with torch.random.fork_rng(devices=[]):  # its layers draw weights before they are overwritten
-            return FeatureExtractorInceptionV3('inception-v3-compat', ['2048'], feature_extractor_weights_path=copy)
+            net: torch.nn.Module = kind(title, [layer], feature_extractor_weights_path=copy)
     except (RuntimeError, TypeError, AttributeError, ValueError, KeyError, pickle.PickleError) as error:
         reason = str(error).strip().split('\n', 1)[0]
-        raise UserError(f"{path}: not the weights of torch-fidelity's Inception ({reason})") from error
+        raise UserError(f'{path}: not the weights of {title} ({reason})') from error
+    return net
 
 
 def _cached_inception(log: Callable[[str], None]) -> Path:

@@ -1,7 +1,7 @@
-"""Mean and covariance of features, gathered batch by batch."""
+"""Features of a set, gathered batch by batch: their mean and covariance, and themselves where a metric needs them."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,12 +14,12 @@ class MeanCov:
     """What a Frechet distance needs to know of a set.
 
     Attributes:
-        num: how many pictures.
+        num: how many pictures; None where a file of another program doesn't say.
         mean: float64 `[D]`.
-        cov: float64 `[D, D]`, divided by `num` as NVIDIA does, not by `num - 1`.
+        cov: float64 `[D, D]`, divided as the protocol says.
     """
 
-    num: int
+    num: int | None
     mean: np.ndarray
     cov: np.ndarray
 
@@ -58,31 +58,96 @@ class FeatureStats:
             self._scatter += scatter.addr_(delta, delta, alpha=self.num * len(x) / num)
         self.num = num
 
-    def mean_cov(self) -> MeanCov:
+    def mean_cov(self, ddof: int = 0) -> MeanCov:
         """The mean and covariance of all that was appended.
+
+        Args:
+            ddof: the covariance is divided by N - ddof.
 
         Raises:
             UserError: there were fewer than 2 pictures, or the features are not finite.
         """
         if self._mean is None or self._scatter is None or self.num < 2:
             raise UserError(f'got {self.num} picture{"" if self.num == 1 else "s"}; a covariance needs at least 2')
-        mean, cov = self._mean.cpu().numpy(), (self._scatter / self.num).cpu().numpy()
+        mean, cov = self._mean.cpu().numpy(), (self._scatter / (self.num - ddof)).cpu().numpy()
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
             raise UserError('the detector gave features that are not finite; are its weights damaged?')
         return MeanCov(self.num, mean, cov)
 
 
-def collect_stats(batches: Iterable[torch.Tensor], detector: Callable[[torch.Tensor], torch.Tensor]) -> MeanCov:
+@dataclass(frozen=True)
+class Features:
+    """A set as its metrics see it.
+
+    Attributes:
+        stats: of the features.
+        values: the features, float32 `[N, D]`, on the CPU, in the order of the set; None where nothing needed them.
+        sizes: of the pictures, (height, width) in pixels.
+    """
+
+    stats: MeanCov
+    values: torch.Tensor | None = None
+    sizes: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+
+class Collector:
+    """Gathers the features of a set.
+
+    Args:
+        detector: maps uint8 `[N, C, H, W]` to floating point `[N, D]`.
+        keep: whether to keep the features, 8 KB a picture for Inception; else only their mean and covariance.
+        ddof: covariances are divided by N - ddof.
+    """
+
+    def __init__(self, detector: Callable[[torch.Tensor], torch.Tensor], *, keep: bool = False, ddof: int = 0) -> None:
+        self._detector, self._keep, self._ddof = detector, keep, ddof
+        self._stats = FeatureStats()
+        self._values: list[torch.Tensor] = []
+        self._indices: list[int] = []
+        self._sizes: set[tuple[int, int]] = set()
+
+    def append(self, pictures: torch.Tensor, indices: Sequence[int] | None = None) -> torch.Tensor:
+        """Add a batch.
+
+        Args:
+            pictures: uint8 `[N, C, H, W]`, 0…255, C of 1 or 3; sizes may differ from batch to batch.
+            indices: the pictures' places in the set; None for the next ones.
+
+        Returns:
+            Their features.
+        """
+        features = self._detector(pictures)
+        first = self._stats.num
+        self._stats.append(features)
+        self._sizes.add((pictures.shape[2], pictures.shape[3]))
+        if self._keep:
+            self._values.append(features.float().cpu())
+            self._indices += range(first, first + len(features)) if indices is None else indices
+        return features
+
+    def result(self) -> Features:
+        """All that was added.
+
+        Raises:
+            UserError: see `FeatureStats.mean_cov`.
+        """
+        stats = self._stats.mean_cov(self._ddof)
+        values = torch.cat(self._values)[torch.tensor(self._indices).argsort()] if self._keep else None
+        return Features(stats, values, frozenset(self._sizes))
+
+
+def collect_stats(batches: Iterable[torch.Tensor], detector: Callable[[torch.Tensor], torch.Tensor], ddof: int = 0) -> MeanCov:
     """Features of every picture, reduced to their mean and covariance.
 
     Args:
         batches: uint8 `[N, C, H, W]`, 0…255, C of 1 or 3; sizes may differ from batch to batch.
         detector: maps such a batch to floating point `[N, D]`.
+        ddof: the covariance is divided by N - ddof.
 
     Raises:
         UserError: see `FeatureStats.mean_cov`, and whatever `batches` raises.
     """
-    stats = FeatureStats()
+    collector = Collector(detector, ddof=ddof)
     for batch in batches:
-        stats.append(detector(batch))
-    return stats.mean_cov()
+        collector.append(batch)
+    return collector.result().stats

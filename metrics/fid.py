@@ -6,10 +6,11 @@ from .feature_stats import MeanCov
 
 UNBIASED_ENOUGH = 2048
 
-# What the distance is called with each detector: the key in reports, and its name for people. Only Inception's is FID.
-FRECHET_NAMES: dict[str, tuple[str, str]] = {
-    'inception': ('fid', 'FID'),
-    'random-vgg': ('fd_random_vgg', 'Frechet distance in a random VGG-16 embedding'),
+# What people call the distance with each detector. Only Inception's is FID.
+FRECHET_NAMES: dict[str, str] = {
+    'inception': 'FID',
+    'vgg16': "Frechet distance in VGG-16's features",
+    'random-vgg': 'Frechet distance in a random VGG-16 embedding',
 }
 
 
@@ -47,7 +48,7 @@ def bias_warning(title: str, *nums: int) -> str | None:
     if min(nums) >= UNBIASED_ENOUGH:
         return None
     return (f'warning: {title} from {min(nums):,} pictures is biased (too high); below {UNBIASED_ENOUGH:,} compare it only '
-            'with values from equally many pictures')
+            'with values from equally many pictures, or take the kernel distance, which has no bias')
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:

@@ -1,9 +1,12 @@
 """Folders and zips as iterables of uint8 batches."""
 
+import hashlib
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,50 +14,103 @@ import torch
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
 
+T = TypeVar('T')
+
 _THREADS = min(os.cpu_count() or 1, 8)
+_LOSSY = frozenset({'.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.avif'})
 
 
 class PictureSet:
-    """The pictures of a folder or zip, or a random choice of them, as RGB and never mirrored.
+    """The pictures of a folder or zip, or a random choice of them, as RGB.
 
     Args:
         path: folder or zip.
         num: take at most this many: the first `num` of a shuffle that depends on `seed` only, so that a smaller choice
             is part of a larger one. None takes all.
         seed: of that shuffle, 0…2^32 - 1.
+        class_idx: only pictures that `dataset.json` says to be of this class.
+        mirror: each picture a second time, mirrored; those come after all others.
+        limit: the first so many, mirrored ones included; None for all.
+        drops_alpha: see `to_rgb`.
+
+    Attributes:
+        path: as given.
+        names: of the files that were chosen, sorted.
+        info: what `dataset.json` says beyond the labels, such as `resize_filter` and `content_sha256`.
 
     Raises:
-        UserError: there is nothing at `path`, it can't be read, or it has fewer than 2 pictures.
+        UserError: there is nothing at `path`, it can't be read, or it has fewer than 2 such pictures.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, num: int | None = None, seed: int = 0) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, num: int | None = None, seed: int = 0, class_idx: int | None = None,
+                 mirror: bool = False, limit: int | None = None, drops_alpha: bool = False) -> None:
         self._archive = PictureArchive(path)
+        self.path = Path(path)
+        self._drops_alpha = drops_alpha
         names = self._archive.picture_names
+        content = self._archive.read_json() or {}
+        self.info: dict[str, Any] = {key: value for key, value in content.items() if key not in ('labels', 'files')}
+        if class_idx is not None:
+            names = _of_class(names, content.get('labels'), class_idx, self.path)
         if len(names) < 2:
             found = f'only one picture ({names[0]})' if names else 'no pictures'
-            raise UserError(f'{path}: {found} in it; at least 2 are needed')
+            raise UserError(f'{path}: {found} in it{"" if class_idx is None else f" of class {class_idx}"}; at least 2 are needed')
         if num is not None and num < len(names):
             # RandomState, because numpy promises that its stream never changes.
             chosen = np.random.RandomState(seed).permutation(len(names))[:num]
             names = [names[i] for i in sorted(chosen)]
-        self._names = names
+        count = len(names) * (2 if mirror else 1)
+        self._count = count if limit is None else min(count, limit)
+        self.names = names[:self._count]
 
     def __len__(self) -> int:
-        return len(self._names)
+        return self._count
+
+    @property
+    def settings(self) -> dict[str, int | bool]:
+        """Beyond the files' content, what their features depend on."""
+        return {'count': self._count, 'drops_alpha': self._drops_alpha}
+
+    @property
+    def lossy(self) -> bool | None:
+        """Whether the files are JPEGs and the like; None where some are and some are not."""
+        kinds = {Path(name).suffix.lower() in _LOSSY for name in self.names}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    def content_sha256(self) -> str:
+        """Of the bytes of all chosen files, in order: the same for a folder and for a zip of it, whatever they are called."""
+        digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
+        return hashlib.sha256(b''.join(digests)).hexdigest()
+
+    def load(self, index: int) -> np.ndarray:
+        """The picture at a place of the set: uint8 `[H, W, 3]`, 0…255."""
+        pixels = self._load(self.names[index % len(self.names)])
+        return pixels if index < len(self.names) else pixels[:, ::-1].copy()
 
     def batches(self, batch_size: int = 32) -> Iterator[torch.Tensor]:
+        """`numbered_batches` without the numbers."""
+        return (batch for _, batch in self.numbered_batches(batch_size))
+
+    def numbered_batches(self, batch_size: int = 32) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Every picture once. A batch holds pictures of one size, so it can be smaller than `batch_size` in a mixed set.
 
         Yields:
-            uint8 `[N, 3, H, W]`, 0…255, on the CPU.
+            The pictures' places in the set, and uint8 `[N, 3, H, W]`, 0…255, on the CPU.
 
         Raises:
             UserError: a picture is broken or unreadable; the message names it.
         """
-        waiting: dict[tuple[int, ...], list[np.ndarray]] = {}
-        for pixels in self._decoded():
+        for indices, batch in self._batches(batch_size):
+            yield indices, batch
+            mirrored = [i for i, index in enumerate(indices) if index + len(self.names) < self._count]
+            if mirrored:
+                yield [indices[i] + len(self.names) for i in mirrored], batch[mirrored].flip(3)
+
+    def _batches(self, batch_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
+        waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+        for index, pixels in enumerate(self._decoded()):
             group = waiting.setdefault(pixels.shape, [])
-            group.append(pixels)
+            group.append((index, pixels))
             if len(group) == batch_size:
                 yield _stack(waiting.pop(pixels.shape))
             elif sum(map(len, waiting.values())) >= 4 * batch_size:  # many sizes: don't hold the whole set in memory
@@ -63,33 +119,49 @@ class PictureSet:
         yield from map(_stack, waiting.values())
 
     def _decoded(self) -> Iterator[np.ndarray]:
+        return self._ahead(self._load)
+
+    def _ahead(self, work: Callable[[str], T]) -> Iterator[T]:
+        """Results for all names, in order, by several threads."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            ahead: deque[Future[np.ndarray]] = deque()
-            for name in self._names:
-                ahead.append(pool.submit(self._load, name))
+            ahead: deque[Future[T]] = deque()
+            for name in self.names:
+                ahead.append(pool.submit(work, name))
                 if len(ahead) > 4 * _THREADS:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
     def _load(self, name: str) -> np.ndarray:
-        return to_rgb(decode_picture(self._archive.read(name), f'{self._archive.path}: {name}'))
+        return to_rgb(decode_picture(self._archive.read(name), f'{self.path}: {name}'), self._drops_alpha)
 
 
-def to_rgb(pixels: np.ndarray) -> np.ndarray:
+def to_rgb(pixels: np.ndarray, drops_alpha: bool = False) -> np.ndarray:
     """Grey becomes three equal channels; what is transparent lies over white.
 
     Args:
         pixels: uint8 `[H, W, C]`, 0…255; C is 1 (grey), 2 (grey and alpha), 3 (RGB) or 4 (RGBA).
+        drops_alpha: take the colours as they are stored under the transparency instead.
 
     Returns:
         uint8 `[H, W, 3]`, 0…255.
     """
-    if pixels.shape[2] in (2, 4):
+    if pixels.shape[2] in (2, 4) and drops_alpha:
+        pixels = pixels[:, :, :-1]
+    elif pixels.shape[2] in (2, 4):
         colour, alpha = pixels[:, :, :-1].astype(np.uint16), pixels[:, :, -1:].astype(np.uint16)
         pixels = ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def _stack(pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+def _of_class(names: list[str], labels: Any, class_idx: int, path: Path) -> list[str]:
+    try:
+        classes = {name: label if isinstance(label, int) else int(np.argmax(label)) for name, label in labels}
+    except (TypeError, ValueError):
+        raise UserError(f'--class={class_idx}: {path} has no dataset.json with labels') from None
+    return [name for name in names if classes.get(name) == class_idx]
+
+
+def _stack(pictures: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], torch.Tensor]:
+    indices, pixels = zip(*pictures)
+    return list(indices), torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)

@@ -87,10 +87,13 @@ def sample_images(G: Generator, num: int, *, batch_size: int = 32, seed: int = 0
     for start in range(0, num, batch_size):
         count = min(batch_size, num - start)
         z = torch.randn([count, G.z_dim], generator=generator)
-        if label_fn is not None:
-            c = label_fn(count)
-        elif G.c_dim > 0:
-            c = torch.eye(G.c_dim)[torch.randint(G.c_dim, [count], generator=generator)]
-        else:
-            c = torch.zeros([count, 0])
-        yield render(G, z, c, truncation_psi=truncation_psi, noise_mode=noise_mode)
+        yield render(G, z, draw_labels(G, count, generator, label_fn), truncation_psi=truncation_psi, noise_mode=noise_mode)
+
+
+def draw_labels(G: Any, count: int, generator: torch.Generator, label_fn: Callable[[int], torch.Tensor] | None = None) -> torch.Tensor:
+    """`label_fn(count)`, or classes drawn uniformly: float32 `[count, c_dim]`."""
+    if label_fn is not None:
+        return label_fn(count)
+    if G.c_dim == 0:
+        return torch.zeros([count, 0])
+    return torch.eye(G.c_dim)[torch.randint(G.c_dim, [count], generator=generator)]

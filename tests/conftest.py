@@ -66,6 +66,33 @@ def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope='session')
+def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of the right structure with random numbers, of a scale that keeps the features alive."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    folder = tmp_path_factory.mktemp('weights')
+    torch.save({}, folder / 'nothing.pth')
+    generator = torch.Generator().manual_seed(0)
+    state = Unloaded('random', ['2048'], feature_extractor_weights_path=folder / 'nothing.pth').state_dict()
+    for weight in state.values():
+        if weight.ndim == 4:
+            weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5)
+    torch.save(state, folder / 'inception.pth')
+    return folder / 'inception.pth'
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of downloads and statistics that no other test and no user has."""
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
+    return tmp_path / 'cache'
+
+
 @pytest.fixture
 def golden() -> Path:
     return GOLDEN

@@ -22,13 +22,15 @@ import calc_fid
 from dnnlib import UserError
 from metrics import detectors
 from metrics.detectors import RandomVGG16, load_detector
-from metrics.evaluate import make_evaluator, metric_names, validate_metrics
+from metrics.evaluate import make_evaluator
 from metrics.feature_stats import FeatureStats, MeanCov, collect_stats
 from metrics.fid import bias_warning, frechet_distance
+from metrics.names import metric_names, parse_metrics, validate_metrics
 from metrics.pictures import PictureSet, to_rgb
 from training.checkpoint import Networks, save_networks
 from training.networks import Generator
 
+pytestmark = pytest.mark.usefixtures('own_cache')
 CPU = torch.device('cpu')
 VGG_SHA256 = '1038f264fba644f88616a74971d732e0d4a85c1b9138f6f60bf2606dfefe8a9f'
 
@@ -47,26 +49,6 @@ def draw_pictures(folder: Path, num: int, *, seed: int = 0, tint: int = 0, size:
 def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp('sets')
     return draw_pictures(root / 'real', 6, seed=1), draw_pictures(root / 'fake', 5, seed=2, tint=50)
-
-
-@pytest.fixture(scope='module')
-def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the right structure with random numbers, of a scale that keeps the features alive."""
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-    class Unloaded(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *args: Any, **kwargs: Any) -> None:
-            pass
-
-    folder = tmp_path_factory.mktemp('weights')
-    torch.save({}, folder / 'nothing.pth')
-    generator = torch.Generator().manual_seed(0)
-    state = Unloaded('random', ['2048'], feature_extractor_weights_path=folder / 'nothing.pth').state_dict()
-    for weight in state.values():
-        if weight.ndim == 4:
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5)
-    torch.save(state, folder / 'inception.pth')
-    return folder / 'inception.pth'
 
 
 # ---------------------------------------------------------------- the distance
@@ -202,10 +184,10 @@ def test_many_sizes_do_not_pile_up(tmp_path: Path) -> None:
 
 def test_choice_is_seeded_and_nested(tmp_path: Path) -> None:
     draw_pictures(tmp_path, 20, size=4)
-    chosen = {num: set(PictureSet(tmp_path, num=num, seed=3)._names) for num in (5, 10, 99)}
+    chosen = {num: set(PictureSet(tmp_path, num=num, seed=3).names) for num in (5, 10, 99)}
     assert [len(chosen[num]) for num in chosen] == [5, 10, 20]
     assert chosen[5] < chosen[10]
-    assert chosen[5] == set(PictureSet(tmp_path, num=5, seed=3)._names) != set(PictureSet(tmp_path, num=5, seed=4)._names)
+    assert chosen[5] == set(PictureSet(tmp_path, num=5, seed=3).names) != set(PictureSet(tmp_path, num=5, seed=4).names)
 
 
 def test_zip_is_read_like_its_folder(tmp_path: Path) -> None:
@@ -394,12 +376,29 @@ def test_inception_weights_are_downloaded_once(server: Server, tmp_path: Path, i
 
 
 def test_names_of_metrics() -> None:
-    metrics = validate_metrics([*metric_names(), 'fid10k_full', 'fd_random_vgg500_full'])
-    assert metrics[0].num_fake == 50000 and metrics[0].detector == 'inception'
-    assert [(m.detector, m.num_fake) for m in metrics[-2:]] == [('inception', 10000), ('random-vgg', 500)]
-    for name in ('fid', 'fid50k', 'fid0k_full', 'fid1_full', 'fid50k_full ', 'kid50k_full', 'fid1٣k_full', ''):
+    assert len({validate_metrics([name]) for name in metric_names()}) == len(metric_names())
+    described = {name: validate_metrics([name])[0] for name in (
+        'fid50k_full', 'fid50k', 'fid10k_full', 'kid50k_full', 'pr50k3_full', 'pr50k3', 'is50k', 'fd_random_vgg500_full', 'ppl2_wend')}
+    assert {name: (m.kind, m.detector, m.num_fake, m.num_real, m.full) for name, m in described.items()} == {
+        'fid50k_full': ('fid', 'inception', 50000, None, True),
+        'fid50k': ('fid', 'inception', 50000, 50000, False),
+        'fid10k_full': ('fid', 'inception', 10000, None, True),
+        'kid50k_full': ('kid', 'inception', 50000, None, True),
+        'pr50k3_full': ('pr', 'vgg16', 50000, 200000, True),
+        'pr50k3': ('pr', 'vgg16', 50000, 50000, False),
+        'is50k': ('is', 'inception', 50000, None, True),
+        'fd_random_vgg500_full': ('fid', 'random-vgg', 500, None, True),
+        'ppl2_wend': ('ppl', '', 50000, None, False),
+    }
+    for name in ('fid', 'fid0k_full', 'fid1_full', 'fid50k_full ', 'pr50k4', 'ppl2_zend', 'fid1٣k_full', ''):
         with pytest.raises(UserError, match='fid50k_full, '):
             make_evaluator([name], 'nowhere', device=CPU)
+    short = parse_metrics('fid,kid pr, fid,fid50k_full', 'random-vgg')
+    assert [(m.name, m.detector) for m in short] == [('fd_random_vgg', 'random-vgg'), ('kd_random_vgg', 'random-vgg'),
+                                                     ('pr', 'random-vgg'), ('fid50k_full', 'inception')]
+    for text in ('', ' ,', 'fid,lpips'):
+        with pytest.raises(UserError, match='--metrics='):
+            parse_metrics(text, 'inception')
 
 
 def test_evaluator(sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,7 +413,7 @@ def test_evaluator(sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
     evaluate = make_evaluator(['fd_random_vgg5_full', 'fd_random_vgg4_full'], sets[0], device=CPU, log=log.append)
     result = evaluate(sample)
     assert asked == [5, 4] and list(result) == ['fd_random_vgg5_full', 'fd_random_vgg4_full']
-    assert len(log) == 1 and 'biased' in log[0] and 'FID' not in log[0]
+    assert len(log) == 2 and all('biased' in line and 'FID' not in line for line in log)
     expected = frechet_distance(*(collect_stats(PictureSet(path).batches(), random_vgg()) for path in sets))
     assert result['fd_random_vgg5_full'] == pytest.approx(expected, rel=1e-6)
     # The real side is kept.
@@ -485,6 +484,7 @@ def test_script_with_a_snapshot(sets: tuple[Path, Path], tmp_path: Path, capsys:
     for seed in ('0', '0', '1'):
         assert calc_fid.main([*arguments, '--batch', '3', '--seed', seed]) == 0
         reports.append(json.loads(capsys.readouterr().out))
+        assert reports[-1].pop('seconds') > 0 and reports[-1].pop('timestamp') > 0
     assert (reports[0]['num_real'], reports[0]['num_fake']) == (5, 5) and reports[0]['results']['fd_random_vgg'] > 0
     assert reports[0] == reports[1] and reports[0]['results'] != reports[2]['results']
 
@@ -524,7 +524,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ('--real one --fake good', ['one', 'at least 2']),
     ('--real good --fake broken', ['001.png', 'not a readable picture']),
     ('--real broken.zip --fake good', ['broken.zip', 'zip']),
-    ('--real good/000.png --fake good', ['000.png', 'neither a folder nor a zip']),
+    ('--real good/000.png --fake good', ['000.png', 'no snapshot']),
     ('--real good --fake good --num 1', ['--num']),
     ('--real good --fake good --batch 0', ['--batch']),
     ('--real good --fake good --detector vgg', ['--detector', 'random-vgg']),

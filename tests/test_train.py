@@ -100,17 +100,21 @@ def test_same_seed_same_run(data: Path, tmp_path: Path) -> None:
     assert not torch.equal(tensors[0]['synthesis.b4.const'], tensors[2]['synthesis.b4.const'])
 
 
+@pytest.mark.usefixtures('own_cache')
 def test_metrics_are_written_and_never_stop_a_run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_dir = run(data, tmp_path, '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full')
+    run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full,pr_random_vgg4_full')
     (line,) = (run_dir / 'metric-fd_random_vgg4_full.jsonl').read_text().splitlines()
     row = json.loads(line)
     assert row['snapshot_pkl'] == 'network-snapshot-000000.pkl' and row['results']['fd_random_vgg4_full'] > 0
+    row = json.loads((run_dir / 'metric-pr_random_vgg4_full.jsonl').read_text())
+    assert list(row['results']) == ['pr_random_vgg4_full_precision', 'pr_random_vgg4_full_recall'] and row['metric'] == 'pr_random_vgg4_full'
+    assert len(list(run_dir.glob('metric-*'))) == 2
 
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError('no luck')
 
     monkeypatch.setattr(train, 'make_evaluate', lambda *args: broken)
-    run_dir = run(data, tmp_path, '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full')
+    run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full')
     assert 'metrics failed and are left out (RuntimeError: no luck)' in (run_dir / 'log.txt').read_text()
     assert (run_dir / 'network-snapshot-000000.pkl').exists()
 

@@ -41,17 +41,21 @@ def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet', evaluate: Evaluate 
 
 
 def write_metrics(run: 'Run', evaluate: Evaluate, run_dir: Path, snapshot: str) -> dict[str, float]:
-    """Evaluate G_ema and append to `metric-NAME.jsonl`; a metric that fails is reported and nothing more."""
+    """Evaluate G_ema and append to `metric-NAME.jsonl`, all results that begin with NAME; a metric that fails is reported, no more."""
     try:
         with torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
             results = evaluate(run.G_ema)
     except Exception as error:  # whatever goes wrong in a metric must not cost the training
         log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
         return {}
-    for name, value in results.items():
-        log.info('%s: %.4f (%s)', name, value, snapshot)
+    rows: dict[str, dict[str, float]] = {}
+    for key, value in results.items():
+        log.info('%s: %.4f (%s)', key, value, snapshot)
+        names = [name for name in run.config.metrics if key == name or key.startswith(f'{name}_')]
+        rows.setdefault(max(names, key=len, default=key), {})[key] = value
+    for name, row in rows.items():
         with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'results': {name: value}, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
+            file.write(json.dumps({'results': row, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
     return results
 
 

@@ -1,0 +1,288 @@
+"""Sets of pictures, however they are given, and any number of metrics between them, with each picture drawn and embedded once."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dnnlib import UserError, cli
+
+from .detectors import Detector
+from .feature_stats import Collector, Features
+from .fid import FRECHET_NAMES, bias_warning
+from .measure import measure, needs_features, needs_reals
+from .names import Metric
+from .nearest import NearestPairs
+from .pictures import PictureSet
+from .statistics import cached_features, check_fits, load_statistics, save_statistics
+
+Sampler = Callable[[int], Iterator[torch.Tensor]]
+
+_warn = logging.getLogger(__name__).warning
+
+
+class Pictures(Protocol):
+    """Something that yields pictures: a `PictureSet`, or `Drawn`."""
+
+    def __len__(self) -> int: ...
+
+    def numbered_batches(self, batch_size: int = 32) -> Iterator[tuple[list[int], torch.Tensor]]: ...
+
+
+class Drawn:
+    """Generated pictures.
+
+    Args:
+        sample: a number to so many pictures, in batches of uint8 `[N, C, H, W]`, 0…255, C of 1 or 3.
+        num: how many.
+    """
+
+    def __init__(self, sample: Sampler, num: int) -> None:
+        self._sample, self._num = sample, num
+
+    def __len__(self) -> int:
+        return self._num
+
+    def numbered_batches(self, batch_size: int = 32) -> Iterator[tuple[list[int], torch.Tensor]]:
+        """The batches with their pictures' places; of the size that the sampler likes."""
+        start = 0
+        for batch in self._sample(self._num):
+            yield list(range(start, start + len(batch))), batch
+            start += len(batch)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One side of a comparison.
+
+    Attributes:
+        label: what people call it, such as a path.
+        open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many fakes).
+        saved: instead of pictures, what `load_statistics` has read.
+        path_length: a metric of the kind `ppl` to its value and the number of pairs, where there is a generator.
+    """
+
+    label: str
+    open: Callable[[Metric], Pictures] | None = None
+    saved: tuple[Features, Mapping[str, Any]] | None = None
+    path_length: Callable[[Metric], tuple[float, int]] | None = None
+
+
+@dataclass
+class Result:
+    """What came of a comparison.
+
+    Attributes:
+        values: see `measure`.
+        nums: metric to the numbers of real and fake pictures; None where there are none, or nobody knows.
+        detectors: those that were used.
+        real, fake: the sides' pictures where they have some.
+        pairs: see `NearestPairs`.
+    """
+
+    values: dict[str, float] = field(default_factory=dict)
+    nums: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
+    detectors: dict[str, Detector] = field(default_factory=dict)
+    real: Pictures | None = None
+    fake: Pictures | None = None
+    pairs: list[tuple[float, torch.Tensor, int]] = field(default_factory=list)
+
+
+def open_files(path: Path, *, is_real: bool, num: int | None = None, seed: int = 0, mirror: bool = False, class_idx: int | None = None,
+               drops_alpha: bool = False) -> Source | None:
+    """A folder, zip or file of statistics as a source; None for a path to something else, which may be a snapshot.
+
+    Args:
+        is_real: `mirror`, `class_idx` and a metric's number of real pictures are for this side only.
+        num, seed, mirror, class_idx, drops_alpha: see `PictureSet`; names with `_full` never mirror.
+
+    Raises:
+        UserError: there is nothing at `path`, or it can't be used.
+    """
+    if path.suffix.lower() == '.npz':
+        return Source(str(path), saved=load_statistics(path))
+    if path.exists() and not path.is_dir() and path.suffix.lower() != '.zip':
+        return None
+    options: dict[str, Any] = {'num': num, 'seed': seed, 'drops_alpha': drops_alpha}
+    if is_real:
+        options['class_idx'] = class_idx
+    PictureSet(path, **options)  # what is wrong with it is told at once
+
+    def read(metric: Metric) -> PictureSet:
+        return PictureSet(path, **options, mirror=is_real and mirror and not metric.full, limit=metric.num_real if is_real else None)
+
+    return Source(str(path), read)
+
+
+class Comparison:
+    """One set of real pictures against one fake set after another.
+
+    Args:
+        real: their real side; may be None where no metric needs it.
+        metrics: what to compute.
+        detector: a name to the detector; called when it is needed, and only once.
+        batch_size: pictures at a time, where a set of files is read.
+        cache: whether the real side's features may come from the cache, and go there.
+        show: progress bars.
+        log: takes one line about sets that make a comparison doubtful.
+    """
+
+    def __init__(self, real: Source | None, metrics: Sequence[Metric], detector: Callable[[str], Detector], *, batch_size: int = 32,
+                 cache: bool = True, show: bool = False, log: Callable[[str], None] = _warn) -> None:
+        self._real, self._metrics, self._detector = real, metrics, detector
+        self._batch_size, self._cache, self._show, self._log = batch_size, cache, show, log
+        self._of_real: dict[Any, tuple[Features, Pictures | None]] = {}
+        self._told: set[str] = set()
+
+    def run(self, fake: Source, pairs: int = 0) -> Result:
+        """All metrics of a fake set.
+
+        Args:
+            fake: the set.
+            pairs: how many of the fakes that are nearest to a real picture to keep, for a metric of the kind `nearest`.
+
+        Raises:
+            UserError: a side can't be read, is too small, or doesn't fit; or weights can't be had.
+        """
+        result = Result()
+        for group in _groups(self._metrics, lambda metric: metric.num_fake if metric.detector else metric):
+            if group[0].kind == 'ppl':
+                if fake.path_length is None:
+                    raise UserError(f"{fake.label}: path lengths are a generator's; {group[0].name} needs a snapshot")
+                result.values[group[0].name], num = fake.path_length(group[0])
+                result.nums[group[0].name] = None, num
+            else:
+                self._run_group(fake, group, 0 if result.pairs else pairs, result)
+        return result
+
+    def save_real(self, path: Path) -> None:
+        """Write the real side's statistics, as the first metric that has one sees them.
+
+        Raises:
+            UserError: no metric has one, or it can't be read or written.
+        """
+        metric = next((metric for metric in self._metrics if needs_reals(metric)), None)
+        if metric is None:
+            raise UserError(f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; add a metric that does, such as fid')
+        save_statistics(path, self._real_side(metric)[0], self._detector(metric.detector))
+
+    def _run_group(self, fake: Source, group: Sequence[Metric], pairs: int, result: Result) -> None:
+        """Metrics that want equally many fakes."""
+        reals = {metric.name: self._real_side(metric) for metric in group if needs_reals(metric)}  # first, for they may be wrong
+        nearest = None
+        chosen = next((metric for metric in group if metric.kind == 'nearest'), None)
+        if pairs and chosen is not None:
+            values = reals[chosen.name][0].values
+            if not isinstance(reals[chosen.name][1], PictureSet):
+                raise UserError(f'--nearest: {self._real.label if self._real else ""} has no pictures to show; give a folder or zip')
+            assert values is not None
+            nearest = chosen.detector, NearestPairs(values.to(self._detector(chosen.detector).device), pairs)
+        pictures, features = self._embed_fakes(fake, group, nearest)
+        for metric in group:
+            detector = self._detector(metric.detector)
+            real, real_pictures = reals.get(metric.name, (None, None))
+            dims = {len(side.stats.mean) for side in (real, features[metric.detector]) if side is not None}
+            if len(dims) > 1:
+                raise UserError(f'{fake.label}: features of {" and ".join(map(str, sorted(dims)))} dimensions cannot be compared; '
+                                'which detector are the saved statistics from?')
+            result.values.update(measure(metric, detector, real, features[metric.detector]))
+            result.nums[metric.name] = real.stats.num if real else None, features[metric.detector].stats.num
+            result.detectors[metric.detector] = detector
+            result.real, result.fake = real_pictures or result.real, pictures
+            if real is not None:
+                self._warn_of(metric, real, features[metric.detector], real_pictures, pictures)
+        if nearest is not None:
+            result.real, result.pairs = reals[chosen.name][1] if chosen else None, nearest[1].pairs
+
+    def _real_side(self, metric: Metric) -> tuple[Features, Pictures | None]:
+        if self._real is None:
+            raise UserError(f'{metric.name} needs real pictures to compare with: give --real')
+        key = metric.detector, metric.num_real, metric.full
+        if key not in self._of_real:
+            keep = any(needs_features(other) for other in self._metrics if (other.detector, other.num_real, other.full) == key)
+            detector = self._detector(metric.detector)
+            if self._real.open is None:
+                self._of_real[key] = self._from_file(self._real, detector, keep), None
+            else:
+                pictures = self._real.open(metric)
+
+                def compute() -> Features:
+                    return self._embed(pictures, 'real', {detector.name: (detector, keep)})[detector.name]
+
+                if self._cache and isinstance(pictures, PictureSet):
+                    self._of_real[key] = cached_features(pictures, detector, keep, compute), pictures
+                else:
+                    self._of_real[key] = compute(), pictures
+        return self._of_real[key]
+
+    def _embed_fakes(self, fake: Source, group: Sequence[Metric],
+                     nearest: tuple[str, NearestPairs] | None) -> tuple[Pictures | None, dict[str, Features]]:
+        wanted: dict[str, tuple[Detector, bool]] = {}
+        for metric in group:
+            keep = needs_features(metric) or wanted.get(metric.detector, (None, False))[1]
+            wanted[metric.detector] = self._detector(metric.detector), keep
+        if fake.open is None:
+            return None, {name: self._from_file(fake, detector, keep) for name, (detector, keep) in wanted.items()}
+        pictures = fake.open(group[0])
+        return pictures, self._embed(pictures, 'fake', wanted, nearest)
+
+    def _embed(self, pictures: Pictures, desc: str, wanted: Mapping[str, tuple[Detector, bool]],
+               nearest: tuple[str, NearestPairs] | None = None) -> dict[str, Features]:
+        collectors = {name: Collector(detector, keep=keep, ddof=detector.protocol.ddof) for name, (detector, keep) in wanted.items()}
+        bar: tqdm[None] = cli.progress((), total=len(pictures), desc=desc, unit='img', disable=not self._show)
+        with bar:
+            for indices, batch in pictures.numbered_batches(self._batch_size):
+                for name, collector in collectors.items():
+                    features = collector.append(batch, indices)
+                    if nearest is not None and nearest[0] == name:
+                        nearest[1].append(batch, features)
+                bar.update(len(batch))
+        return {name: collector.result() for name, collector in collectors.items()}
+
+    def _from_file(self, source: Source, detector: Detector, keep: bool) -> Features:
+        assert source.saved is not None
+        features, about = source.saved
+        self._say(check_fits(source.label, features, about, detector, keep))
+        return features
+
+    def _warn_of(self, metric: Metric, real: Features, fake: Features, real_pictures: Pictures | None,
+                 fake_pictures: Pictures | None) -> None:
+        nums = [num for num in (real.stats.num, fake.stats.num) if num is not None]
+        if metric.kind == 'fid' and nums:
+            self._say(bias_warning(FRECHET_NAMES[metric.detector], *nums))
+        if np.array_equal(real.stats.mean, fake.stats.mean) and np.array_equal(real.stats.cov, fake.stats.cov):
+            self._say('warning: both sides are the same pictures')
+        if real.sizes and fake.sizes and real.sizes != fake.sizes:
+            self._say(f'warning: real pictures have {_sizes(real)} pixels, fake ones {_sizes(fake)}; '
+                      'resizing them alone moves every metric')
+        if isinstance(real_pictures, PictureSet) and isinstance(fake_pictures, PictureSet):
+            if real_pictures.lossy is not fake_pictures.lossy:
+                kind = {True: 'JPEG or the like', False: 'PNG or the like', None: 'a mixture of JPEG and PNG'}
+                self._say(f'warning: real pictures are {kind[real_pictures.lossy]}, fake ones {kind[fake_pictures.lossy]}; '
+                          'compression alone moves every metric')
+            filters = [pictures.info.get('resize_filter') for pictures in (real_pictures, fake_pictures)]
+            if None not in filters and filters[0] != filters[1]:
+                self._say(f'warning: real pictures were made with the resize filter {filters[0]}, fake ones with {filters[1]}; '
+                          'that alone moves FID by a point or more')
+
+    def _say(self, message: str | None) -> None:
+        if message is not None and message not in self._told:
+            self._told.add(message)
+            self._log(message)
+
+
+def _groups(metrics: Sequence[Metric], key: Callable[[Metric], Any]) -> list[list[Metric]]:
+    groups: dict[Any, list[Metric]] = {}
+    for metric in metrics:
+        groups.setdefault(key(metric), []).append(metric)
+    return list(groups.values())
+
+
+def _sizes(features: Features) -> str:
+    sizes = sorted(features.sizes)
+    return f'{len(sizes)} sizes of' if len(sizes) > 2 else ' and '.join(f'{w}x{h}' for h, w in sizes)

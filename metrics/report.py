@@ -1,0 +1,145 @@
+"""What came of a comparison, for people, for programs, and as a picture."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from torch_utils.pictures import labelled_table
+
+from .compare import Pictures, Result
+from .fid import FRECHET_NAMES
+from .names import Metric
+from .pictures import PictureSet
+
+_COLOURS = ('#4e79a7', '#f28e2b', '#59a14f', '#e15759', '#76b7b2', '#b07aa1', '#9c755f', '#edc948')
+_BAR, _HEIGHT, _MARGIN = 56, 220, 24  # of a plot, pixels
+_PAIRS_A_ROW = 4
+
+
+def as_json(result: Result, metrics: Sequence[Metric], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is needed to get the same numbers again."""
+    detectors = list(result.detectors.values())
+    first = next(iter(result.nums.values()), (None, None))
+    facts: dict[str, Any] = {'results': result.values, **settings, 'num_real': first[0], 'num_fake': first[1],
+                             'nums': {name: dict(zip(('real', 'fake'), nums)) for name, nums in result.nums.items()}}
+    for detector in detectors[:1]:
+        facts |= {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,
+                  'resize': detector.resize, 'quantisation': '8 bits, before resizing', 'covariance_divisor': detector.protocol.divisor}
+    if len(detectors) > 1:
+        facts['detectors'] = {metric.name: [metric.detector, result.detectors[metric.detector].sha256]
+                              for metric in metrics if metric.detector}
+    for side, pictures in (('real', result.real), ('fake', result.fake)):
+        facts |= {f'{side}_{key}': value for key, value in dataset_facts(pictures).items()}
+    return facts
+
+
+def dataset_facts(pictures: Pictures | None) -> dict[str, Any]:
+    """What a data set's `dataset.json` says of how it was made."""
+    info = pictures.info if isinstance(pictures, PictureSet) else {}
+    return {key: info[key] for key in ('resize_filter', 'content_sha256') if key in info}
+
+
+def as_lines(result: Result, metrics: Sequence[Metric]) -> list[str]:
+    """A sentence a metric."""
+    lines = []
+    for metric in metrics:
+        values = {key[len(metric.name):]: value for key, value in result.values.items() if key in _keys(metric)}
+        main = values.get('', values.get('_mean', 0.0))
+        spread = f' ± {values["_std"]:.4g}' if '_std' in values else ''
+        title = {'fid': FRECHET_NAMES.get(metric.detector, ''), 'kid': 'KID' if metric.detector == 'inception' else 'Kernel distance',
+                 'is': 'Inception score', 'ppl': f'Perceptual path length ({metric.name})'}.get(metric.kind)
+        if metric.kind == 'pr':
+            text = f'Precision: {values["_precision"]:.4f}, recall: {values["_recall"]:.4f}'
+        elif metric.kind == 'nearest':
+            text = (f'Distance to the nearest real picture: {values["_ratio"]:.3f} of that between real pictures; '
+                    f'{values["_close"]:.1%} of the fakes closer than half of it')
+        else:
+            text = f'{title}: {main:.4f}{spread}' if metric.kind != 'kid' else f'{title}: {main:.6f}{spread}'
+        counts = [f'{"?" if num is None else f"{num:,}"} {side}' for num, side in zip(result.nums[metric.name], ('real', 'fake'))
+                  if side == 'fake' or metric.kind not in ('is', 'ppl')]
+        lines.append(f'{text} ({", ".join(counts)} pictures)')
+    return lines
+
+
+def as_table(results: Mapping[str, Result]) -> list[str]:
+    """A line a fake set, a column a number."""
+    keys = list(next(iter(results.values())).values)
+    rows = [['', *keys], *([label, *(f'{result.values[key]:.6g}' for key in keys)] for label, result in results.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(keys) + 1)]
+    return ['  '.join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]) for row in rows]
+
+
+def plot(results: Mapping[str, Result], metrics: Sequence[Metric]) -> np.ndarray:
+    """Bars: a panel a number, a bar a fake set, with a whisker of one standard deviation where there is one.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    panels = [(key, [result.values[key] for result in results.values()], [_spread(result, key) for result in results.values()])
+              for metric in metrics for key in _keys(metric) if not key.endswith('_std')
+              and all(np.isfinite(result.values.get(key, np.nan)) for result in results.values())]
+    font = ImageFont.load_default(13)
+    widest = max([_BAR * len(results), *(int(font.getlength(key)) for key, _, _ in panels)]) + 2 * _MARGIN
+    legend = [f'{number}  {label}' for number, label in enumerate(results, 1)]
+    width = max(widest * len(panels), *(int(font.getlength(text)) + 3 * _MARGIN for text in legend))
+    page = Image.new('RGB', (width, _HEIGHT + 4 * _MARGIN + len(legend) * 20), 'white')
+    draw = ImageDraw.Draw(page)
+    for number, (key, values, spreads) in enumerate(panels):
+        _panel(draw, number * widest + _MARGIN, key, values, spreads, font)
+    for number, text in enumerate(legend):
+        y = _HEIGHT + 3 * _MARGIN + number * 20
+        draw.rectangle((_MARGIN, y + 2, _MARGIN + 12, y + 14), fill=_COLOURS[number % len(_COLOURS)])
+        draw.text((_MARGIN + 20, y), text, fill='black', font=font)
+    return np.asarray(page)
+
+
+def nearest_page(result: Result) -> np.ndarray:
+    """Each fake beside its nearest real picture, the nearest first: uint8 `[height, width, 3]`."""
+    assert isinstance(result.real, PictureSet)
+    height, width = result.pairs[0][1].shape[1:]
+
+    def picture(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+    rows = {}
+    for start in range(0, len(result.pairs), _PAIRS_A_ROW):
+        pairs, pictures = result.pairs[start:start + _PAIRS_A_ROW], []
+        for _, fake, place in pairs:
+            pictures += [picture(fake.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()), picture(result.real.load(place))]
+        rows[f'{start + 1}.  {pairs[0][0]:.3g} to {pairs[-1][0]:.3g}'] = np.stack(pictures)
+    headings = ['generated', 'nearest real'] * min(_PAIRS_A_ROW, len(result.pairs))
+    return labelled_table(rows, headings, ['Before each row the distances of its pairs, in feature space.'])
+
+
+def _keys(metric: Metric) -> list[str]:
+    return [metric.name + suffix for suffix in ('', '_mean', '_std', '_precision', '_recall', '_ratio', '_close')]
+
+
+def _spread(result: Result, key: str) -> float:
+    return result.values.get(f'{key.removesuffix("_mean")}_std', 0.0)
+
+
+def _panel(draw: ImageDraw.ImageDraw, left: int, key: str, values: Sequence[float], spreads: Sequence[float],
+           font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> None:
+    high = max([0.0, *(value + spread for value, spread in zip(values, spreads))])
+    low = min([0.0, *(value - spread for value, spread in zip(values, spreads))])
+    top, scale = 2 * _MARGIN, _HEIGHT / ((high - low) or 1.0)
+
+    def y(value: float) -> float:
+        return top + (high - value) * scale
+
+    draw.text((left, 6), key, fill='black', font=font)
+    for number, (value, spread) in enumerate(zip(values, spreads)):
+        x = left + number * _BAR + 6
+        colour = _COLOURS[number % len(_COLOURS)]
+        draw.rectangle((x, min(y(value), y(0)), x + _BAR - 12, max(y(value), y(0))), fill=colour)
+        middle = x + (_BAR - 12) // 2
+        if spread:
+            draw.line((middle, y(value + spread), middle, y(value - spread)), fill='black', width=2)
+            for end in (value + spread, value - spread):
+                draw.line((middle - 6, y(end), middle + 6, y(end)), fill='black', width=2)
+        draw.text((middle, y(max(value + spread, 0)) - 3), f'{value:.3g}', fill='black', font=font, anchor='mb')
+        draw.text((middle, top + _HEIGHT + 6), str(number + 1), fill='black', font=font, anchor='mt')
+    draw.line((left, y(0), left + len(values) * _BAR, y(0)), fill='black')

@@ -1,0 +1,118 @@
+"""Features of a set in a file: to share, in a form that pytorch-fid reads too, and as a cache that can't be stale."""
+
+import hashlib
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from dnnlib import UserError, atomic_path, make_cache_dir_path
+
+from .detectors import Detector
+from .feature_stats import Features, MeanCov
+from .pictures import PictureSet
+
+_VERSION = 1  # of what is cached; another number and old files are not looked at
+
+log = logging.getLogger(__name__)
+
+
+def save_statistics(path: str | os.PathLike[str], features: Features, detector: Detector, about: Mapping[str, Any] | None = None) -> None:
+    """Write an `.npz` with pytorch-fid's `mu` and `sigma`, the features where they were kept, and where all that came from.
+
+    Args:
+        about: facts of the set, as JSON.
+
+    Raises:
+        UserError: it can't be written.
+    """
+    facts = {**(about or {}), 'num': features.stats.num, 'sizes': sorted(features.sizes), **_of_detector(detector)}
+    arrays: dict[str, Any] = {'mu': features.stats.mean, 'sigma': features.stats.cov, 'about': np.array(json.dumps(facts))}
+    if features.values is not None:
+        arrays['features'] = features.values.numpy()
+    with atomic_path(path) as temp, temp.open('wb') as file:
+        np.savez(file, **arrays)
+
+
+def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, Any]]:
+    """Read `save_statistics`'s file, or another program's with `mu` and `sigma`.
+
+    Returns:
+        The features, and the facts: empty for another program's file.
+
+    Raises:
+        UserError: it can't be read, or holds something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ('mu', 'sigma', 'about', 'features') if name in file}
+        about = json.loads(str(arrays['about'])) if 'about' in arrays else {}
+        mean, cov = (np.asarray(arrays[name], np.float64) for name in ('mu', 'sigma'))
+        values = torch.from_numpy(np.asarray(arrays['features'], np.float32)) if 'features' in arrays else None
+        sizes = frozenset((int(h), int(w)) for h, w in about.get('sizes', ()))
+        num = about.get('num')
+    except KeyError as error:
+        raise UserError(f'{path}: no statistics for FID: there is no {error} in it') from error
+    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        reason = getattr(error, 'strerror', None) or str(error).split('\n', 1)[0]
+        raise UserError(f'{path}: not a file of statistics, as --save-stats or pytorch-fid write it ({reason})') from error
+    finite = np.isfinite(mean).all() and np.isfinite(cov).all() and isinstance(num, int | None)
+    if mean.ndim != 1 or cov.shape != 2 * mean.shape or not finite:
+        raise UserError(f'{path}: no statistics for FID: mu {list(mean.shape)} and sigma {list(cov.shape)} should be [D] and [D, D]')
+    return Features(MeanCov(num, mean, cov), values, sizes), about
+
+
+def check_fits(path: str | os.PathLike[str], features: Features, about: Mapping[str, Any], detector: Detector, keep: bool) -> str | None:
+    """Refuse saved statistics that are another detector's or protocol's.
+
+    Returns:
+        What to tell the user, where the file doesn't say.
+
+    Raises:
+        UserError: they don't fit, or have no features where `keep` asks for them.
+    """
+    for key, expected in _of_detector(detector).items():
+        if about.get(key, expected) != expected:
+            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: distances between the two would mean nothing')
+    if keep and features.values is None:
+        raise UserError(f'{path}: has the mean and covariance that FID needs, but no features; '
+                        'make it with --save-stats and the same --metrics')
+    return None if about else f'warning: {path} does not say which detector and protocol it was made with'
+
+
+def cached_features(pictures: PictureSet, detector: Detector, keep: bool, compute: Callable[[], Features]) -> Features:
+    """The features of a set, computed once on this machine.
+
+    The file's name is a hash of the pictures' bytes, the detector's weights and all settings that change features, so a set that was
+    changed is another one. Files appear whole or not at all; processes that come at the same time compute the same.
+
+    Args:
+        keep: whether the features themselves are needed.
+        compute: gives them.
+    """
+    facts = [_VERSION, pictures.content_sha256(), pictures.settings, _of_detector(detector)]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    folder = make_cache_dir_path('statistics')
+    wanted = folder / f'{key}-features.npz'
+    for path in [wanted] if keep else [wanted, folder / f'{key}.npz']:
+        try:
+            features, about = load_statistics(path)
+            check_fits(path, features, about, detector, keep)
+            return features
+        except UserError:  # it isn't there, or damaged: then it is made anew
+            continue
+    features = compute()
+    try:
+        save_statistics(wanted if keep else folder / f'{key}.npz', features, detector)
+    except UserError as error:
+        log.warning('warning: statistics are not kept for the next time: %s', error)
+    return features
+
+
+def _of_detector(detector: Detector) -> dict[str, str]:
+    return {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name}

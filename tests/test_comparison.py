@@ -1,0 +1,297 @@
+"""calc_fid.py's options, saved and cached statistics, memorisation, warnings: with the random VGG-16, since weights don't matter here."""
+
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_metrics import assert_one_error_line, draw_pictures
+
+import calc_fid
+from dnnlib import UserError
+from metrics.compare import Comparison, Drawn, Source, open_files
+from metrics.detectors import Detector, load_detector
+from metrics.evaluate import make_evaluator
+from metrics.names import parse_metrics
+from metrics.nearest import nearest_ratio
+from metrics.pictures import PictureSet
+from metrics.statistics import load_statistics
+from training.checkpoint import Networks, save_networks
+from training.networks import Generator
+
+pytestmark = pytest.mark.usefixtures('own_cache')
+CPU = torch.device('cpu')
+ALL = 'fid,kid,pr,nearest'
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Reals, two sets of fakes, and the same as JPEGs of another size."""
+    root = tmp_path_factory.mktemp('comparison')
+    draw_pictures(root / 'real', 12, seed=1)
+    draw_pictures(root / 'near', 10, seed=2, tint=10)
+    draw_pictures(root / 'far', 10, seed=3, tint=55)
+    (root / 'jpeg').mkdir()
+    for path in (root / 'far').iterdir():
+        Image.open(path).resize((24, 20)).save(root / 'jpeg' / f'{path.stem}.jpg')
+    return root
+
+
+def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[list[dict[str, Any]], str]:
+    """JSON reports and what was said."""
+    assert calc_fid.main(['--device', 'cpu', '--detector', 'random-vgg', '--json', *options]) == 0
+    out, err = capsys.readouterr()
+    return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_every_result_says_what_it_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (report,), _ = run(capsys, '--data', str(root / 'real'), '--network', str(root / 'near'), '--metrics', ALL, '--seed', '5')
+    assert list(report['results']) == ['fd_random_vgg', 'kd_random_vgg', 'kd_random_vgg_std', 'pr_precision', 'pr_recall', 'nearest_ratio',
+                                       'nearest_close']
+    expected = {'protocol': 'nvidia', 'detector': 'random-vgg', 'num_real': 12, 'num_fake': 10, 'seed': 5, 'truncation_psi': 1, 'class': None,
+                'mirror': False, 'covariance_divisor': 'N', 'nums': {name: {'real': 12, 'fake': 10} for name in (
+                    'fd_random_vgg', 'kd_random_vgg', 'pr', 'nearest')}}
+    assert report | expected == report and '64x64' in report['resize'] and report['seconds'] > 0
+
+
+def test_a_table_and_a_plot_of_several_sets(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ['--real', str(root / 'real'), '--fake', str(root / 'near'), '--fake', str(root / 'far'), '--metrics', 'fid,kid,pr']
+    reports, _ = run(capsys, *options)
+    assert reports[0]['results']['fd_random_vgg'] < reports[1]['results']['fd_random_vgg']
+    assert calc_fid.main([*options, '--detector=random-vgg', '--device=cpu', '--plot', str(tmp_path / 'bars.png')]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == list(reports[0]['results'])
+    for row, report in zip(rows, reports):
+        label, *numbers = row.split()
+        assert label == report['fake'] and [float(x) for x in numbers] == pytest.approx(list(report['results'].values()), rel=1e-5)
+    bars = np.asarray(Image.open(tmp_path / 'bars.png')).astype(int)
+    blue, orange = (int((np.abs(bars - colour).sum(axis=2) < 9).sum()) for colour in ([78, 121, 167], [242, 142, 43]))
+    assert blue > 1000 and orange > 1000
+
+
+def test_sentences(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics', ALL]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(':')[0] for line in lines] == ['Frechet distance in a random VGG-16 embedding', 'Kernel distance', 'Precision',
+                                                     'Distance to the nearest real picture']
+    assert ' ± ' in lines[1] and all(line.endswith('(12 real, 10 fake pictures)') for line in lines)
+
+
+def test_statistics_are_kept_and_read(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, real, fake = str(tmp_path / 'real.npz'), str(root / 'real'), str(root / 'near')
+    run(capsys, '--real', real, '--save-stats', file, '--metrics', 'fid,pr')
+    direct, saved = (run(capsys, '--real', side, '--fake', fake, '--metrics', 'fid,pr')[0][0] for side in (real, file))
+    assert saved['results'] == direct['results'] and saved['num_real'] == 12
+    with np.load(file) as arrays:
+        x = arrays['features'].astype(np.float64)
+        np.testing.assert_allclose(arrays['mu'], x.mean(axis=0), rtol=1e-6)
+        np.testing.assert_allclose(arrays['sigma'], np.cov(x.T, bias=True), atol=1e-9)
+        np.savez(tmp_path / 'foreign.npz', mu=arrays['mu'], sigma=arrays['sigma'])  # as pytorch-fid writes them
+        np.savez(tmp_path / 'other.npz', mu=arrays['mu'], sigma=arrays['sigma'], about=np.array('{"detector_sha256": "f00"}'))
+    theirs = pytest.importorskip('pytorch_fid.fid_score').compute_statistics_of_path(file, None, 1, 64, 'cpu')
+    np.testing.assert_array_equal(theirs[0], load_statistics(file)[0].stats.mean)
+    (foreign,), said = run(capsys, '--real', str(tmp_path / 'foreign.npz'), '--fake', file)
+    assert foreign['results']['fd_random_vgg'] < 1e-6 and foreign['num_real'] is None and 'does not say which detector' in said
+    np.savez(tmp_path / 'wide.npz', mu=np.zeros(2048), sigma=np.eye(2048))
+    for name, metrics, words in (('wide', 'fid', ['64 and 2048 dimensions']), ('other', 'fid', ['made with detector_sha256 f00']), ('foreign', 'pr', ['no features', '--save-stats'])):
+        options = ['--device=cpu', '--detector=random-vgg', '--real', str(tmp_path / f'{name}.npz'), '--fake', fake, '--metrics', metrics]
+        assert calc_fid.main(options) == 2
+        assert_one_error_line(capsys, *words)
+
+
+@pytest.mark.parametrize('content', [b'', b'PK\3\4 no more', {'mu': np.zeros(3)}, {'mu': np.zeros(3), 'sigma': np.zeros(3)},
+                                     {'mu': np.full(2, np.nan), 'sigma': np.eye(2)}, {'mu': np.array([None]), 'sigma': np.eye(1)},
+                                     {'mu': np.zeros(2), 'sigma': np.eye(2), 'about': np.array('[]')}])
+def test_other_files_are_no_statistics(tmp_path: Path, content: Any) -> None:
+    path = tmp_path / 'a.npz'
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.savez(path, **content)
+    with pytest.raises(UserError, match=r'a\.npz: .*statistics'):
+        load_statistics(path)
+
+
+@functools.cache
+def embed() -> Detector:
+    return load_detector('random-vgg', device=CPU)
+
+
+def compare(real: Path, fake: Path, names: str = 'fid') -> dict[str, float]:
+    source = open_files(real, is_real=True)
+    other = open_files(fake, is_real=False)
+    assert source is not None and other is not None
+    return Comparison(source, parse_metrics(names, 'random-vgg'), lambda name: embed(), log=lambda message: None).run(other).values
+
+
+def test_the_cache_knows_content_not_names(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    batches = PictureSet.numbered_batches
+    monkeypatch.setattr(PictureSet, 'numbered_batches', lambda self, size=32: read.append(self.path) or batches(self, size))
+    real, fake = tmp_path / 'set', root / 'near'
+    shutil.copytree(root / 'real', real)
+    first = compare(real, fake)
+    with zipfile.ZipFile(tmp_path / 'moved.zip', 'w') as file:
+        for path in sorted(real.iterdir()):
+            file.write(path, f'elsewhere/{path.name}')
+    read.clear()
+    assert compare(tmp_path / 'moved.zip', fake) == first and read == [fake]
+    compare(real, fake, 'fid,kid')  # needs more than is there
+    read.clear()
+    assert compare(real, fake) == first and read == [fake]
+    # The same name, size and date, another picture.
+    victim = real / '000.png'
+    stat = victim.stat()
+    Image.fromarray(255 - np.asarray(Image.open(victim))).save(victim)
+    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    read.clear()
+    assert compare(real, fake) != first and read == [real, fake]
+    for path in (own_cache / 'statistics').iterdir():
+        path.write_bytes(path.read_bytes()[:1000])
+    read.clear()
+    changed = compare(real, fake)
+    assert read == [real, fake] and compare(real, fake) == changed
+
+
+def _compare_in_process(real: Path, fake: Path, queue: Any) -> None:
+    torch.set_num_threads(1)
+    queue.put(compare(real, fake, 'fid,kid'))
+
+
+def test_several_processes_share_the_cache(root: Path, own_cache: Path) -> None:
+    context = multiprocessing.get_context('fork')
+    queue = context.Queue()
+    processes = [context.Process(target=_compare_in_process, args=(root / 'real', root / 'near', queue)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    results = [queue.get(timeout=100) for _ in processes]
+    for process in processes:
+        process.join()
+    assert results[0] == results[1] == results[2]
+    (file,) = (own_cache / 'statistics').iterdir()
+    assert load_statistics(file)[0].stats.num == 12
+
+
+@pytest.mark.parametrize('real, fake, words', [
+    ('real', 'real', ['both sides are the same pictures']),
+    ('real', 'jpeg', ['real pictures have 32x32 pixels, fake ones 24x20', 'real pictures are PNG or the like, fake ones JPEG']),
+    ('lanczos', 'box', ['the resize filter lanczos, fake ones with box']),
+    ('real', 'near', []),
+])
+def test_doubtful_comparisons_are_told(root: Path, tmp_path: Path, real: str, fake: str, words: list[str],
+                                       capsys: pytest.CaptureFixture[str]) -> None:
+    for name, source in (('lanczos', 'real'), ('box', 'near')):
+        shutil.copytree(root / source, tmp_path / name)
+        (tmp_path / name / 'dataset.json').write_text(json.dumps({'labels': None, 'resize_filter': name, 'content_sha256': name * 2}))
+    sides = [str(tmp_path / side if side in ('lanczos', 'box') else root / side) for side in (real, fake)]
+    (report,), said = run(capsys, '--real', sides[0], '--fake', sides[1])
+    warnings = [line for line in said.splitlines() if line.startswith('warning: ') and 'is biased' not in line]
+    assert 'is biased' in said and len(warnings) == len(words) and all(word in line for word, line in zip(words, warnings))
+    if real == 'lanczos':
+        assert report['real_resize_filter'] == 'lanczos' and report['fake_content_sha256'] == 'boxbox'
+
+
+def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = PictureSet(root / 'real')
+    for path in (root / 'real').iterdir():
+        shutil.copy(path, tmp_path / f'a{path.name}')
+        Image.fromarray(np.asarray(Image.open(path))[:, ::-1]).save(tmp_path / f'b{path.name}')
+    options = ['--fake', str(root / 'near'), '--metrics', 'fid,kid']
+    (mirrored,), _ = run(capsys, '--real', str(root / 'real'), '--mirror=1', *options)
+    (by_hand,), _ = run(capsys, '--real', str(tmp_path), *options)
+    assert mirrored['results'] == pytest.approx(by_hand['results'], rel=1e-6) and mirrored['num_real'] == 24
+    half = PictureSet(root / 'real', mirror=True, limit=15)
+    found = sorted((index, batch[i]) for index_list, batch in half.numbered_batches(5) for i, index in enumerate(index_list))
+    assert [index for index, _ in found] == list(range(15)) and len(half) == 15
+    assert all(np.array_equal(picture.permute(1, 2, 0), half.load(index)) for index, picture in found)
+    assert np.array_equal(half.load(13), plain.load(1)[:, ::-1])
+    (full,), _ = run(capsys, '--real', str(root / 'real'), '--mirror=1', '--fake', str(root / 'near'), '--metrics', 'fd_random_vgg10_full')
+    assert full['num_real'] == 12
+
+
+def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    G = Generator(z_dim=8, c_dim=3, w_dim=8, img_resolution=16, img_channels=3).eval()
+    with torch.no_grad():
+        G.mapping.embed.weight.mul_(100)
+    save_networks(tmp_path / 'network-snapshot-000000.pkl', Networks(G=G, D=None, G_ema=G))
+    options = ['--real', str(labelled_data), '--fake', str(tmp_path / 'network-snapshot-000000.pkl'), '--num', '4']
+    reports = [run(capsys, *options, *more)[0][0] for more in ([], ['--class=0'], ['--class=1'], ['--class=1', '--trunc=0.5'])]
+    assert [(report['num_real'], report['class']) for report in reports] == [(4, None), (4, 0), (4, 1), (4, 1)]
+    assert len({report['results']['fd_random_vgg'] for report in reports}) == 4
+    with pytest.raises(UserError, match='no dataset.json with labels'):
+        PictureSet(draw_pictures(tmp_path / 'plain', 3), class_idx=1)
+    assert PictureSet(labelled_data, class_idx=2).names == ['02.png', '05.png', '08.png', '11.png']
+    with pytest.raises(UserError, match='no pictures in it of class 7'):
+        PictureSet(labelled_data, class_idx=7)
+
+
+def test_snapshots_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        G = Generator(z_dim=8, c_dim=0, w_dim=8, img_resolution=16, img_channels=3).eval()
+        paths.append(str(tmp_path / f'network-snapshot-{seed:06d}.pkl'))
+        save_networks(Path(paths[-1]), Networks(G=G, D=None, G_ema=G))
+    (report,), _ = run(capsys, '--real', paths[0], '--fake', paths[1], '--num=6', '--metrics', ALL)
+    assert (report['num_real'], report['num_fake']) == (6, 6) and report['results']['fd_random_vgg'] > 0
+
+
+def test_memorisation(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.RandomState(0)
+    real, new = (torch.from_numpy(rng.randn(num, 20)) for num in (300, 200))
+    ratio, close = nearest_ratio(real, new)
+    assert ratio == pytest.approx(1, abs=0.1) and close == 0
+    assert nearest_ratio(real, torch.cat([new[:150], real[:50]]))[1] == 0.25
+    assert nearest_ratio(real, real[:50]) == (0, 1)
+    fakes = tmp_path / 'fakes'
+    shutil.copytree(root / 'far', fakes)
+    shutil.copy(root / 'real' / '007.png', fakes / 'copy.png')
+    Image.new('L', (9, 50), 77).save(fakes / 'slim.png')
+    (report,), _ = run(capsys, '--real', str(root / 'real'), '--fake', str(fakes), '--nearest', str(tmp_path / 'page.png'))
+    assert report['results']['nearest_close'] == pytest.approx(1 / 12)
+    page, copied = np.asarray(Image.open(tmp_path / 'page.png')), np.asarray(Image.open(root / 'real' / '007.png'))
+    windows = np.lib.stride_tricks.sliding_window_view(page, copied.shape)[:, :, 0]
+    found = np.argwhere((windows[:, :, ::8, ::8] == copied[::8, ::8]).all(axis=(2, 3, 4)))
+    assert found[0][0] == found[1][0] < 40  # beside each other, in the first row
+
+
+def test_equally_many_fakes_are_drawn_once(root: Path) -> None:
+    asked: list[int] = []
+
+    def sample(num: int) -> Any:
+        asked.append(num)
+        yield from torch.cat(list(PictureSet(root / 'near').batches())).split(4)
+
+    names = ['fd_random_vgg10_full', 'kd_random_vgg10_full', 'pr_random_vgg10_full', 'nearest_random_vgg10_full']
+    results = make_evaluator(names, root / 'real', device=CPU, log=lambda message: None)(sample)
+    expected = compare(root / 'real', root / 'near', ALL)
+    assert asked == [10] and list(results.values()) == pytest.approx(list(expected.values()), rel=1e-6)
+
+
+def test_what_cannot_be_compared(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    real, fake = str(root / 'real'), str(root / 'near')
+    for options, words in (
+            (['--fake', fake], ['--real', 'fd_random_vgg']),
+            (['--real', real, '--fake', fake, '--metrics', 'fid,foo'], ['--metrics=foo', 'fid50k_full']),
+            (['--real', real, '--fake', fake, '--metrics', 'is'], ['inception score', 'random-vgg']),
+            (['--real', real, '--fake', fake, '--metrics', 'ppl'], ['near', 'snapshot']),
+            (['--real', real, '--fake', fake, '--protocol', 'clean'], ['--protocol=clean']),
+            (['--real', real, '--fake', fake, '--plot', 'a.txt'], ['a.txt', '.png']),
+            (['--real', real, '--fake', fake, '--fake', fake, '--nearest', 'a.png'], ['--nearest']),
+            (['--real', real, '--fake', str(tmp_path / 'no.npz')], ['no.npz']),
+            (['--real', real, '--save-stats', str(tmp_path / 'a.npz'), '--metrics', 'ppl'], ['--save-stats', 'ppl'])):
+        assert calc_fid.main(['--device=cpu', '--detector=random-vgg', *options]) == 2
+        assert_one_error_line(capsys, *words)
+    comparison = Comparison(Source('reals', saved=None, open=lambda metric: Drawn(lambda num: iter(()), 4)),
+                            parse_metrics('fid', 'random-vgg'), lambda name: embed())
+    with pytest.raises(UserError, match='got 0 pictures'):
+        comparison.run(Source('fakes', open=lambda metric: PictureSet(root / 'near')))
