@@ -21,9 +21,9 @@ PAIRS = 24  # of --nearest
 
 
 @cli.command(name='calc_fid')
-@cli.option('--real', '--data', 'real', type=cli.given_path, metavar='PATH', group='Pictures', show_default=False,
+@cli.option('--real', '--data', 'real', type=cli.given_text, metavar='PATH', group='Pictures', show_default=False,
             help='Real pictures: a folder (subfolders count), a zip, a network snapshot, or statistics (.npz).')
-@cli.option('--fake', '--network', 'fakes', type=cli.given_path, metavar='PATH', group='Pictures', multiple=True, show_default=False,
+@cli.option('--fake', '--network', 'fakes', type=cli.given_text, metavar='PATH', group='Pictures', multiple=True, show_default=False,
             help='Pictures to judge: the same kinds; of a snapshot its G_ema draws. May be given several times.')
 @cli.trust_option('Pictures')
 @cli.option('--num', type=click.IntRange(min=2), metavar='N', group='Pictures',
@@ -54,7 +54,7 @@ PAIRS = 24  # of --nearest
 @cli.option('--plot', type=cli.given_path, metavar='FILE', group='Output', show_default=False, help='Draw bars, a --fake each.')
 @cli.option('--nearest', type=cli.given_path, metavar='FILE', group='Output', show_default=False,
             help=f'Draw the {PAIRS} fakes that are nearest to a real picture beside it: has the generator memorised its data?')
-def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: str, detector_weights: Path | None, protocol: str,
+def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str, detector_weights: Path | None, protocol: str,
              no_cache: bool, device: str, as_json: bool, save_stats: Path | None, plot: Path | None, nearest: Path | None,
              **given: Any) -> None:
     """How far apart two sets of pictures are.
@@ -91,7 +91,7 @@ def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: s
 
     given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha}
     real_source = None if real is None else open_source(real, is_real=True, **given)
-    sources = {str(path): open_source(path, is_real=False, **given) for path in fakes}  # before detectors: wrong paths are told at once
+    sources = {text: open_source(text, is_real=False, **given) for text in fakes}  # before detectors: wrong paths are told at once
     comparison = Comparison(real_source, metrics, embed, batch_size=given['batch'], cache=not no_cache, show=True, log=log)
     if save_stats is not None:
         comparison.save_real(save_stats)
@@ -100,36 +100,36 @@ def calc_fid(real: Path | None, fakes: tuple[Path, ...], names: str, detector: s
         start = time.perf_counter()
         results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
         settings = {
-            'real': None if real is None else str(real), 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
+            'real': real, 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
             'class': given['class_idx'], 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start, 'timestamp': time.time(),
         }
         if as_json:
             click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
     if results and not as_json:
-        lines = report.as_table(results) if len(results) > 1 else report.as_lines(results[str(fakes[0])], metrics)
+        lines = report.as_table(results) if len(results) > 1 else report.as_lines(results[fakes[0]], metrics)
         click.echo('\n'.join(lines))
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:
-        save_picture(nearest, report.nearest_page(results[str(fakes[0])]))
+        save_picture(nearest, report.nearest_page(results[fakes[0]]))
 
 
-def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, trunc: float, batch: int, device: 'torch.device',
+def open_source(text: str, num: int | None, seed: int, class_idx: int | None, trunc: float, batch: int, device: 'torch.device',
                 trust_pickle: bool, lpips_weights: Path | None, **of_files: Any) -> 'Source':
-    """A folder, zip, file of statistics, or snapshot."""
+    """A folder, zip, file of statistics, or snapshot, which may be a URL or a name."""
     from metrics.compare import Drawn, Source, open_files
     from metrics.ppl import path_length_metric
+    from training.checkpoint import is_elsewhere, load_networks
 
-    source = open_files(path, num=num, seed=seed, class_idx=class_idx, **of_files)
+    source = None if is_elsewhere(text) else open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
     if source is not None:
         return source
     import torch
 
     from synthesis.images import class_labels, sample_images
     from synthesis.path_pairs import path_pairs
-    from training.checkpoint import load_networks
 
-    G = load_networks(path, trust_pickle).G_ema.to(device)
+    G = load_networks(text, trust_pickle).G_ema.to(device)
     labels = None if class_idx is None else functools.partial(class_labels, G, class_idx)
 
     def draw(count: int) -> Iterator[torch.Tensor]:
@@ -137,7 +137,7 @@ def open_source(path: Path, num: int | None, seed: int, class_idx: int | None, t
         yield from sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
 
     pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=labels)
-    return Source(str(path), lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
+    return Source(text, lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
                   path_length=path_length_metric(pairs, device=device, weights_path=lpips_weights, num=num, show=True))
 
 

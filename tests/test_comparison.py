@@ -1,10 +1,12 @@
 """calc_fid.py's options, saved and cached statistics, memorisation, warnings: with the random VGG-16, since weights don't matter here."""
 
 import functools
+import http.server
 import json
 import multiprocessing
 import os
 import shutil
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import GOLDEN
 from PIL import Image
 from test_metrics import assert_one_error_line, draw_pictures
 
@@ -50,6 +53,16 @@ def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[list[dict[st
     assert calc_fid.main(['--device', 'cpu', '--detector', 'random-vgg', '--json', *options]) == 0
     out, err = capsys.readouterr()
     return [json.loads(line) for line in out.splitlines()], err
+
+
+def test_a_snapshot_by_its_address(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(GOLDEN))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}/ada-uncond-32.pkl'
+        reports, _ = run(capsys, '--real', str(root / 'real'), '--fake', address, '--fake', str(GOLDEN / 'ada-uncond-32.pkl'), '--num', '4')
+        server.shutdown()
+    assert reports[0]['fake'] == address and reports[0]['results'] == reports[1]['results']
 
 
 def test_every_result_says_what_it_is(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

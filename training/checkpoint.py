@@ -101,11 +101,14 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
 def local_copy(source: str | os.PathLike[str]) -> Path:
     """The file that a name of `NAMED_SOURCES`, a URL or a path means; downloads are cached. A file of that name comes first."""
     text = str(source)
-    if text in NAMED_SOURCES and not Path(text).exists():
-        text = NAMED_SOURCES[text]
-    if not is_url(text):
+    if not is_elsewhere(text):
         return Path(text)
-    return fetch(text)
+    return fetch(NAMED_SOURCES.get(text, text))
+
+
+def is_elsewhere(text: str) -> bool:
+    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears."""
+    return is_url(text) or (text in NAMED_SOURCES and not Path(text).exists())
 
 
 def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
