@@ -54,8 +54,8 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     def warn(line: str) -> None:
         click.echo(line, err=True)
 
-    check_alignment(align, landmarks, say=warn)
     found = find_targets(targets)
+    check_alignment(align, landmarks, say=warn)
     G = load_networks(network, trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
     pictures = load_targets(found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn)

@@ -55,9 +55,9 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
         click.echo(line, err=True)
 
     place = select_device(device)
-    if photos:
-        check_alignment(align, landmarks, say=warn)
     found = find_targets(photos)
+    if found:
+        check_alignment(align, landmarks, say=warn)
     base, toon, info, warning = toon_network(trust_pickle=trust_pickle, **networks)
     if warning is not None:
         warn(f'warning: {warning}')

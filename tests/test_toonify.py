@@ -136,7 +136,7 @@ def test_no_face(photo: Path, tuned: str, tmp_path: Path, capsys: pytest.Capture
     (['x.jpg', '--network', 'a', '--blended', 'c', '--toon', 'b'], '--toon=b contradicts --blended'),
     (['x.jpg', '--blended', 'c'], '--network is missing'),
     (['x.jpg', '--projected-w', 'x.npz', '--blended', 'c'], 'takes the place of photographs'),
-    (['x.jpg', '--network', 'a', '--toon', 'b', '--swap-resolution=8', '--align=none', '--landmarks=m.json'], 'does nothing without --align=ffhq'),
+    ([BASE, '--network', 'a', '--toon', 'b', '--swap-resolution=8', '--align=none', '--landmarks=m.json'], 'does nothing without --align=ffhq'),
     (['x.jpg', '--network', 'a', '--toon', 'b', '--swap-resolution=8', '--align=none'], 'x.jpg: no such file'),
 ])
 def test_mistakes(options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
