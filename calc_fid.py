@@ -130,11 +130,10 @@ def open_source(text: str, num: int | None, seed: int, class_idx: int | None, tr
     from synthesis.path_pairs import path_pairs
 
     G = load_networks(text, trust_pickle).G_ema.to(device)
-    labels = None if class_idx is None else functools.partial(class_labels, G, class_idx)
+    labels = None if class_idx is None else lambda count, _: class_labels(G, class_idx, count)
 
     def draw(count: int) -> Iterator[torch.Tensor]:
-        torch.manual_seed(seed)  # the networks' noise inputs come from the global generator
-        yield from sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
+        return sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
 
     pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=labels)
     return Source(text, lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),

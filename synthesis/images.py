@@ -1,5 +1,6 @@
 """Pictures from a generator."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,10 @@ import torch
 from dnnlib import UserError
 from torch_utils.pictures import to_uint8
 from training.networks import Generator
+
+from .noise import picture_generator, seeded_noise
+
+LabelFn = Callable[[int, torch.Generator], torch.Tensor]  # a number and what to draw from, to so many labels, float32 [count, c_dim]
 
 
 def latents_from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
@@ -72,28 +77,31 @@ def render_ws(G: Any, ws: torch.Tensor, noise_mode: str = 'const') -> torch.Tens
 
 
 def sample_images(G: Generator, num: int, *, batch_size: int = 32, seed: int = 0, truncation_psi: float = 1.0, noise_mode: str = 'random',
-                  label_fn: Callable[[int], torch.Tensor] | None = None) -> Iterator[torch.Tensor]:
-    """Random pictures, for metrics.
+                  label_fn: LabelFn | None = None) -> Iterator[torch.Tensor]:
+    """Random pictures, for metrics: which ones depends on the seed and on nothing else, so neither on the batch nor on what ran before.
 
     Args:
         num: how many.
-        seed: of the latents and classes (and, through the global generator, of nothing else; `random` noise is not seeded).
-        label_fn: count to labels, float32 `[count, c_dim]`; None draws classes uniformly.
+        seed: of the latents, classes and `random` noise.
+        noise_mode: `const`, `random` or `none`.
+        label_fn: see `LabelFn`; None draws classes uniformly.
 
     Yields:
         uint8 `[n, C, H, W]`, n ≤ batch_size, on the network's device.
     """
-    generator = torch.Generator().manual_seed(seed)
     for start in range(0, num, batch_size):
-        count = min(batch_size, num - start)
-        z = torch.randn([count, G.z_dim], generator=generator)
-        yield render(G, z, draw_labels(G, count, generator, label_fn), truncation_psi=truncation_psi, noise_mode=noise_mode)
+        indices = range(start, min(start + batch_size, num))
+        generators = [picture_generator(seed, index) for index in indices]
+        z = torch.stack([torch.randn(G.z_dim, generator=generator) for generator in generators])
+        c = torch.stack([draw_label(G, generator, label_fn) for generator in generators])
+        with seeded_noise(G, seed, indices) if noise_mode == 'random' else contextlib.nullcontext():
+            yield render(G, z, c, truncation_psi=truncation_psi, noise_mode='const' if noise_mode == 'random' else noise_mode)
 
 
-def draw_labels(G: Any, count: int, generator: torch.Generator, label_fn: Callable[[int], torch.Tensor] | None = None) -> torch.Tensor:
-    """`label_fn(count)`, or classes drawn uniformly: float32 `[count, c_dim]`."""
+def draw_label(G: Any, generator: torch.Generator, label_fn: LabelFn | None = None) -> torch.Tensor:
+    """A label by `label_fn`, or of a class that is drawn uniformly: float32 `[c_dim]`."""
     if label_fn is not None:
-        return label_fn(count)
+        return label_fn(1, generator)[0]
     if G.c_dim == 0:
-        return torch.zeros([count, 0])
-    return torch.eye(G.c_dim)[torch.randint(G.c_dim, [count], generator=generator)]
+        return torch.zeros([0])
+    return torch.eye(G.c_dim)[int(torch.randint(G.c_dim, [], generator=generator))]

@@ -88,11 +88,49 @@ def given_noise(G: Any, noises: Sequence[Noise]) -> Iterator[None]:
     Args:
         noises: one a picture of the batch that is drawn in the block; all with the same layers. The other layers keep theirs.
     """
+    with _in_place(G, {name: torch.stack([noise[name] for noise in noises]).unsqueeze(1) for name in noises[0]}):
+        yield
+
+
+def picture_generator(seed: int, index: int, device: torch.device | None = None) -> torch.Generator:
+    """What a picture of a seeded series draws from; on a GPU other numbers come out than on a CPU.
+
+    Args:
+        seed: of the series, 0 or more.
+        index: of the picture, 0…2³²−1.
+    """
+    first = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))  # all bits that a CPU's generator looks at
+
+
+@contextlib.contextmanager
+def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Iterator[None]:
+    """Put standard normal noise in place of the stored one, for noise mode `const`, while the block runs.
+
+    Args:
+        seed: of the series of pictures.
+        indices: which pictures of it are drawn in the block: what each gets depends on no other.
+        repeat: the batch holds the same pictures so many times.
+    """
+    layers, device = noise_layers(G), next(G.parameters()).device
+    sizes = [layer.resolution ** 2 for layer in layers.values()]
+    flat = torch.empty([len(indices), sum(sizes)], device=device)
+    for row, index in zip(flat, indices):
+        row.normal_(generator=picture_generator(seed + 1, index, device))  # not the series that the latents come from
+    drawn = {name: part.reshape(-1, 1, layer.resolution, layer.resolution).repeat(repeat, 1, 1, 1)
+             for (name, layer), part in zip(layers.items(), flat.split(sizes, dim=1))}
+    with _in_place(G, drawn):
+        yield
+
+
+@contextlib.contextmanager
+def _in_place(G: Any, noise: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Noise in place of the stored one, by layers: `[N, 1, resolution, resolution]`."""
     layers = noise_layers(G)
-    stored = {name: layers[name].noise_const for name in noises[0]}
+    stored = {name: layers[name].noise_const for name in noise}
     try:
         for name, buffer in stored.items():
-            layers[name].noise_const = torch.stack([noise[name] for noise in noises]).unsqueeze(1).to(buffer.device)  # [N, 1, res, res]
+            layers[name].noise_const = noise[name].to(buffer.device)
         yield
     finally:
         for name, buffer in stored.items():

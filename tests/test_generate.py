@@ -16,8 +16,8 @@ from PIL import ExifTags, Image
 import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
-from synthesis.images import render_ws, sample_images
-from synthesis.noise import random_noise
+from synthesis.images import render, render_ws, sample_images
+from synthesis.noise import noise_layers, random_noise, seeded_noise
 from training.checkpoint import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -382,5 +382,25 @@ def test_samples_for_metrics() -> None:
     first, second = (list(sample_images(G, 7, batch_size=3, seed=1, noise_mode='const')) for _ in range(2))
     assert [len(batch) for batch in first] == [3, 3, 1] and first[0].dtype == torch.uint8
     assert all(torch.equal(a, b) for a, b in zip(first, second))
-    fixed = torch.cat(list(sample_images(G, 7, seed=1, noise_mode='const', label_fn=lambda n: torch.eye(3)[[0] * n])))
+    fixed = torch.cat(list(sample_images(G, 7, seed=1, noise_mode='const', label_fn=lambda n, _: torch.eye(3)[[0] * n])))
     assert not torch.equal(fixed, torch.cat(first))
+
+
+@pytest.mark.parametrize('path', [COND, PLAIN])
+def test_samples_depend_on_the_seed_only(path: str) -> None:
+    G = load_networks(path).G_ema
+    for layer in noise_layers(G).values():
+        layer.noise_strength.data.fill_(0.3)
+    seen = []
+    for batch in (1, 3, 8):
+        torch.manual_seed(batch)  # what ran before
+        seen.append(torch.cat(list(sample_images(G, 8, batch_size=batch, seed=5))).short())
+    assert all((other - seen[0]).abs().max() <= 1 for other in seen), 'but for the last bit of a sum'
+    assert torch.equal(torch.cat(list(sample_images(G, 3, batch_size=3, seed=5))).short(), seen[1][:3]), 'fewer are the first of more'
+    without = torch.cat(list(sample_images(G, 8, seed=5, noise_mode='none'))).short()
+    assert (seen[0] - without).abs().float().mean() > 1, 'there is noise'
+    assert (torch.cat(list(sample_images(G, 8, seed=6))).short() - seen[0]).abs().float().mean() > 5
+    zero = torch.zeros(3, G.z_dim)
+    with seeded_noise(G, 1, range(3)):
+        drawn = render(G, zero, torch.zeros(3, G.c_dim))
+    assert not torch.equal(drawn[0], drawn[1]), 'each its own'

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
@@ -13,6 +12,7 @@ import metrics.ppl as ppl
 from dnnlib import UserError
 from metrics.names import metric_names, validate_metrics
 from metrics.ppl import PathKind, path_kind, path_length_metric, perceptual_path_length
+from synthesis.noise import picture_generator, seeded_noise
 from synthesis.path_pairs import path_pairs
 from training.checkpoint import load_networks
 from training.networks import Generator
@@ -59,17 +59,29 @@ def test_pairs_lie_on_paths(G: Generator, space: str) -> None:
         before = {name: buffer.clone() for name, buffer in G.named_buffers()}
         (pair,) = path_pairs(G, 3, space=space, sampling='end', epsilon=1.0, seed=4)  # the whole path: from one latent to the other
         a, b = pair
-        z = torch.from_numpy(np.random.RandomState(4).randn(2, 3, G.z_dim)).float()
-        generator = torch.Generator().manual_seed(4)
-        other = load_networks(UNCOND).G_ema
-        for layer in other.synthesis.modules():
-            if hasattr(layer, 'noise_const'):
-                layer.noise_const.copy_(torch.randn(layer.noise_const.shape, generator=generator))
-        for ours, latent in zip((a, b), z):
-            torch.testing.assert_close(ours, other(latent, torch.zeros(3, 0), noise_mode='const'), rtol=1e-3, atol=1e-4)
+        generators = [picture_generator(4, index) for index in range(3)]
+        z = torch.stack([torch.randn([2, G.z_dim], dtype=torch.float64, generator=generator) for generator in generators], dim=1).float()
+        with seeded_noise(G, 4, range(3)):
+            for ours, latent in zip((a, b), z):
+                torch.testing.assert_close(ours, G(latent, torch.zeros(3, 0), noise_mode='const'), rtol=1e-3, atol=1e-4)
         assert all(torch.equal(buffer, before[name]) for name, buffer in G.named_buffers())
         (full,) = path_pairs(G, 3, space=space, sampling='full', epsilon=0.0, seed=4)
         assert torch.allclose(*full, atol=1e-4) and not torch.allclose(full[0], a, atol=1e-2)
+
+
+@pytest.mark.parametrize('sampling', ['full', 'end'])
+@pytest.mark.parametrize('space', ['z', 'w'])
+def test_pairs_depend_on_the_seed_only(space: str, sampling: str) -> None:
+    cond = load_networks(COND).G_ema
+    seen = []
+    for batch in (1, 3, 7):
+        torch.manual_seed(batch)
+        pairs = list(path_pairs(cond, 7, space=space, sampling=sampling, epsilon=0.5, batch_size=batch, seed=2))
+        seen.append(torch.stack([torch.cat(side) for side in zip(*pairs)]))
+    for other in seen[1:]:
+        torch.testing.assert_close(other, seen[0], rtol=1e-4, atol=1e-4)
+    (again,) = path_pairs(cond, 7, space=space, sampling=sampling, epsilon=0.5, seed=3)
+    assert not torch.allclose(again[0], seen[0][0], atol=0.1)
 
 
 def test_a_straight_path_halves_with_its_step(G: Generator) -> None:
@@ -84,12 +96,12 @@ def test_labels(G: Generator) -> None:
     cond = load_networks(COND).G_ema
     asked: list[int] = []
 
-    def label_fn(count: int) -> torch.Tensor:
+    def label_fn(count: int, _: torch.Generator) -> torch.Tensor:
         asked.append(count)
         return torch.eye(cond.c_dim)[[1] * count]
 
     sizes = [len(a) for a, _ in path_pairs(cond, 5, space='z', sampling='end', epsilon=1e-4, batch_size=2, label_fn=label_fn)]
-    assert sizes == asked == [2, 2, 1]
+    assert sizes == [2, 2, 1] and sum(asked) == 5
 
 
 class Flat(torch.nn.Module):

@@ -103,11 +103,11 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         """The label alone, float32 `[label_dim]`."""
         return self._labels[index % len(self._names)]
 
-    def random_labels(self, count: int) -> torch.Tensor:
-        """Labels of random pictures, float32 `[count, label_dim]`, drawn from PyTorch's global generator."""
+    def random_labels(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Labels of random pictures, float32 `[count, label_dim]`; drawn from PyTorch's global generator where none is given."""
         if self.label_dim == 0:
             return torch.zeros([count, 0])
-        return torch.from_numpy(self._labels[torch.randint(len(self._names), [count]).numpy()])
+        return torch.from_numpy(self._labels[torch.randint(len(self._names), [count], generator=generator).numpy()])
 
     def load(self, number: int) -> np.ndarray:
         """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call this at a time.
