@@ -7,8 +7,8 @@ from PIL import Image, ImageFilter
 
 from dnnlib import UserError
 
-from .crop import RESIZE_FILTERS
 from .landmarks import Landmarks
+from .resize import RESIZE_FILTERS
 
 _LARGEST = 4  # times the longer side of its picture: a tight portrait has a square of about twice that
 _MARGIN = 3  # pixels that bicubic interpolation may look at beyond the quad

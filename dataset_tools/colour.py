@@ -58,7 +58,7 @@ def flatten(picture: Image.Image, alpha: str) -> tuple[Image.Image, bool]:
         Mode 'RGB', and whether any pixel was transparent.
     """
     if not picture.has_transparency_data:
-        return picture.convert('RGB'), False
+        return picture if picture.mode == 'RGB' else picture.convert('RGB'), False
     picture = picture.convert('RGBA')
     lowest, _ = picture.getchannel('A').getextrema()
     if alpha == 'drop' or lowest == 255:

@@ -15,9 +15,9 @@ from PIL import Image, ImageFile, ImageOps
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
 
 # Pillow would also try formats that start other programs (EPS runs Ghostscript), whatever the file's suffix says.
-# TGA and PCX have next to no magic number and are therefore tried last.
+# TGA and PCX have next to no magic number and are therefore tried last. XBMs come out of Pillow inverted and are left out.
 _FORMATS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'AVIF', 'HEIF', 'JPEG2000', 'ICO', 'CUR', 'ICNS', 'PSD', 'SGI',
-            'QOI', 'DDS', 'XBM', 'XPM', 'SUN', 'MSP', 'DIB', 'PCX', 'TGA')
+            'QOI', 'DDS', 'XPM', 'SUN', 'MSP', 'DIB', 'PCX', 'TGA')
 _ALIASES = {'MPO': 'JPEG', 'CUR': 'ICO'}  # cameras call MPOs .jpg
 _TURNED = range(5, 9)  # EXIF orientations that exchange width and height
 _THUMBNAIL = 96  # pixels

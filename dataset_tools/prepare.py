@@ -25,6 +25,7 @@ from .faces import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .labels import Label, count_classes, number_classes
 from .landmarks import Landmarks
 from .report import AuditReport
+from .resize import resizer_version
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
 from .workers import ordered_map
@@ -221,6 +222,7 @@ def prepare_dataset(source: PictureSource, dest: str | os.PathLike[str], convers
                 **asdict(conversion),
                 **(alignment.describe() if alignment else {}),
                 'format': policy.file_format,
+                'resizer': resizer_version(),
                 'pillow_version': PIL.__version__,
                 'decoder_versions': {name: features.version(name) for name in ('jpg', 'libtiff', 'webp', 'littlecms2')},
                 **({'class_names': class_names} if class_names else {}),

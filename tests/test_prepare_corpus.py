@@ -1,4 +1,4 @@
-"""A corpus of odd pictures, made here by other programs (Pillow, libvips, ffmpeg, resvg), against what they show by construction.
+"""A corpus of odd pictures, made by other programs (Pillow, libvips, ffmpeg, resvg, ImageMagick), against what they show by construction.
 
 The pattern that is drawn is known in every pixel; how a program stored it must not be seen in the data set.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagemagick_corpus
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,7 +117,6 @@ def by_pillow() -> list[Case]:
         add(f'grey.{suffix}', level, suffix, grey(GREY))
     add('1.png', image(BITS), 'png', grey(BITS * 255))
     add('fax.tif', image(BITS), 'tif', grey(BITS * 255), compression='group4')
-    add('1.xbm', image(BITS), 'xbm', grey(BITS * 255))
     add('1.bmp', image(BITS), 'bmp', grey(BITS * 255))
     few = colour.quantize(16, dither=Image.Dither.NONE)
     shown = np.asarray(few.convert('RGB'))
@@ -219,7 +219,21 @@ def by_heif() -> list[Case]:
     return [('phone.heic', encode(Image.fromarray(RGB), 'HEIF', quality=95), RGB, 8)]
 
 
-MAKERS: dict[str, Callable[[], list[Case]]] = {'pillow': by_pillow, 'vips': by_vips, 'ffmpeg': by_ffmpeg, 'resvg': by_resvg, 'heif': by_heif}
+def drawn(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """What ImageMagick was given, and how that looks."""
+    few = np.asarray(Image.fromarray(RGB).quantize(16, dither=Image.Dither.NONE).convert('RGB'))
+    return {'rgb': (RGB, RGB), 'rgba': (RGBA, over(RGB)), 'grey': (GREY, grey(GREY)), 'palette': (few, few),
+            'bits': (BITS * np.uint8(255), grey(BITS * 255)), 'turned': (np.ascontiguousarray(np.rot90(RGB)), RGB),
+            'rgba-grey': (np.dstack([GREY, GREY, GREY, ALPHA]), over(grey(GREY)))}[kind]
+
+
+def by_imagemagick() -> list[Case]:
+    return [(f'magick-{name}', (imagemagick_corpus.FOLDER / name).read_bytes(), drawn(kind)[1], tolerance)
+            for name, (kind, _, tolerance) in imagemagick_corpus.CASES.items()]
+
+
+MAKERS: dict[str, Callable[[], list[Case]]] = {'pillow': by_pillow, 'vips': by_vips, 'ffmpeg': by_ffmpeg, 'resvg': by_resvg, 'heif': by_heif,
+                                               'imagemagick': by_imagemagick}
 
 
 def blocks(picture: np.ndarray) -> np.ndarray:
@@ -233,7 +247,7 @@ def test_what_programs_store_comes_out_as_it_looks(maker: str, tmp_path: Path) -
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)  # of fromarray's mode
         cases = {name: (data, expected, tolerance) for name, data, expected, tolerance in MAKERS[maker]()}
-    assert len(cases) >= {'pillow': 60, 'vips': 14, 'ffmpeg': 18, 'resvg': 1, 'heif': 1}[maker]
+    assert len(cases) >= {'pillow': 60, 'vips': 14, 'ffmpeg': 18, 'resvg': 1, 'heif': 1, 'imagemagick': 40}[maker]
     for name, (data, _, _) in cases.items():
         (source / name).write_bytes(data)
     assert prepare(source, tmp_path / 'set.zip', resolution=SIZE) == 0
