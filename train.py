@@ -57,6 +57,9 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--style-mix', group='Training', type=float, help='Probability of style mixing (default: preset, 0.9).', **NOTHING)
 @option('--pl-weight', group='Training', type=float, help='Weight of path length regularisation (default: preset, 2).', **NOTHING)
 @option('--fp32', group='Training', type=bool, default=False, help='No float16 and no TF32.')
+@option('--tf32', group='Training', type=bool, default=True, help='On a GPU, TF32 in the convolutions that are not in float16.')
+@option('--graphs', group='Training', type=bool, default=False,
+        help='On a GPU, replay each phase as a CUDA graph, which saves the launches of its kernels. Written and not yet tried on a GPU.')
 @option('--aug', group='Augmentation', type=click.Choice(['ada', 'noaug', 'fixed']),
         help='Adaptive, none, or with a fixed --p (default: ada).', **NOTHING)
 @option('--p', group='Augmentation', type=float, help='Probability for --aug=fixed.', **NOTHING)

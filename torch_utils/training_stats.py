@@ -14,7 +14,7 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self._moments: dict[str, torch.Tensor] = {}
+        self._moments: dict[str, torch.Tensor] = {}  # number, sum, sum of squares; each stays where it is, for CUDA graphs add to it
 
     def report(self, name: str, value: torch.Tensor) -> None:
         """Add values, any shape, any float dtype."""
@@ -31,12 +31,14 @@ class Collector:
         names = list(self._moments)
         ranks.sum_(list(self._moments.values()))
         rows = torch.stack([self._moments[name].cpu() for name in names]).tolist() if names else []
-        self._moments.clear()
-        return {name: summary(*row) for name, row in zip(names, rows)}
+        for moments in self._moments.values():
+            moments.zero_()
+        return {name: summary(*row) for name, row in zip(names, rows) if row[0]}
 
     def state(self) -> dict[str, torch.Tensor]:
         """What has been gathered since the last read, on the CPU."""
-        return {name: moments.cpu() for name, moments in self._moments.items()}
+        gathered = {name: moments.cpu() for name, moments in self._moments.items()}
+        return {name: moments for name, moments in gathered.items() if moments[0]}
 
     def load_state(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
         """Go on from what `state` returned."""

@@ -118,7 +118,9 @@ class TrainingConfig:
     keep_snapshots: int | None = None  # the newest so many, and the best; None keeps all
     metrics: tuple[str, ...] = ()
     seed: int = 0
-    fp32: bool = False
+    fp32: bool = False  # neither float16 nor TF32
+    tf32: bool = True  # in convolutions that compute in float32
+    graphs: bool = False  # replay the phases as CUDA graphs
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for `training_options.json`."""

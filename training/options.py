@@ -24,7 +24,8 @@ FIELDS = {
     'gamma': 'loss.r1_gamma', 'style_mix': 'loss.style_mixing_prob', 'pl_weight': 'loss.pl_weight',
     'lrate': 'optimizer.lr', 'glr': 'optimizer.g_lr', 'dlr': 'optimizer.d_lr', 'ema_kimg': 'ema.kimg',
     'batch': 'batch_size', 'batch_gpu': 'batch_gpu', 'gpus': 'gpus', 'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg',
-    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'seed': 'seed', 'fp32': 'fp32',
+    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'seed': 'seed',
+    'fp32': 'fp32', 'tf32': 'tf32', 'graphs': 'graphs',
     'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing', 'trust_pickle': 'trust_pickle',
 }
 CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'cache')  # when a run is continued; the device is no setting of the run

@@ -1,7 +1,7 @@
 """Lazy regularisation: which losses run at which step, with optimisers scaled to match (StyleGAN2, appendix B)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -29,6 +29,17 @@ class Batch:
         for parts in zip(self.real_img.split(size), self.real_c.split(size), self.z.split(size), self.gen_c.split(size)):
             yield Batch(*parts)
 
+    def clone(self) -> 'Batch':
+        """The same in memory of its own."""
+        return Batch(self.real_img.clone(), self.real_c.clone(), self.z.clone(), self.gen_c.clone())
+
+    def copy_(self, other: 'Batch') -> None:
+        """Take over the contents of a batch of the same shapes."""
+        self.real_img.copy_(other.real_img)
+        self.real_c.copy_(other.real_c)
+        self.z.copy_(other.z)
+        self.gen_c.copy_(other.gen_c)
+
     def __len__(self) -> int:
         return self.z.shape[0]
 
@@ -44,6 +55,7 @@ class Phase:
         compute: a part of the batch to its loss, float32 `[N]` or `[N, 1]`.
         running: averages that `compute` moves in place. All parts of the batch move them from where they were before it, and the mean
             of where they came to is kept: neither `batch_gpu` nor the number of processes matters.
+        bad: `[]`, 1 if the last step was skipped, else 0.
         bad_in_a_row: `[]`, how many steps have been skipped one after the other.
     """
 
@@ -53,7 +65,11 @@ class Phase:
     interval: int
     compute: Callable[[Batch], torch.Tensor]
     running: Sequence[torch.Tensor] = ()
-    bad_in_a_row: torch.Tensor = field(default_factory=lambda: torch.zeros([]))
+
+    def __post_init__(self) -> None:
+        device = next(self.module.parameters()).device
+        self.bad, self.bad_in_a_row = torch.zeros([], device=device), torch.zeros([], device=device)
+        self._ends = [torch.zeros_like(tensor) for tensor in self.running]
 
     def run(self, batch: Batch, batch_gpu: int, ranks: Ranks = ALONE) -> torch.Tensor:
         """Accumulate the gradient of the mean loss over the batch of all processes, in parts of `batch_gpu`, and step.
@@ -64,36 +80,48 @@ class Phase:
             batch: the share of this process.
 
         Returns:
-            float32 `[]`: 1 if the step was skipped, else 0.
+            `bad`.
         """
-        grads = self._begin()
-        starts, ends = [tensor.clone() for tensor in self.running], [torch.zeros_like(tensor) for tensor in self.running]
-        for part in batch.split(batch_gpu):
-            share = len(part) / len(batch)
-            (self.compute(part).mean() * (self.interval * share)).backward()
-            for tensor, start, end in zip(self.running, starts, ends):
-                end.add_(tensor, alpha=share)
-                tensor.copy_(start)
-        self.module.requires_grad_(False)
-        ranks.mean_([*grads, *ends])
-        bad = 1 - torch.stack(torch._foreach_norm(grads, float('inf'))).isfinite().all().to(torch.float32)
-        for tensor, start, end in zip(self.running, starts, ends):
-            tensor.copy_(torch.where(bad > 0, start, end))
-        self.optimizer.found_inf = bad  # type: ignore[attr-defined]  # what GradScaler tells a fused Adam
-        self.optimizer.step()
-        self.bad_in_a_row = (self.bad_in_a_row.to(bad.device) + 1) * bad
-        return bad
+        self.accumulate(batch, batch_gpu)
+        ranks.mean_(self.reduced)
+        self.apply()
+        return self.bad
 
-    def _begin(self) -> list[torch.Tensor]:
-        """Make the network trainable; returns its gradients, all zero."""
-        grads = []
+    @property
+    def reduced(self) -> list[torch.Tensor]:
+        """What `accumulate` leaves and `apply` takes, to be averaged over the processes in between: gradients, and running averages."""
+        return [*self._grads(), *self._ends]
+
+    def accumulate(self, batch: Batch, batch_gpu: int) -> None:
+        """The first half of `run`: gradients of this process."""
         for parameter in self.module.parameters():
             parameter.requires_grad_(True)
             if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
                 parameter.grad = torch.zeros_like(parameter)
-            grads.append(parameter.grad)
         self.optimizer.zero_grad(set_to_none=False)
-        return grads
+        starts = [tensor.clone() for tensor in self.running]
+        for end in self._ends:
+            end.zero_()
+        for part in batch.split(batch_gpu):
+            share = len(part) / len(batch)
+            (self.compute(part).mean() * (self.interval * share)).backward()
+            for tensor, start, end in zip(self.running, starts, self._ends):
+                end.add_(tensor, alpha=share)
+                tensor.copy_(start)
+        self.module.requires_grad_(False)
+
+    def apply(self) -> None:
+        """The second half of `run`: the step."""
+        finite = torch.stack(torch._foreach_norm(self._grads(), float('inf'))).isfinite().all()
+        self.bad.copy_(~finite)
+        for tensor, end in zip(self.running, self._ends):
+            tensor.copy_(torch.where(finite, end, tensor))
+        self.optimizer.found_inf = self.bad  # type: ignore[attr-defined]  # what GradScaler tells a fused Adam
+        self.optimizer.step()
+        self.bad_in_a_row.add_(1).mul_(self.bad)
+
+    def _grads(self) -> list[torch.Tensor]:
+        return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
 
 
 class Losses:

@@ -21,6 +21,7 @@ from .augment import AugmentPipe
 from .config import AUGPIPES, TrainingConfig
 from .dataset import ImageFolderDataset, batches
 from .freezed import freeze, frozen_names, layers_from
+from .graphs import Graphs, make_graphs
 from .networks import Discriminator, Generator
 from .outputs import Evaluate, Sheet, save_snapshot
 from .phases import Batch, Losses, Phase, build_phases
@@ -60,6 +61,7 @@ class Run:
     elapsed: float = 0.0  # seconds up to the last tick, those before a continuation included
     clock: float = field(default_factory=time.time)  # when that was, or when this process began
     ranks: Ranks = ALONE
+    graphs: Graphs | None = None  # run the phases; None runs them as they are
     notes: Sequence[str] = ()  # about where it comes from, for the log
 
     @property
@@ -173,7 +175,8 @@ def training_step(run: Run) -> None:
     real_img, real_c = next(run.data)
     for phase in run.phases:
         if run.step % phase.interval == 0:
-            bad = phase.run(Batch(real_img, real_c, *draw_latents(run, len(real_img))), config.batch_gpu, ranks)
+            batch = Batch(real_img, real_c, *draw_latents(run, len(real_img)))
+            bad = phase.run(batch, config.batch_gpu, ranks) if run.graphs is None else run.graphs.run(phase, batch)
             run.stats.report('Progress/skipped_steps', bad)
     ema.update_ema(run.G_ema, run.G, ema.ema_beta(config.batch_size, config.ema.kimg, run.cur_nimg, config.ema.rampup))
     run.cur_nimg += config.batch_size
@@ -292,7 +295,8 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
         torch.manual_seed((config.seed + 1) * 1_000_003 + ranks.rank)
     start = round(config.start_kimg * 1000)
     run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
-              cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes, ranks=ranks)
+              cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes, ranks=ranks,
+              graphs=make_graphs(device, config.batch_gpu, ranks) if config.graphs else None)
     if state is not None:
         restore(run, state)
         run.elapsed = state['elapsed']
@@ -303,7 +307,7 @@ def configure_backends(config: TrainingConfig) -> None:
     """The one place that sets PyTorch's global switches."""
     torch.backends.cudnn.benchmark = False  # the augmentations' margins change from batch to batch, and each shape would be tuned anew
     torch.backends.cuda.matmul.allow_tf32 = False  # the augmentations' geometry needs its bits; the time goes into convolutions
-    torch.backends.cudnn.allow_tf32 = not config.fp32
+    torch.backends.cudnn.allow_tf32 = config.tf32 and not config.fp32
 
 
 def describe(run: Run) -> None:

@@ -1,0 +1,136 @@
+"""The phases of a step as CUDA graphs: recorded once, then replayed, without Python and without launching kernels one by one.
+
+A step of StyleGAN2 at 256 px launches thousands of kernels, most of them shorter than their launch. What a graph needs is that a phase
+changes tensors in place, reads its inputs from where they always are, and never waits for the device; `phases` is written so.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from torch_utils.distributed import ALONE, Ranks
+
+from .phases import Batch, Phase
+
+WARM_UP = 3  # ordinary runs before a recording: cuDNN, the optimiser and the compiled kernels make in them what they need
+
+log = logging.getLogger(__name__)
+
+Replay = Callable[[], object]
+
+
+class Recorder(Protocol):
+    """How functions become graphs."""
+
+    def warm(self, function: Callable[[], object]) -> None:
+        """Run a function as it is, where a recording would run it."""
+
+    def record(self, function: Callable[[], object]) -> Replay:
+        """Take note of all that a function would have the device do, without doing it.
+
+        Raises:
+            RuntimeError: it waits for the device, or does something else that no graph can hold.
+        """
+
+
+class CudaRecorder:
+    """Recorder of CUDA graphs, which share their memory: only one of them runs at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+
+    def warm(self, function: Callable[[], object]) -> None:
+        """See `Recorder`; on the stream of the recordings, which is what autograd's accumulation needs."""
+        current = torch.cuda.current_stream(self._device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            function()
+        current.wait_stream(self._stream)
+
+    def record(self, function: Callable[[], object]) -> Replay:
+        """See `Recorder`. Other threads may go on copying pictures meanwhile."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
+            function()
+        return graph.replay
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A recorded phase.
+
+    Args:
+        batch: where it reads its inputs.
+        pieces: what to replay one after the other; between two of them the processes exchange gradients.
+    """
+
+    batch: Batch
+    pieces: list[Replay]
+
+
+class Graphs:
+    """Runs phases: the first times as they are, then as graphs; those that can't be recorded stay as they are.
+
+    Args:
+        recorder: makes the graphs.
+        batch_gpu: see `Phase.run`.
+        ranks: likewise.
+    """
+
+    def __init__(self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE) -> None:
+        self._recorder, self._batch_gpu, self._ranks = recorder, batch_gpu, ranks
+        self._runs: Counter[str] = Counter()
+        self._graphs: dict[str, _Graph | None] = {}  # None: can't be recorded
+
+    def run(self, phase: Phase, batch: Batch) -> torch.Tensor:
+        """`Phase.run`; every batch of a phase has the same shapes.
+
+        Returns:
+            See there; the next run overwrites it.
+        """
+        if self._runs[phase.name] == WARM_UP:
+            self._graphs[phase.name] = self._record(phase, batch)
+        self._runs[phase.name] += 1
+        graph = self._graphs.get(phase.name)
+        if graph is None:
+            self._recorder.warm(lambda: phase.run(batch, self._batch_gpu, self._ranks))
+            return phase.bad
+        graph.batch.copy_(batch)
+        first, *rest = graph.pieces
+        first()
+        for piece in rest:
+            self._ranks.mean_(phase.reduced)
+            piece()
+        return phase.bad
+
+    def _record(self, phase: Phase, batch: Batch) -> _Graph | None:
+        own = batch.clone()
+        for group in phase.optimizer.param_groups:
+            group['capturable'] = True  # or Adam refuses; the fused one keeps its counters on the device either way
+
+        def accumulate() -> None:
+            phase.accumulate(own, self._batch_gpu)
+
+        def whole() -> None:
+            accumulate()
+            phase.apply()
+
+        pieces: list[Callable[[], object]] = [whole] if self._ranks.count == 1 else [accumulate, phase.apply]
+        try:
+            return _Graph(own, [self._recorder.record(piece) for piece in pieces])
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', phase.name, reason)
+            return None
+
+
+def make_graphs(device: torch.device, batch_gpu: int, ranks: Ranks) -> Graphs | None:
+    """What runs the phases of a device; None where there are no graphs."""
+    return Graphs(CudaRecorder(device), batch_gpu, ranks) if device.type == 'cuda' else None
