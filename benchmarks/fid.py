@@ -54,7 +54,7 @@ def command(resolution: int, count: int, suffix: str, batch: int, workers: int, 
         return ((pictures - 128) / 128 for pictures in loader(ResizeDataset([str(path) for path in files], 'clean')))
 
     def ours(protocol: str, folder: Path) -> Iterable[torch.Tensor]:
-        return (PROTOCOLS[protocol].prepare(pictures.float()) for pictures in PictureSet(folder).batches(batch))
+        return (part for pictures in PictureSet(folder).batches(batch) for part in PROTOCOLS[protocol].pieces(pictures))
 
     def speed(make: Callable[[], Iterable[torch.Tensor]]) -> float:
         times = []

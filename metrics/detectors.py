@@ -172,7 +172,7 @@ def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] |
     state, sha256 = _read_weights(path, INCEPTION_FILE, INCEPTION_SHA256, log)
     net = _build(FeatureExtractorInceptionV3, '2048', state, path, "torch-fidelity's Inception")
     *trunk, classifier = net.children()
-    net = torch.nn.Sequential(_Prepare(protocol), *trunk, torch.nn.Flatten())
+    net = _Inception(protocol, torch.nn.Sequential(*trunk, torch.nn.Flatten()))
     return Detector('inception', sha256, net, device, protocol=protocol, classifier=classifier.get_parameter('weight').detach())
 
 
@@ -185,15 +185,15 @@ def _load_vgg16(device: torch.device, weights_path: str | os.PathLike[str] | Non
     return Detector('vgg16', sha256, net, device, resize='bilinear of TensorFlow 1, no antialiasing, to 224x224')
 
 
-class _Prepare(torch.nn.Module):
-    """uint8 `[N, 3, H, W]` to the network's input, as the protocol wants it."""
+class _Inception(torch.nn.Module):
+    """uint8 `[N, 3, H, W]` to features, fed as the protocol wants it."""
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: Protocol, trunk: torch.nn.Module) -> None:
         super().__init__()
-        self._protocol = protocol
+        self._protocol, self._trunk = protocol, trunk
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        return self._protocol.prepare(pictures.float())
+        return torch.cat([self._trunk(part) for part in self._protocol.pieces(pictures)])
 
 
 def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str], None]) -> tuple[object, str]:

@@ -108,7 +108,7 @@ class PictureSet:
 
     def _batches(self, batch_size: int) -> Iterator[tuple[list[int], torch.Tensor]]:
         waiting: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
-        for index, pixels in enumerate(self._decoded()):
+        for index, pixels in enumerate(self._ahead(self._load, batch_size)):
             group = waiting.setdefault(pixels.shape, [])
             group.append((index, pixels))
             if len(group) == batch_size:
@@ -118,22 +118,19 @@ class PictureSet:
                 waiting.clear()
         yield from map(_stack, waiting.values())
 
-    def _decoded(self) -> Iterator[np.ndarray]:
-        return self._ahead(self._load)
-
-    def _ahead(self, work: Callable[[str], T]) -> Iterator[T]:
-        """Results for all names, in order, by several threads."""
+    def _ahead(self, work: Callable[[str], T], count: int = 0) -> Iterator[T]:
+        """Results for all names, in order, by several threads, which go on with the next `count` while the last ones are used."""
         with ThreadPoolExecutor(_THREADS) as pool:
             ahead: deque[Future[T]] = deque()
             for name in self.names:
                 ahead.append(pool.submit(work, name))
-                if len(ahead) > 4 * _THREADS:
+                if len(ahead) > max(4 * _THREADS, count):
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
 
     def _load(self, name: str) -> np.ndarray:
-        return to_rgb(decode_picture(self._archive.read(name), f'{self.path}: {name}'), self._drops_alpha)
+        return to_rgb(decode_picture(self._archive.read(name), f'{self.path}: {name}', in_threads=True), self._drops_alpha)
 
 
 def to_rgb(pixels: np.ndarray, drops_alpha: bool = False) -> np.ndarray:

@@ -169,17 +169,17 @@ def test_many_sizes_do_not_pile_up(tmp_path: Path) -> None:
     for i in range(20):
         Image.new('L', (8 + i, 8), i).save(tmp_path / f'{i:02}.png')
     pictures = PictureSet(tmp_path)
-    decoded = 0
+    taken = 0
 
-    def counting(load: Callable[[], Iterator[np.ndarray]] = pictures._decoded) -> Iterator[np.ndarray]:
-        nonlocal decoded
-        for pixels in load():
-            decoded += 1
+    def counting(*args: Any, ahead: Callable[..., Iterator[Any]] = pictures._ahead) -> Iterator[Any]:
+        nonlocal taken
+        for pixels in ahead(*args):
+            taken += 1
             yield pixels
 
-    pictures._decoded = counting  # type: ignore[method-assign]
+    pictures._ahead = counting  # type: ignore[method-assign]
     next(pictures.batches(2))
-    assert decoded == 8
+    assert taken == 8
 
 
 def test_choice_is_seeded_and_nested(tmp_path: Path) -> None:
@@ -487,6 +487,10 @@ def test_script_with_a_snapshot(sets: tuple[Path, Path], tmp_path: Path, capsys:
         assert reports[-1].pop('seconds') > 0 and reports[-1].pop('timestamp') > 0
     assert (reports[0]['num_real'], reports[0]['num_fake']) == (5, 5) and reports[0]['results']['fd_random_vgg'] > 0
     assert reports[0] == reports[1] and reports[0]['results'] != reports[2]['results']
+
+    assert calc_fid.main([*arguments, '--batch', '2']) == 0
+    other = json.loads(capsys.readouterr().out)['results']['fd_random_vgg']
+    assert other == pytest.approx(reports[0]['results']['fd_random_vgg'], rel=1e-6), 'the batch does not matter'
 
     snapshot.write_bytes(snapshot.read_bytes()[:-1000])
     assert calc_fid.main(arguments) == 2

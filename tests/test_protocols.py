@@ -100,7 +100,7 @@ def test_resizing_is_that_of_the_tools(size: tuple[int, int]) -> None:
 
     pictures = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 3, *size))).float()
     expected = interpolate_bilinear_2d_like_tensorflow1x(pictures, size=(299, 299), align_corners=False)
-    assert torch.equal(PROTOCOLS['nvidia'].prepare(pictures), (expected - 128) / 128)
+    torch.testing.assert_close(PROTOCOLS['nvidia'].prepare(pictures), (expected - 128) / 128, rtol=0, atol=2e-6)  # of 2
     channels = [np.asarray(Image.fromarray(channel.numpy()).resize((299, 299), Image.Resampling.BICUBIC)) for channel in pictures[0]]
     clean = torch.from_numpy(np.stack(channels)).clamp(0, 255)  # clean-fid's definition: Pillow in its mode F
     torch.testing.assert_close(PROTOCOLS['clean'].prepare(pictures)[0] * 128 + 128, clean, rtol=0, atol=0.01)  # of 255
