@@ -93,7 +93,7 @@ def test_wide_margins_change_nothing(shape: tuple[int, ...], monkeypatch: pytest
     results = []
     for wide in (False, True):
         if wide:
-            monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda inverse, width, height, reach: (width - 1, height - 1) * 2))
+            monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2))
         torch.manual_seed(3)
         results.append(pipe(images))
     torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=0)

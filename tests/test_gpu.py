@@ -16,7 +16,7 @@ import train
 from synthesis.distances import pyramid
 from synthesis.projection import Settings, project
 from torch_utils import custom_ops
-from torch_utils.ops import bias_act, upfirdn2d
+from torch_utils.ops import affine_sample, bias_act, upfirdn2d
 from training.augment import AugmentPipe
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
@@ -83,6 +83,25 @@ def test_kernels_and_their_derivatives(dtype: torch.dtype, tolerance: float, lay
             if want is not None and got is not None:
                 error = (want - got).abs().max() / (want.abs().max() + 1)
                 assert error < tolerance
+
+
+@pytest.mark.parametrize('shape', [(16, 3, 64, 64), (2, 1, 33, 47)])
+def test_warping_in_one_kernel(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the composition of PyTorch's ops, gradients of gradients included; and the same each time."""
+    pipe = AugmentPipe(**dict.fromkeys(AUGPIPES['bg'], 1)).cuda()
+    results = []
+    for fused in (True, True, False):
+        if not fused:
+            monkeypatch.setattr(affine_sample, 'available', lambda x, f: False)
+        torch.manual_seed(0)
+        images = torch.randn(shape, device='cuda').requires_grad_(True)
+        augmented = pipe(images)
+        (gradient,) = torch.autograd.grad(augmented.cos().sum(), images, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), images)
+        results.append([augmented.detach(), gradient.detach(), second])
+    for first, again, plain in zip(*results):
+        assert torch.equal(first, again)
+        torch.testing.assert_close(first, plain, atol=1e-3 * float(plain.abs().max()), rtol=0)
 
 
 @pytest.mark.parametrize('loader', ['nvrtc', 'nvcc'])

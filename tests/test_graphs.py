@@ -91,7 +91,7 @@ class TapeRecorder:
 @pytest.fixture
 def make(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     # As a GPU does it with pictures of this size: without looking.
-    monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda inverse, width, height, reach: (width - 1, height - 1) * 2))
+    monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2))
 
     def make_run(**overrides: Any) -> Run:
         settings = {'batch_size': 4, 'batch_gpu': 2, 'data': {'workers': 0}, 'network': {'channel_base': 256, 'mbstd_group_size': 2},

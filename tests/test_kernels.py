@@ -15,7 +15,9 @@ import torch
 
 from dnnlib import UserError
 from torch_utils import custom_ops
-from torch_utils.ops import bias_act, upfirdn2d
+from torch_utils.ops import affine_sample, bias_act, upfirdn2d
+from training.augment import AugmentPipe
+from training.config import AUGPIPES
 
 ARCHS = ['75', '80', '86', '89', '90', '100', '120']
 INSTANCES = [
@@ -28,6 +30,10 @@ INSTANCES = [
     ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 2, 1, 4, 8, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<bfloat16_t, 1, 2, 4, 8, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<float, 2, 1, 12, 8, 1>'),
+    ('affine_sample.cu', 'affine_sample<float>'),
+    ('affine_sample.cu', 'affine_sample_transposed<float, 3>'),
+    ('affine_sample.cu', 'affine_sample_transposed<half_t, 1>'),
+    ('affine_sample.cu', 'affine_sample<double>'),
 ]
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 2e-2}  # the filters are float32
 
@@ -52,10 +58,10 @@ def normal(shape: list[int], dtype: torch.dtype, channels_last: bool, seed: int)
     return x.contiguous(memory_format=torch.channels_last) if channels_last else x
 
 
-def assert_near(result: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+def assert_near(result: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype, times: float = 1.0) -> None:
     assert result.dtype == dtype and result.shape == expected.shape
     error = (result.double() - expected).abs().max() / (expected.abs().max() + 1e-3)
-    assert error < TOLERANCE[dtype], error
+    assert error < times * TOLERANCE[dtype], error
 
 
 # ----------------------------------------------------------------------------
@@ -142,6 +148,42 @@ def test_upfirdn2d(on_the_host: set[str]) -> None:
     for instance in ['general<float>', 'general<half_t>', *(f'separable<half_t, {up}, {down}, {taps}, 8, {width}>' for up, down in
                      upfirdn2d._SPECIALISED for taps, width in [(4, 1), (4, 8), (12, 1), (12, 4)])]:
         assert f'upfirdn2d_{instance}' in on_the_host
+
+
+@needs_compiler
+@pytest.mark.parametrize('shape,seed', [([4, 3, 16, 16], 0), ([2, 1, 9, 20], 1), ([3, 6, 24, 24], 2), ([2, 3, 1, 5], 3), ([2, 3, 16, 16], 4)])
+def test_affine_sample(shape: list[int], seed: int, on_the_host: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Augmentation with and without the kernels: the pictures, and the gradients of gradients."""
+    names = [name for name in AUGPIPES['bgc'] if shape[1] in (1, 3) or name in AUGPIPES['bg']]
+    pipe = AugmentPipe(**{**dict.fromkeys(names, 1.0), 'scale_std': 1.5 if seed == 4 else 0.2})
+    monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2))
+    results = []
+    for fused in (False, True):
+        monkeypatch.setattr(affine_sample, 'available', lambda x, f, fused=fused: fused)
+        images = normal(shape, torch.float32, fused and seed == 2, seed).requires_grad_(True)
+        torch.manual_seed(seed)
+        augmented = pipe(images)
+        (gradient,) = torch.autograd.grad((augmented.cos() * normal(shape, torch.float32, False, 9)).sum(), images, create_graph=True)
+        (second,) = torch.autograd.grad(gradient.square().sum(), images)
+        results.append([augmented.detach(), gradient.detach(), second])
+    for plain, fused in zip(*results):
+        assert_near(fused, plain.double(), torch.float32, times=10)  # a position is rounded in another place
+    assert {'affine_sample<float>', f'affine_sample_transposed<float, {1 if shape[1] == 1 else 3}>'} <= on_the_host
+
+
+@needs_compiler
+@pytest.mark.parametrize('dtype', [torch.float64, torch.float16, torch.bfloat16])
+def test_affine_sample_is_the_transpose_of_its_gradient(dtype: torch.dtype, on_the_host: set[str]) -> None:
+    matrices = torch.tensor([[[1, 0, 0], [0, 1, 0]], [[0, -1, 30], [1, 0, -3]], [[0.2, 0.1, 3], [-0.1, 0.3, 5]], [[2.5, -1, 9], [2, 3, -40]],
+                             [[1, 1, 0], [1, 1, 0]], [[0, 0, 7], [0, 0, 3.5]]], dtype=torch.float32)  # the last two have no inverse
+    x, y = normal([6, 2, 11, 15], dtype, True, 0).requires_grad_(True), normal([6, 2, 20, 24], dtype, True, 1)
+    f = normal([12], torch.float32, False, 2)
+    samples = affine_sample.affine_sample(x, matrices, f, [20, 24])
+    (gradient,) = torch.autograd.grad(samples, x, y)
+    one, other = (samples.double() * y).sum(dim=(1, 2, 3)), (gradient.double() * x).sum(dim=(1, 2, 3))
+    scale = (samples.double() * y).norm() + 1e-3
+    assert ((one - other).abs() / scale < 3 * TOLERANCE[dtype]).all() and samples.dtype == gradient.dtype == dtype
+    assert affine_sample.affine_sample(x[:0], matrices[:0], f, [20, 24]).shape == (0, 2, 20, 24)
 
 
 def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:

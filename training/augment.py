@@ -17,13 +17,18 @@ import torch
 from torch_utils import persistence
 from torch_utils.ops import conv2d_gradfix, grid_sample_gradfix, upfirdn2d
 
+try:
+    from torch_utils.ops import affine_sample
+except ImportError:  # a checkout of NVIDIA's
+    affine_sample = None  # type: ignore[assignment]
+
 # Orthogonal wavelets (Daubechies 1992) as low-pass decomposition filters.
 SYM2 = (-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025)
 SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466, 0.787641141030194,
         0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578, 0.0017677118642428036, -0.007800708325034148)
 
-# Up to so many numbers in a batch, a GPU pads the pictures as far as reflection goes, whatever was drawn: nine times the area. Beyond, it
-# waits for the margins that this batch needs, which costs large pictures less. The result is the same.
+# Up to so many numbers in a batch, a GPU without kernels pads the pictures as far as reflection goes, whatever was drawn: nine times the
+# area. Beyond, it waits for the margins that this batch needs, which costs large pictures less. The result is the same.
 WIDE_MARGINS = 1 << 23
 
 EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural pictures (1/f) in the four bands of the image filter
@@ -60,29 +65,48 @@ class _Draws:
         return torch.where(chance < strength * self.p, value, torch.full_like(value, float(identity)))
 
 
-def _matrix(rows: Matrix, like: torch.Tensor) -> torch.Tensor:
-    """A batch of matrices from rows of numbers and `[N]` tensors: `[N, rows, columns]`."""
-    flat = [x if isinstance(x, torch.Tensor) else torch.full_like(like, float(x)) for row in rows for x in row]
-    return torch.stack(flat, dim=1).reshape(-1, len(rows), len(rows[0]))
+class _Matrices:
+    """Batches of matrices, `[N, rows, columns]`, of numbers and `[N]` tensors. A number becomes a tensor once."""
 
+    def __init__(self, batch_size: int, device: torch.device) -> None:
+        self._size = [batch_size]
+        self._device = device
+        self._numbers: dict = {}
 
-def _translate2d(x: Any, y: Any, like: torch.Tensor) -> torch.Tensor:
-    return _matrix([[1, 0, x], [0, 1, y], [0, 0, 1]], like)
+    def _tensor(self, value: Any) -> torch.Tensor:
+        if isinstance(value, torch.Tensor):
+            return value
+        if value not in self._numbers:
+            self._numbers[value] = torch.full(self._size, float(value), device=self._device)
+        return self._numbers[value]
 
+    def of(self, rows: Matrix) -> torch.Tensor:
+        flat = [self._tensor(x) for row in rows for x in row]
+        return torch.stack(flat, dim=1).reshape(-1, len(rows), len(rows[0]))
 
-def _scale2d(x: Any, y: Any, like: torch.Tensor) -> torch.Tensor:
-    return _matrix([[x, 0, 0], [0, y, 0], [0, 0, 1]], like)
+    def translate2d(self, x: Any, y: Any) -> torch.Tensor:
+        return self.of([[1, 0, x], [0, 1, y], [0, 0, 1]])
 
+    def scale2d(self, x: Any, y: Any) -> torch.Tensor:
+        return self.of([[x, 0, 0], [0, y, 0], [0, 0, 1]])
 
-def _rotate2d(angle: torch.Tensor) -> torch.Tensor:
-    cos, sin = angle.cos(), angle.sin()
-    return _matrix([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], angle)
+    def rotate2d(self, angle: torch.Tensor) -> torch.Tensor:
+        cos, sin = angle.cos(), angle.sin()
+        return self.of([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
 
+    def identity(self, size: int) -> torch.Tensor:
+        return self.of([[float(i == j) for j in range(size)] for i in range(size)])
 
-def _luma_projection(like: torch.Tensor) -> torch.Tensor:
-    """The projection onto the grey axis, in homogeneous coordinates: `[N, 4, 4]`."""
-    third = 1 / 3
-    return _matrix([[third] * 3 + [0]] * 3 + [[0] * 4], like)
+    def luma_projection(self) -> torch.Tensor:
+        """The projection onto the grey axis, in homogeneous coordinates."""
+        third = 1 / 3
+        return self.of([[third] * 3 + [0]] * 3 + [[0] * 4])
+
+    def rotate_about_grey(self, angle: torch.Tensor) -> torch.Tensor:
+        """Rodrigues' rotation about the axis (1, 1, 1)."""
+        cos, sin = angle.cos(), angle.sin() / math.sqrt(3)
+        same, plus, minus = cos + (1 - cos) / 3, (1 - cos) / 3 + sin, (1 - cos) / 3 - sin
+        return self.of([[same, minus, plus, 0], [plus, same, minus, 0], [minus, plus, same, 0], [0, 0, 0, 1]])
 
 
 def _filter_bank() -> np.ndarray:
@@ -188,32 +212,32 @@ class AugmentPipe(torch.nn.Module):
 
     def _geometry(self, draws: _Draws, width: int, height: int) -> torch.Tensor:
         """Output to input positions, in pixels from the centre: the inverses of the transforms, in their order. `[N, 3, 3]`."""
-        like = torch.zeros([draws.batch_size], device=draws.device)
-        inverse = _scale2d(1, 1, like)
+        m = _Matrices(draws.batch_size, draws.device)
+        inverse = m.identity(3)
         if self.xflip > 0:
             flip = draws.gate((draws.uniform() * 2).floor(), 0, self.xflip)
-            inverse = inverse @ _scale2d(1 - 2 * flip, 1, like)
+            inverse = inverse @ m.scale2d(1 - 2 * flip, 1)
         if self.rotate90 > 0:
             turns = draws.gate((draws.uniform() * 4).floor(), 0, self.rotate90)
-            inverse = inverse @ _rotate2d(turns * (math.pi / 2))
+            inverse = inverse @ m.rotate2d(turns * (math.pi / 2))
         if self.xint > 0:
             shift = draws.gate((draws.uniform(2) * 2 - 1) * self.xint_max, 0, self.xint)
-            inverse = inverse @ _translate2d(-(shift[:, 0] * width).round(), -(shift[:, 1] * height).round(), like)
+            inverse = inverse @ m.translate2d(-(shift[:, 0] * width).round(), -(shift[:, 1] * height).round())
         if self.scale > 0:
             factor = draws.gate(2 ** (draws.normal() * self.scale_std), 1, self.scale)
-            inverse = inverse @ _scale2d(1 / factor, 1 / factor, like)
+            inverse = inverse @ m.scale2d(1 / factor, 1 / factor)
         either = 1 - (1 - (self.rotate * self.p).clamp(0, 1)).sqrt()  # so that one of two rotations happens with probability p
         if self.rotate > 0:
             angle = self._rotation(draws, either)
-            inverse = inverse @ _rotate2d(angle)
+            inverse = inverse @ m.rotate2d(angle)
         if self.aniso > 0:
             factor = draws.gate(2 ** (draws.normal() * self.aniso_std), 1, self.aniso)
-            inverse = inverse @ _scale2d(1 / factor, factor, like)
+            inverse = inverse @ m.scale2d(1 / factor, factor)
         if self.rotate > 0 and draws.percentile is None:
-            inverse = inverse @ _rotate2d(self._rotation(draws, either))
+            inverse = inverse @ m.rotate2d(self._rotation(draws, either))
         if self.xfrac > 0:
             shift = draws.gate(draws.normal(2) * self.xfrac_std, 0, self.xfrac)
-            inverse = inverse @ _translate2d(-shift[:, 0] * width, -shift[:, 1] * height, like)
+            inverse = inverse @ m.translate2d(-shift[:, 0] * width, -shift[:, 1] * height)
         return inverse
 
     def _rotation(self, draws: _Draws, probability: torch.Tensor) -> torch.Tensor:
@@ -223,30 +247,39 @@ class AugmentPipe(torch.nn.Module):
 
     def _warp(self, images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
         """Resample with little aliasing: reflect, double with sym6, sample bilinearly, halve with sym6 again."""
-        _, _, height, width = images.shape
+        batch_size, _, height, width = images.shape
         reach = self.Hz_geom.shape[0] // 4  # of the filters, in pixels
-        if images.is_cuda and images.numel() <= WIDE_MARGINS:
-            left, top, right, bottom = width - 1, height - 1, width - 1, height - 1
-        else:
-            left, top, right, bottom = self._margins(inverse, width, height, reach)
-        images = torch.nn.functional.pad(images, [left, right, top, bottom], mode='reflect')
-        images = upfirdn2d.upsample2d(images, self.Hz_geom, up=2)
-
-        # From normalised positions of the output to normalised positions of the doubled input. The filters' delay puts
-        # the origin of the transform half a doubled pixel off the centre.
-        like = torch.zeros_like(inverse[:, 0, 0])
         out_height, out_width = (height + reach * 2) * 2, (width + reach * 2) * 2
-        doubled = _scale2d(2, 2, like) @ _translate2d((left - right) / 2, (top - bottom) / 2, like) @ inverse @ _scale2d(0.5, 0.5, like)
-        theta = _translate2d(-0.5, -0.5, like) @ doubled @ _translate2d(0.5, 0.5, like)
-        theta = _scale2d(2 / images.shape[3], 2 / images.shape[2], like) @ theta @ _scale2d(out_width / 2, out_height / 2, like)
-        size = [images.shape[0], images.shape[1], out_height, out_width]
-        grid = torch.nn.functional.affine_grid(theta[:, :2], size, align_corners=False)
-        images = grid_sample_gradfix.grid_sample(images, grid.to(images.dtype))
+        m = _Matrices(batch_size, images.device)
+        # From output to input positions, in doubled pixels from the centre. The filters' delay puts the origin of the transform half a
+        # doubled pixel off it.
+        doubled = m.translate2d(-0.5, -0.5) @ m.scale2d(2, 2) @ inverse @ m.scale2d(0.5, 0.5) @ m.translate2d(0.5, 0.5)
+        if affine_sample is not None and affine_sample.available(images, self.Hz_geom):
+            indices = m.translate2d(width - 0.5, height - 0.5) @ doubled @ m.translate2d((1 - out_width) / 2, (1 - out_height) / 2)
+            images = affine_sample.affine_sample(images, indices[:, :2], self.Hz_geom, [out_height, out_width])
+        else:
+            margins = self._margins(images, inverse, reach)
+            images = self._sample(images, doubled, margins, [out_height, out_width])
         return upfirdn2d.downsample2d(images, self.Hz_geom, down=2, padding=-reach * 2, flip_filter=True)
 
+    def _sample(self, images: torch.Tensor, doubled: torch.Tensor, margins: Tuple[int, int, int, int], size: Sequence[int]) -> torch.Tensor:
+        """Reflect, double, and sample at `doubled`, positions in doubled pixels from the centre: what `affine_sample` does in one go."""
+        left, top, right, bottom = margins
+        out_height, out_width = size
+        m = _Matrices(images.shape[0], images.device)
+        images = torch.nn.functional.pad(images, [left, right, top, bottom], mode='reflect')
+        images = upfirdn2d.upsample2d(images, self.Hz_geom, up=2)
+        theta = m.scale2d(2 / images.shape[3], 2 / images.shape[2]) @ m.translate2d(left - right, top - bottom) @ doubled
+        theta = theta @ m.scale2d(out_width / 2, out_height / 2)
+        grid = torch.nn.functional.affine_grid(theta[:, :2], [*images.shape[:2], out_height, out_width], align_corners=False)
+        return grid_sample_gradfix.grid_sample(images, grid.to(images.dtype))
+
     @staticmethod
-    def _margins(inverse: torch.Tensor, width: int, height: int, reach: int) -> Tuple[int, int, int, int]:
-        """How far beyond the picture the batch samples, at most one reflection: left, top, right, bottom. Waits for the device."""
+    def _margins(images: torch.Tensor, inverse: torch.Tensor, reach: int) -> Tuple[int, int, int, int]:
+        """How far beyond the picture the batch samples, at most one reflection: left, top, right, bottom. May wait for the device."""
+        height, width = images.shape[2:]
+        if images.is_cuda and images.numel() <= WIDE_MARGINS:
+            return width - 1, height - 1, width - 1, height - 1
         cx, cy = (width - 1) / 2, (height - 1) / 2
         corners = torch.tensor([[-cx, -cy, 1], [cx, -cy, 1], [cx, cy, 1], [-cx, cy, 1]]).t()
         reached = inverse.detach().cpu().to(torch.float32) @ corners  # [N, 3, corner]
@@ -258,24 +291,24 @@ class AugmentPipe(torch.nn.Module):
 
     def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         batch_size, channels, height, width = images.shape
-        like = torch.zeros([batch_size], device=images.device)
-        matrix = _matrix([[float(i == j) for j in range(4)] for i in range(4)], like)
-        identity, luma = matrix, _luma_projection(like)
+        m = _Matrices(batch_size, images.device)
+        matrix = identity = m.identity(4)
+        luma = m.luma_projection()
         if self.brightness > 0:
             b = draws.gate(draws.normal() * self.brightness_std, 0, self.brightness)
-            matrix = _matrix([[1, 0, 0, b], [0, 1, 0, b], [0, 0, 1, b], [0, 0, 0, 1]], like) @ matrix
+            matrix = m.of([[1, 0, 0, b], [0, 1, 0, b], [0, 0, 1, b], [0, 0, 0, 1]]) @ matrix
         if self.contrast > 0:
             c = draws.gate(2 ** (draws.normal() * self.contrast_std), 1, self.contrast)
-            matrix = _matrix([[c, 0, 0, 0], [0, c, 0, 0], [0, 0, c, 0], [0, 0, 0, 1]], like) @ matrix
+            matrix = m.of([[c, 0, 0, 0], [0, c, 0, 0], [0, 0, c, 0], [0, 0, 0, 1]]) @ matrix
         if self.lumaflip > 0:
             flip = draws.gate((draws.uniform() * 2).floor(), 0, self.lumaflip)
             matrix = (identity - 2 * luma * flip.reshape(-1, 1, 1)) @ matrix
         if self.hue > 0 and channels > 1:
             angle = draws.gate((draws.uniform() * 2 - 1) * (math.pi * self.hue_max), 0, self.hue)
-            matrix = self._rotate_about_grey(angle) @ matrix
+            matrix = m.rotate_about_grey(angle) @ matrix
         if self.saturation > 0 and channels > 1:
             s = draws.gate(2 ** (draws.normal() * self.saturation_std), 1, self.saturation)
-            keep = luma + _matrix([[0] * 4] * 3 + [[0, 0, 0, 1]], like)
+            keep = luma + m.of([[0] * 4] * 3 + [[0, 0, 0, 1]])
             matrix = (keep + (identity - keep) * s.reshape(-1, 1, 1)) @ matrix
 
         flat = images.reshape(batch_size, channels, height * width)
@@ -288,13 +321,6 @@ class AugmentPipe(torch.nn.Module):
         else:
             raise ValueError('colour augmentations are for pictures of 1 or 3 channels, not {}'.format(channels))
         return flat.reshape(batch_size, channels, height, width)
-
-    @staticmethod
-    def _rotate_about_grey(angle: torch.Tensor) -> torch.Tensor:
-        """Rodrigues' rotation about the axis (1, 1, 1)."""
-        cos, sin = angle.cos(), angle.sin() / math.sqrt(3)
-        same, plus, minus = cos + (1 - cos) / 3, (1 - cos) / 3 + sin, (1 - cos) / 3 - sin
-        return _matrix([[same, minus, plus, 0], [plus, same, minus, 0], [minus, plus, same, 0], [0, 0, 0, 1]], angle)
 
     def _filter(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         batch_size, channels, height, width = images.shape
