@@ -24,6 +24,8 @@ def command(resolution: int, batches: tuple[int, ...], cfg: str, repeats: int, b
     import torch
 
     from synthesis.images import render
+    from synthesis.rendering import Renderer
+    from torch_utils.graphs import WARM_UP
     from torch_utils.misc import select_device
     from training.config import build_config
 
@@ -34,10 +36,13 @@ def command(resolution: int, batches: tuple[int, ...], cfg: str, repeats: int, b
     G = G.eval().requires_grad_(False)
     name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
     click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, cfg {cfg}')
+    renderer = Renderer(G, lambda z, c: render(G, z, c))
     ratio = 1.0
     for batch in batches:
         z, labels = torch.randn([batch, job['z_dim']]), torch.zeros([batch, 0])
-        ours = median_ms(lambda z=z, labels=labels: render(G, z, labels), repeats, target)
+        for _ in range(WARM_UP):  # what comes before a graph
+            renderer(z, labels, noise={})
+        ours = median_ms(lambda z=z, labels=labels: renderer(z, labels, noise={}), repeats, target)
         click.echo(f'batch {batch}: {ours:8.1f} ms, {batch / ours * 1000:.1f} img/s')
         if baseline is not None:
             theirs = run_baseline(baseline, {**job, 'batch': batch})['generate']

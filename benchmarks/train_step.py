@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from baseline import PHASES, job_of, median_ms, run_baseline  # noqa: E402
 
+import dnnlib  # noqa: E402
 from dnnlib import cli  # noqa: E402
 from dnnlib.cli import option  # noqa: E402
 
@@ -24,13 +25,16 @@ from dnnlib.cli import option  # noqa: E402
 @option('--cfg', default='auto', help='Preset of configs/.')
 @option('--augpipe', default='bgc', help='Which augmentations; none for none.')
 @option('--p', type=float, default=0.3, help='Their probability.')
+@option('--graphs', type=bool, default=False, help='Replay the phases as CUDA graphs.')
 @option('--repeats', type=int, default=10, help='Timings a phase; the median counts.')
 @option('--baseline', default=None, show_default=False, help="Also time `eager`, this project with PyTorch's plain ops only, or the "
         "folder of a checkout with NVIDIA's module names, and print the ratio.")
 @cli.device_option()
-def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repeats: int, baseline: str | None, device: str) -> None:
+def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graphs: bool, repeats: int, baseline: str | None,
+            device: str) -> None:
     import torch
 
+    from torch_utils.graphs import WARM_UP
     from torch_utils.misc import select_device
     from training.config import AUGPIPES, build_config
     from training.dataset import ImageFolderDataset
@@ -38,9 +42,11 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repea
     from training.training_loop import draw_latents, setup
 
     target = select_device(device)
+    if graphs and target.type != 'cuda':
+        raise dnnlib.UserError('--graphs=1: there are none without a CUDA GPU')
     augment = {'mode': 'noaug'} if augpipe == 'none' else {'mode': 'fixed', 'pipe': augpipe, 'p': p}
-    config = build_config(cfg, resolution, 1, {'batch_size': batch, 'batch_gpu': batch, 'augment': augment, 'data': {'workers': 0},
-                                               'network': {'mbstd_group_size': min(batch, 4)}})
+    config = build_config(cfg, resolution, 1, {'batch_size': batch, 'batch_gpu': batch, 'augment': augment, 'graphs': graphs,
+                                               'data': {'workers': 0}, 'network': {'mbstd_group_size': min(batch, 4)}})
     with tempfile.TemporaryDirectory() as folder:
         for i in range(batch):
             noise = np.random.RandomState(i).randint(0, 256, [resolution, resolution, 3], dtype=np.uint8)
@@ -49,12 +55,18 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, repea
         images, labels = next(run.data)
 
     name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
-    click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}, augpipe {augpipe}, p {p:g}')
+    click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}, augpipe {augpipe}, p {p:g}, '
+               f'graphs {graphs}')
     if target.type == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     times = {}
     for phase in run.phases:
-        work = functools.partial(phase.run, Batch(images, labels, *draw_latents(run, batch)), batch)
+        inputs = Batch(images, labels, *draw_latents(run, batch))
+        work: Callable[[], object] = functools.partial(phase.run, inputs, batch)
+        if run.graphs is not None:
+            work = functools.partial(run.graphs.run, phase, inputs)
+            for _ in range(WARM_UP):  # what comes before a graph
+                work()
         times[phase.name] = median_ms(work, repeats, target)
         share = gpu_share(work) if target.type == 'cuda' else ''
         click.echo(f'{phase.name}: {times[phase.name]:8.1f} ms, every {phase.interval} steps{share}')

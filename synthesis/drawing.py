@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from .images import render_ws
-from .noise import Noise, given_noise, random_noise
+from .noise import Noise, random_noise, stack_noise
+from .rendering import Renderer
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,10 @@ def draw(G: Any, pictures: Iterable[Picture], noise_mode: str = 'const', batch: 
     Yields:
         Each picture with its pixels, uint8 `[C, H, W]`.
     """
+    random = noise_mode == 'random'
+    renderer = Renderer(G, lambda ws: render_ws(G, ws, 'const' if random else noise_mode))
     pictures = iter(pictures)
     while chunk := list(islice(pictures, batch)):
-        random = noise_mode == 'random'
-        noises = [random_noise(G, picture.key) if random else picture.noise for picture in chunk]
-        with given_noise(G, noises):
-            images = render_ws(G, torch.stack([picture.w for picture in chunk]), 'const' if random else noise_mode)
+        noise = stack_noise([random_noise(G, picture.key) if random else picture.noise for picture in chunk])
+        images = renderer(torch.stack([picture.w for picture in chunk]), noise=noise)
         yield from zip(chunk, images.cpu().numpy())

@@ -1,6 +1,5 @@
 """Pictures from a generator."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch_utils.pictures import to_uint8
 from training.networks import Generator
 
 from .noise import picture_generator, seeded_noise
+from .rendering import Renderer
 
 LabelFn = Callable[[int, torch.Generator], torch.Tensor]  # a number and what to draw from, to so many labels, float32 [count, c_dim]
 
@@ -89,13 +89,14 @@ def sample_images(G: Generator, num: int, *, batch_size: int = 32, seed: int = 0
     Yields:
         uint8 `[n, C, H, W]`, n ≤ batch_size, on the network's device.
     """
+    mode = 'const' if noise_mode == 'random' else noise_mode
+    renderer = Renderer(G, lambda z, c: render(G, z, c, truncation_psi=truncation_psi, noise_mode=mode))
     for start in range(0, num, batch_size):
         indices = range(start, min(start + batch_size, num))
         generators = [picture_generator(seed, index) for index in indices]
         z = torch.stack([torch.randn(G.z_dim, generator=generator) for generator in generators])
         c = torch.stack([draw_label(G, generator, label_fn) for generator in generators])
-        with seeded_noise(G, seed, indices) if noise_mode == 'random' else contextlib.nullcontext():
-            yield render(G, z, c, truncation_psi=truncation_psi, noise_mode='const' if noise_mode == 'random' else noise_mode)
+        yield renderer(z, c, noise=seeded_noise(G, seed, indices) if noise_mode == 'random' else {})
 
 
 def draw_label(G: Any, generator: torch.Generator, label_fn: LabelFn | None = None) -> torch.Tensor:

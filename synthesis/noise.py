@@ -12,7 +12,7 @@ from dnnlib import UserError
 
 PREFIX = 'noise.'  # of such arrays in an .npz
 
-Noise = dict[str, torch.Tensor]  # layer such as b8.conv0 → float32 [resolution, resolution], of unit variance
+Noise = dict[str, torch.Tensor]  # layer such as b8.conv0 → float32 [resolution, resolution], of unit variance; or of a batch of pictures
 
 
 def noise_layers(G: Any) -> dict[str, Any]:
@@ -81,15 +81,9 @@ def noise_arrays(noises: Sequence[Noise]) -> dict[str, np.ndarray]:
     return {PREFIX + name: np.stack([noise[name].numpy() for noise in noises]) for name in noises[0]}
 
 
-@contextlib.contextmanager
-def given_noise(G: Any, noises: Sequence[Noise]) -> Iterator[None]:
-    """Put noise of each picture's own in place of the stored one, for noise mode `const`, while the block runs.
-
-    Args:
-        noises: one a picture of the batch that is drawn in the block; all with the same layers. The other layers keep theirs.
-    """
-    with _in_place(G, {name: torch.stack([noise[name] for noise in noises]).unsqueeze(1) for name in noises[0]}):
-        yield
+def stack_noise(noises: Sequence[Noise]) -> Noise:
+    """The noise of a batch of pictures, all with the same layers: float32 `[N, 1, resolution, resolution]` a layer."""
+    return {name: torch.stack([noise[name] for noise in noises]).unsqueeze(1) for name in noises[0]}
 
 
 def picture_generator(seed: int, index: int, device: torch.device | None = None) -> torch.Generator:
@@ -103,29 +97,33 @@ def picture_generator(seed: int, index: int, device: torch.device | None = None)
     return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))  # all bits that a CPU's generator looks at
 
 
-@contextlib.contextmanager
-def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Iterator[None]:
-    """Put standard normal noise in place of the stored one, for noise mode `const`, while the block runs.
+def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
+    """Standard normal noise for a batch of a seeded series of pictures.
 
     Args:
-        seed: of the series of pictures.
-        indices: which pictures of it are drawn in the block: what each gets depends on no other.
+        seed: of the series.
+        indices: which pictures of it are in the batch: what each gets depends on no other.
         repeat: the batch holds the same pictures so many times.
+
+    Returns:
+        float32 `[N, 1, resolution, resolution]` a layer, on the network's device.
     """
     layers, device = noise_layers(G), next(G.parameters()).device
     sizes = [layer.resolution ** 2 for layer in layers.values()]
     flat = torch.empty([len(indices), sum(sizes)], device=device)
     for row, index in zip(flat, indices):
         row.normal_(generator=picture_generator(seed + 1, index, device))  # not the series that the latents come from
-    drawn = {name: part.reshape(-1, 1, layer.resolution, layer.resolution).repeat(repeat, 1, 1, 1)
-             for (name, layer), part in zip(layers.items(), flat.split(sizes, dim=1))}
-    with _in_place(G, drawn):
-        yield
+    return {name: part.reshape(-1, 1, layer.resolution, layer.resolution).repeat(repeat, 1, 1, 1)
+            for (name, layer), part in zip(layers.items(), flat.split(sizes, dim=1))}
 
 
 @contextlib.contextmanager
-def _in_place(G: Any, noise: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Noise in place of the stored one, by layers: `[N, 1, resolution, resolution]`."""
+def given_noise(G: Any, noise: Noise) -> Iterator[None]:
+    """Put noise in place of the stored one, for noise mode `const`, while the block runs.
+
+    Args:
+        noise: of a batch, by layers: `[N, 1, resolution, resolution]`. The other layers keep theirs.
+    """
     layers = noise_layers(G)
     stored = {name: layers[name].noise_const for name in noise}
     try:

@@ -8,6 +8,7 @@ import torch
 from .images import LabelFn, draw_label
 from .noise import picture_generator, seeded_noise
 from .paths import slerp
+from .rendering import Renderer
 
 
 @torch.no_grad()
@@ -27,6 +28,7 @@ def path_pairs(G: Any, num: int, *, space: str, sampling: str, epsilon: float, b
         float32 `[n, C, H, W]` twice, about −1…1, n ≤ batch_size, on the network's device.
     """
     device = next(G.parameters()).device
+    renderer = Renderer(G, lambda ws: G.synthesis(ws, noise_mode='const', force_fp32=True))
     for start in range(0, num, batch_size):
         indices = range(start, min(start + batch_size, num))
         generators = [picture_generator(seed, index) for index in indices]
@@ -41,6 +43,5 @@ def path_pairs(G: Any, num: int, *, space: str, sampling: str, epsilon: float, b
             first, second = G.mapping(z.transpose(0, 1).flatten(0, 1).float().to(device), torch.cat([c, c])).chunk(2)
             t = torch.tensor(places, device=device)[:, None, None]
             ws = torch.cat([torch.lerp(first, second, t), torch.lerp(first, second, t + epsilon)])
-        with seeded_noise(G, seed, indices, repeat=2):
-            a, b = G.synthesis(ws, noise_mode='const', force_fp32=True).chunk(2)
+        a, b = renderer(ws, noise=seeded_noise(G, seed, indices, repeat=2)).chunk(2)
         yield a, b

@@ -17,7 +17,7 @@ from torch_utils.lpips import squared_distance
 
 from .distances import Embed
 from .images import latents_from_seeds, render_ws
-from .noise import Noise, given_noise, noise_layers
+from .noise import Noise, given_noise, noise_layers, stack_noise
 
 NOISE_PYRAMID_END = 8  # pixels
 
@@ -134,7 +134,7 @@ def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
     Returns:
         uint8 `[C, H, W]` on the network's device.
     """
-    with given_noise(G, [noise]):
+    with given_noise(G, stack_noise([noise])):
         return render_ws(G, ws.unsqueeze(0))[0]
 
 

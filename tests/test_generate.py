@@ -17,7 +17,7 @@ import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
 from synthesis.images import render, render_ws, sample_images
-from synthesis.noise import noise_layers, random_noise, seeded_noise
+from synthesis.noise import given_noise, noise_layers, random_noise, seeded_noise
 from training.checkpoint import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -401,6 +401,6 @@ def test_samples_depend_on_the_seed_only(path: str) -> None:
     assert (seen[0] - without).abs().float().mean() > 1, 'there is noise'
     assert (torch.cat(list(sample_images(G, 8, seed=6))).short() - seen[0]).abs().float().mean() > 5
     zero = torch.zeros(3, G.z_dim)
-    with seeded_noise(G, 1, range(3)):
+    with given_noise(G, seeded_noise(G, 1, range(3))):
         drawn = render(G, zero, torch.zeros(3, G.c_dim))
     assert not torch.equal(drawn[0], drawn[1]), 'each its own'

@@ -1,5 +1,6 @@
 """What only a GPU can show: half precision, kernels in another layout, device placement. Skipped without one."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 
 import train
 from synthesis.distances import pyramid
+from synthesis.images import sample_images
 from synthesis.projection import Settings, project
 from torch_utils import custom_ops
 from torch_utils.ops import affine_sample, bias_act, upfirdn2d
@@ -134,7 +136,8 @@ def test_training_and_going_on(fp32: int, tmp_path: Path) -> None:
 
 
 def test_graphs_train_as_phases_do(tmp_path: Path) -> None:
-    data = draw_pictures(tmp_path, 8)
+    (tmp_path / 'data').mkdir()
+    data = draw_pictures(tmp_path / 'data', 8)
     results = []
     for graphs in (0, 1):
         outdir = tmp_path / f'out{graphs}'
@@ -146,6 +149,15 @@ def test_graphs_train_as_phases_do(tmp_path: Path) -> None:
         results.append(torch.cat([p.flatten() for p in (*nets.G_ema.parameters(), *nets.D.parameters())]))
     difference = (results[0] - results[1]).norm() / results[0].norm()
     assert difference < 1e-2, 'the same random numbers, and sums in another order'
+
+
+def test_the_generator_as_a_graph(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema.cuda()
+    with caplog.at_level(logging.WARNING):
+        found = torch.cat(list(sample_images(G, 40, batch_size=4)))
+    assert not caplog.records
+    monkeypatch.setenv('STYLEGAN_GRAPHS', 'off')
+    assert (found.int() - torch.cat(list(sample_images(G, 40, batch_size=4))).int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize('noise', ['const', 'optimise'])

@@ -1,91 +1,34 @@
-"""Phases as graphs, on the CPU: a tape of what reaches the device stands for a CUDA graph, and is as strict as one.
-
-A replay runs the recorded operators on the very tensors of the recording, and no Python: what a phase does by other means, or reads from
-elsewhere than its static inputs, comes out wrong, and waiting for the device is refused.
-"""
+"""Phases, and the generator, as graphs: on the CPU, where a tape stands for them."""
 
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from conftest import GOLDEN
+from tape import TapeRecorder
 
+from dnnlib import UserError
+from synthesis.drawing import Picture, draw
+from synthesis.images import render_ws, sample_images
+from synthesis.noise import given_noise, random_noise, stack_noise
+from synthesis.path_pairs import path_pairs
+from torch_utils import graphs
 from torch_utils.distributed import Ranks
+from torch_utils.graphs import WARM_UP
 from torch_utils.misc import named_tensors
 from training.augment import AugmentPipe
+from training.checkpoint import load_networks
 from training.config import build_config
 from training.dataset import ImageFolderDataset
-from training.graphs import WARM_UP, Graphs, make_graphs
+from training.graphs import Graphs, make_graphs
 from training.phases import Batch
 from training.training_loop import Run, setup, training_step
 
 PLAIN: dict[str, Any] = {'augment': {'mode': 'noaug'}}
-WAITING = ('_local_scalar_dense', 'item', 'nonzero', 'is_nonzero', 'equal')
-
-
-class Tape(TorchDispatchMode):
-    """Notes operators with their arguments and results, and how what they change in place was before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.steps: list[tuple[Any, Any, Any, Any]] = []
-        self.before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-        self.made: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.overloadpacket.__name__ in WAITING:
-            raise RuntimeError(f'operation not permitted when stream is capturing: {func}')
-        for argument, value in zip(func._schema.arguments, args):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                for tensor in tree_leaves(value):
-                    place = tensor.untyped_storage().data_ptr()
-                    if place not in self.made and place not in self.before:
-                        whole = torch.empty([0], dtype=tensor.dtype).set_(tensor.untyped_storage())
-                        self.before[place] = whole, whole.clone()
-        result = func(*args, **kwargs)
-        self.steps.append((func, args, kwargs, result))
-        known = {tensor.untyped_storage().data_ptr() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
-        self.made |= {tensor.untyped_storage().data_ptr() for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor)} - known
-        return result
-
-    def replay(self) -> None:
-        for func, args, kwargs, result in self.steps:
-            again = func(*args, **kwargs)
-            for new, old in zip(tree_leaves(again), tree_leaves(result)):
-                if isinstance(new, torch.Tensor) and new.untyped_storage().data_ptr() != old.untyped_storage().data_ptr():
-                    old.copy_(new)
-
-
-class TapeRecorder:
-    def __init__(self) -> None:
-        self.recorded = self.warmed = 0
-
-    def warm(self, function: Callable[[], object]) -> None:
-        self.warmed += 1
-        function()
-
-    def record(self, function: Callable[[], object]) -> Callable[[], object]:
-        self.recorded += 1
-        tape, random = Tape(), torch.get_rng_state()
-        try:
-            with tape:
-                function()
-        finally:  # a recording does nothing
-            torch.set_rng_state(random)
-            with torch.no_grad():
-                for whole, values in tape.before.values():
-                    whole.copy_(values)
-
-        def replay() -> None:
-            with torch.no_grad():
-                tape.replay()
-
-        return replay
 
 
 @pytest.fixture
@@ -210,3 +153,80 @@ def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -
 
 def test_there_are_none_on_a_cpu() -> None:
     assert make_graphs(torch.device('cpu'), 4, Ranks()) is None
+
+
+# ----------------------------------------------------------------------------
+# The generator
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
+    tapes = TapeRecorder()
+    monkeypatch.setattr(graphs, 'make_recorder', lambda device: tapes)
+    return tapes
+
+
+def pictures(G: Any, layers: list[str]) -> Iterator[Picture]:
+    for i in range(22):
+        noise = {name: value for name, value in random_noise(G, [i, 7]).items() if name in layers}
+        yield Picture(str(i), G.mapping(torch.randn([1, G.z_dim], generator=torch.Generator().manual_seed(i)), None)[0], (i,), noise)
+
+
+@pytest.mark.parametrize('mode,layers', [('const', []), ('const', ['b8.conv0', 'b16.conv1']), ('random', []), ('none', [])])
+def test_drawing(mode: str, layers: list[str], recorder: TapeRecorder) -> None:
+    """The same pictures to the last bit, and only what came before the recording drawn as it is; the last batch is a shorter one."""
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema
+    found = [pixels for _, pixels in draw(G, pictures(G, layers), mode, batch=4)]
+    assert (recorder.recorded, recorder.warmed) == (1, WARM_UP + 1)
+    for picture, pixels in zip(pictures(G, layers), found, strict=True):
+        noise = random_noise(G, picture.key) if mode == 'random' else picture.noise
+        with given_noise(G, stack_noise([noise] * 4)):
+            expected = render_ws(G, picture.w.expand(4, -1, -1), 'none' if mode == 'none' else 'const')
+        assert np.abs(pixels.astype(int) - expected[0].numpy()).max() <= 1
+
+
+def test_metrics_draw_the_same(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    G = load_networks(GOLDEN / 'ada-cond-32.pkl').G_ema
+    found = list(sample_images(G, 14, batch_size=2, seed=3, truncation_psi=0.7))
+    pairs = list(path_pairs(G, 10, space='w', sampling='full', epsilon=1e-2, batch_size=2))
+    assert recorder.recorded == 2
+    monkeypatch.setenv('STYLEGAN_GRAPHS', 'off')
+    for one, other in zip(found, sample_images(G, 14, batch_size=2, seed=3, truncation_psi=0.7), strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(pairs, path_pairs(G, 10, space='w', sampling='full', epsilon=1e-2, batch_size=2), strict=True):
+        assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    assert recorder.recorded == 2
+
+
+@pytest.mark.parametrize('flaw,words', [
+    ('waits', 'operation not permitted when stream is capturing'), ('remembers', 'the first replay is off by'), ('nan', 'the first replay is off by nan'),
+])
+def test_a_function_that_is_no_graph_runs_as_it_is(flaw: str, words: str, recorder: TapeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+    calls = []
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        calls.append(x)
+        if flaw == 'waits':
+            float(x.sum())
+        if flaw == 'nan' and len(calls) == WARM_UP + 1:
+            return x * torch.nan
+        return x * 2 if flaw != 'remembers' or len(calls) != WARM_UP + 1 else x * 3
+
+    captured = graphs.Captured(function, torch.device('cpu'), 'this')
+    with caplog.at_level(logging.WARNING):
+        for i in range(1, 8):
+            assert torch.equal(captured(torch.full([2], float(i))), torch.full([2], 2.0 * i))
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f'this cannot be made a CUDA graph and runs as it is ({words}')
+
+
+def test_a_result_stays_the_callers(recorder: TapeRecorder) -> None:
+    captured = graphs.Captured(lambda x: x + 1, torch.device('cpu'), 'this')
+    results = [captured(torch.full([1], float(i))) for i in range(8)]
+    assert [float(result) for result in results] == [1, 2, 3, 4, 5, 6, 7, 8] and recorder.recorded == 1
+
+
+def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('STYLEGAN_GRAPHS', 'fast')
+    with pytest.raises(UserError, match='STYLEGAN_GRAPHS=fast: auto or off'):
+        graphs.Captured(lambda x: x, torch.device('cpu'), 'this')

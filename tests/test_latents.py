@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dnnlib import UserError
 from synthesis.latents import map_seeds, read_ws, save_ws, truncate
-from synthesis.noise import given_noise, noise_layers, random_noise, stored_noise, turn_noise
+from synthesis.noise import given_noise, noise_layers, random_noise, stack_noise, stored_noise, turn_noise
 from synthesis.paths import EASINGS, positions, slerp
 from synthesis.sefa import factorize, style_layers
 from training.checkpoint import load_networks
@@ -112,15 +112,15 @@ def test_noise_of_each_picture(G: Any) -> None:
     ws = map_seeds(G, [1, 2], LABEL)
     before, stored = G.synthesis(ws, noise_mode='const'), stored_noise(G)
     noises = [random_noise(G, [i]) for i in range(2)]
-    with given_noise(G, noises):
+    with given_noise(G, stack_noise(noises)):
         pair = G.synthesis(ws, noise_mode='const')
     for i in range(2):
-        with given_noise(G, noises[i:i + 1]):
+        with given_noise(G, stack_noise(noises[i:i + 1])):
             torch.testing.assert_close(G.synthesis(ws[i:i + 1], noise_mode='const')[0], pair[i], atol=1e-4, rtol=1e-4)
     assert (pair - before).abs().mean() > 0.01
-    with given_noise(G, [stored, stored]):
+    with given_noise(G, stack_noise([stored, stored])):
         assert torch.equal(G.synthesis(ws, noise_mode='const'), before)
-    with pytest.raises(RuntimeError), given_noise(G, noises):
+    with pytest.raises(RuntimeError), given_noise(G, stack_noise(noises)):
         raise RuntimeError
     assert torch.equal(G.synthesis(ws, noise_mode='const'), before) and list(G.synthesis.b8.conv0.noise_const.shape) == [8, 8]
 

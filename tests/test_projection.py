@@ -96,7 +96,7 @@ def test_states(G: Generator) -> None:
 
 def test_noise_of_its_own(G: Generator) -> None:
     torch.manual_seed(0)
-    with given_noise(G, [{layer: torch.randn_like(noise) for layer, noise in stored_noise(G).items()}]):
+    with given_noise(G, {layer: torch.randn_like(noise)[None, None] for layer, noise in stored_noise(G).items()}):
         target = own_pictures(G, 1)
     optimised, const, none = (last(G, target, noise=noise, num_steps=steps) for noise, steps in [('optimise', 100), ('const', 1), ('none', 1)])
     assert const.noises == [{}] and optimised.noises[0].keys() == none.noises[0].keys() == stored_noise(G).keys()

@@ -1,4 +1,4 @@
-"""The phases of a step as CUDA graphs: recorded once, then replayed, without Python and without launching kernels one by one.
+"""The phases of a step as CUDA graphs.
 
 A step of StyleGAN2 at 256 px launches thousands of kernels, most of them shorter than their launch. What a graph needs is that a phase
 changes tensors in place, reads its inputs from where they always are, and never waits for the device; `phases` is written so.
@@ -8,56 +8,15 @@ import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
 from torch_utils.distributed import ALONE, Ranks
+from torch_utils.graphs import WARM_UP, Recorder, Replay, first_line, make_recorder
 
 from .phases import Batch, Phase
 
-WARM_UP = 3  # ordinary runs before a recording: cuDNN, the optimiser and the compiled kernels make in them what they need
-
 log = logging.getLogger(__name__)
-
-Replay = Callable[[], object]
-
-
-class Recorder(Protocol):
-    """How functions become graphs."""
-
-    def warm(self, function: Callable[[], object]) -> None:
-        """Run a function as it is, where a recording would run it."""
-
-    def record(self, function: Callable[[], object]) -> Replay:
-        """Take note of all that a function would have the device do, without doing it.
-
-        Raises:
-            RuntimeError: it waits for the device, or does something else that no graph can hold.
-        """
-
-
-class CudaRecorder:
-    """Recorder of CUDA graphs, which share their memory: only one of them runs at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
-
-    def warm(self, function: Callable[[], object]) -> None:
-        """See `Recorder`; on the stream of the recordings, which is what autograd's accumulation needs."""
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            function()
-        current.wait_stream(self._stream)
-
-    def record(self, function: Callable[[], object]) -> Replay:
-        """See `Recorder`. Other threads may go on copying pictures meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
-            function()
-        return graph.replay
 
 
 @dataclass(frozen=True)
@@ -126,11 +85,11 @@ class Graphs:
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', phase.name, reason)
+            log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', phase.name, first_line(error))
             return None
 
 
 def make_graphs(device: torch.device, batch_gpu: int, ranks: Ranks) -> Graphs | None:
     """What runs the phases of a device; None where there are no graphs."""
-    return Graphs(CudaRecorder(device), batch_gpu, ranks) if device.type == 'cuda' else None
+    recorder = make_recorder(device)
+    return None if recorder is None else Graphs(recorder, batch_gpu, ranks)

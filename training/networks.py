@@ -81,8 +81,9 @@ def _fp16_from(img_resolution_log2: int, num_fp16_res: int) -> int:
 
 
 def _memory_format(channels_last: bool, half: bool, like: torch.Tensor) -> torch.memory_format:
-    """The layout of a block's activations. A CPU is quicker with the channels together, whatever the block says."""
-    return torch.channels_last if (channels_last and half) or not like.is_cuda else torch.contiguous_format
+    """The layout of a block's activations. A CPU and tensor cores are quicker with the channels together, whatever the block says."""
+    together = channels_last or half or not like.is_cuda or torch.backends.cudnn.allow_tf32
+    return torch.channels_last if together else torch.contiguous_format
 
 
 @persistence.persistent_class
