@@ -52,7 +52,7 @@ def median_ms(work: Callable[[], object], repeats: int, device: torch.device) ->
 
 def use_plain_ops() -> None:
     """Take this project's own ways round PyTorch's plain ops out: what `eager` means."""
-    from torch_utils.ops import affine_sample, bias_act, conv2d_gradfix, upfirdn2d
+    from torch_utils.ops import affine_sample, bias_act, conv2d_gradfix, modulated_act, upfirdn2d
     from training import networks
 
     fast_bias_act, fast_upfirdn2d = bias_act.bias_act, upfirdn2d.upfirdn2d
@@ -64,7 +64,7 @@ def use_plain_ops() -> None:
         kernel = f.ger(f) if f is not None and f.ndim == 1 else f
         return fast_upfirdn2d(x, kernel, *args, **{**kwargs, 'impl': 'ref'})
 
-    affine_sample.available = lambda x, f: False
+    affine_sample.available = modulated_act.available = lambda *args: False
     bias_act.bias_act = plain_bias_act
     upfirdn2d.upfirdn2d = plain_upfirdn2d
     conv2d_gradfix.conv2d = torch.nn.functional.conv2d

@@ -31,7 +31,7 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
 
     from torch_utils import custom_ops
     from torch_utils.misc import select_device
-    from torch_utils.ops import affine_sample, bias_act, upfirdn2d
+    from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
     from training.augment import AugmentPipe
     from training.config import AUGPIPES
 
@@ -78,6 +78,17 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
         fast = milliseconds(partial(torch.ops.stylegan.bias_act_grad, x, y, None, 1, 'lrelu', 0.2, 2 ** 0.5, 256.0))
         share = 100 * 3 * x.numel() * x.element_size() / fast / 1e6 / bandwidth
         click.echo(f'  {"bias_act, backward":20s} {fast:7.3f} ms, {share:5.1f} % of a copy')
+        if memory_format != torch.channels_last:
+            continue
+        scale, noise, strength = torch.ones(shape[:2], device=target), torch.randn(shape[2:], device=target), torch.ones([], device=target)
+        inputs = [x.requires_grad_(True), scale.requires_grad_(True), noise, strength.requires_grad_(True), b.requires_grad_(True)]
+        y = modulated_act.modulated_act(*inputs, clamp=256.0)
+        backward = partial(torch.autograd.grad, y, [x, scale, strength, b], torch.randn_like(y), retain_graph=True)
+        forward = partial(modulated_act.modulated_act, *(tensor.detach() for tensor in inputs), clamp=256.0)
+        for name, step, passes in [('modulated_act', forward, 2), ('modulated_act, backward', backward, 4)]:
+            fast = milliseconds(step)
+            share = 100 * passes * x.numel() * x.element_size() / fast / 1e6 / bandwidth
+            click.echo(f'  {name:23s} {fast:7.3f} ms, {share:5.1f} % of a copy')
     pipe = AugmentPipe(**dict.fromkeys(AUGPIPES['bg'], 1)).to(target)
     images = torch.randn([16, 3, 256, 256], device=target, requires_grad=True)
 

@@ -18,7 +18,7 @@ from synthesis.distances import pyramid
 from synthesis.images import sample_images
 from synthesis.projection import Settings, project
 from torch_utils import custom_ops
-from torch_utils.ops import affine_sample, bias_act, upfirdn2d
+from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
 from training.augment import AugmentPipe
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
@@ -104,6 +104,19 @@ def test_warping_in_one_kernel(shape: tuple[int, ...], monkeypatch: pytest.Monke
     for first, again, plain in zip(*results):
         assert torch.equal(first, again)
         torch.testing.assert_close(first, plain, atol=1e-3 * float(plain.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize('kind,tolerance', [(torch.float32, 1e-3), (torch.float16, 3e-2)])
+def test_what_follows_a_modulated_convolution(kind: torch.dtype, tolerance: float) -> None:
+    """The kernel against the composition of ops, gradients included."""
+    x, dy = (torch.randn([4, 24, 33, 40], device='cuda', dtype=kind).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    scale, noise, strength, b = (torch.randn(size, device='cuda') for size in ([4, 24], [4, 1, 33, 40], [], [24]))
+    inputs = [tensor.requires_grad_(True) for tensor in (x, scale, strength, b)]
+    assert modulated_act.available(x, noise, 'lrelu')
+    y = modulated_act.modulated_act(x, scale, noise, strength, b, gain=1.3)
+    expected = bias_act.bias_act(x.float() * scale[:, :, None, None] + noise * strength, b, act='lrelu', gain=1.3, impl='ref')
+    for found, want in zip([y, *torch.autograd.grad(y, inputs, dy)], [expected, *torch.autograd.grad(expected, inputs, dy.float())]):
+        assert (found.float() - want.float()).abs().max() < tolerance * want.float().abs().max()
 
 
 @pytest.mark.parametrize('loader', ['nvrtc', 'nvcc'])

@@ -8,15 +8,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import host_kernels
 import pytest
 import torch
+from conftest import GOLDEN
 
 from dnnlib import UserError
 from torch_utils import custom_ops
-from torch_utils.ops import affine_sample, bias_act, upfirdn2d
+from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
 from training.augment import AugmentPipe
+from training.checkpoint import load_networks
 from training.config import AUGPIPES
 
 ARCHS = ['75', '80', '86', '89', '90', '100', '120']
@@ -30,6 +33,9 @@ INSTANCES = [
     ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 2, 1, 4, 8, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<bfloat16_t, 1, 2, 4, 8, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<float, 2, 1, 12, 8, 1>'),
+    ('modulated_act.cu', 'modulated_act<half_t, 8>'),
+    ('modulated_act.cu', 'modulated_act_grad<half_t, 8>'),
+    ('modulated_act.cu', 'modulated_act_grad<float, 1>'),
     ('affine_sample.cu', 'affine_sample<float>'),
     ('affine_sample.cu', 'affine_sample_transposed<float, 3>'),
     ('affine_sample.cu', 'affine_sample_transposed<half_t, 1>'),
@@ -184,6 +190,62 @@ def test_affine_sample_is_the_transpose_of_its_gradient(dtype: torch.dtype, on_t
     scale = (samples.double() * y).norm() + 1e-3
     assert ((one - other).abs() / scale < 3 * TOLERANCE[dtype]).all() and samples.dtype == gradient.dtype == dtype
     assert affine_sample.affine_sample(x[:0], matrices[:0], f, [20, 24]).shape == (0, 2, 20, 24)
+
+
+def composed(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, strength: torch.Tensor | None, b: torch.Tensor, **act: Any) -> torch.Tensor:
+    x = x * scale[:, :, None, None] if noise is None else x * scale[:, :, None, None] + noise * strength
+    return bias_act.bias_act(x, b, impl='ref', **act)
+
+
+@needs_compiler
+@pytest.mark.parametrize('shape,dtype,noise', [
+    ([2, 16, 5, 7], torch.float16, [5, 7]), ([2, 3, 9, 4], torch.float32, [2, 1, 9, 4]), ([3, 8, 32, 33], torch.bfloat16, [1, 1, 32, 33]),
+    ([2, 6, 33, 40], torch.float64, None), ([1, 5, 4, 4], torch.float64, [4, 4]),
+])
+@pytest.mark.parametrize('act,clamp', [('lrelu', None), ('lrelu', 1.0), ('linear', 0.75)])
+def test_modulated_act(shape: list[int], dtype: torch.dtype, noise: list[int] | None, act: str, clamp: float | None, on_the_host: set[str]) -> None:
+    """The result, its gradients in one pass and as ops, and the gradients of those."""
+    if clamp is not None and dtype.itemsize == 2:
+        clamp *= 100  # where numbers are coarse, some reach the limit by rounding, and their gradients are zeros
+    settings: dict[str, Any] = dict(act=act, gain=1.3, clamp=clamp)
+    drawn = [normal(size, torch.float32, False, i) for i, size in enumerate([shape, shape[:2], noise or [1], [], [shape[1]], shape])]
+    results = []
+    for op, kind in [(modulated_act.modulated_act, dtype), (composed, torch.float64)]:
+        x, scale, n, strength, b, dy = (value.to(dtype if i in (0, 5) else torch.float32).to(kind if i in (0, 5) or op is composed else torch.float32)
+                                        for i, value in enumerate(drawn))
+        x = x.contiguous(memory_format=torch.channels_last)
+        inputs = [tensor.requires_grad_(True) for tensor in (x, scale, b, *((strength,) if noise else ()))]
+        y = op(x, scale, n if noise else None, strength if noise else None, b, **settings)
+        once = torch.autograd.grad(y, inputs, dy, retain_graph=True)
+        again = torch.autograd.grad(y, inputs, dy, create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in again), inputs[:2])
+        assert op is composed or y.stride() == x.stride()
+        results.append([y, *once, *again, *second])
+    for found, expected in zip(*results):
+        assert_near(found.double(), expected.double(), torch.float64, times=3 * TOLERANCE[dtype] / TOLERANCE[torch.float64])
+    width = 16 // results[0][0].element_size()
+    assert f'modulated_act_grad<{custom_ops.TYPES[dtype]}, {width if shape[1] % width == 0 else 1}>' in on_the_host
+
+
+@needs_compiler
+@pytest.mark.parametrize('noise_mode', ['const', 'random', 'none'])
+def test_a_generator_with_and_without(noise_mode: str, on_the_host: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a generator computes, and what path length regularisation needs of it."""
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema
+    results = []
+    for fused in (False, True):
+        monkeypatch.setattr(modulated_act, 'available', lambda x, noise, act, fused=fused: fused)
+        torch.manual_seed(0)
+        ws = torch.randn([2, G.num_ws, G.w_dim]).requires_grad_(True)
+        parameters = [p for p in G.synthesis.parameters() if p.requires_grad_(True).ndim != 0]
+        images = G.synthesis(ws, noise_mode=noise_mode)
+        (gradient,) = torch.autograd.grad(images.sum(), ws, create_graph=True)
+        second = torch.autograd.grad(gradient.square().sum(), parameters, allow_unused=True, retain_graph=True)
+        results.append([images, gradient, *torch.autograd.grad(images.square().sum(), parameters), *(value for value in second if value is not None)])
+    assert len(results[0]) == len(results[1])
+    for plain, found in zip(*results):
+        assert_near(found, plain.double(), torch.float32, times=3)
+    assert {'modulated_act<float, 4>', 'modulated_act_grad<float, 4>'} <= on_the_host
 
 
 def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:

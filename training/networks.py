@@ -9,12 +9,17 @@ imported that those checkouts don't have, stored attributes that are plain Pytho
 """
 
 import math
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import torch
 
 from torch_utils import persistence
 from torch_utils.ops import bias_act, conv2d_resample, fma, upfirdn2d
+
+try:
+    from torch_utils.ops import modulated_act
+except ImportError:  # a checkout of NVIDIA's
+    modulated_act = None  # type: ignore[assignment]
 
 FIR_FILTER = (1, 3, 3, 1)  # of all up- and downsampling
 
@@ -43,32 +48,51 @@ def modulated_conv2d(
     Returns:
         `[N, C_out, H * up, W * up]`, the dtype of `x`.
     """
+    if not fused_modconv:
+        return _demodulate(*_modulated_conv2d(x, weight, styles, up, padding, resample_filter, demodulate, flip_weight), noise)
     batch_size = x.shape[0]
     out_channels, in_channels, kh, kw = weight.shape
-    if x.dtype == torch.float16 and demodulate:  # demodulation undoes any scale, so take one that cannot overflow
-        weight = weight * (1 / math.sqrt(in_channels * kh * kw) / weight.abs().amax(dim=(1, 2, 3), keepdim=True))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
-    dcoefs = None
-    if demodulate:  # sum over (w_oik * s_i)^2, without making the product
-        dcoefs = (styles.square().matmul(weight.square().sum(dim=(2, 3)).t()) + 1e-8).rsqrt()  # [N, C_out]
-
-    if fused_modconv:
-        w = weight.unsqueeze(0) * styles.reshape(batch_size, 1, in_channels, 1, 1)
-        if dcoefs is not None:
-            w = w * dcoefs.reshape(batch_size, out_channels, 1, 1, 1)
-        w = w.reshape(batch_size * out_channels, in_channels, kh, kw)
-        x = x.reshape(1, batch_size * in_channels, x.shape[2], x.shape[3])
-        x = conv2d_resample.conv2d_resample(x=x, w=w.to(x.dtype), f=resample_filter, up=up, padding=padding,
-                                            groups=batch_size, flip_weight=flip_weight)
-        x = x.reshape(batch_size, out_channels, x.shape[2], x.shape[3])
-        return x if noise is None else x + noise.to(x.dtype)
-
-    x = x * styles.to(x.dtype).reshape(batch_size, in_channels, 1, 1)
-    x = conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+    weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
+    w = weight.unsqueeze(0) * styles.reshape(batch_size, 1, in_channels, 1, 1)
     if dcoefs is not None:
-        dcoefs = dcoefs.to(x.dtype).reshape(batch_size, out_channels, 1, 1)
-        return x * dcoefs if noise is None else fma.fma(x, dcoefs, noise.to(x.dtype))
+        w = w * dcoefs.reshape(batch_size, out_channels, 1, 1, 1)
+    w = w.reshape(batch_size * out_channels, in_channels, kh, kw)
+    x = x.reshape(1, batch_size * in_channels, x.shape[2], x.shape[3])
+    x = conv2d_resample.conv2d_resample(x=x, w=w.to(x.dtype), f=resample_filter, up=up, padding=padding,
+                                        groups=batch_size, flip_weight=flip_weight)
+    x = x.reshape(batch_size, out_channels, x.shape[2], x.shape[3])
     return x if noise is None else x + noise.to(x.dtype)
+
+
+def _scales(
+        x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, demodulate: bool
+) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
+    """Weights and styles that suit the dtype of `x`, and what each output channel is demodulated with: `[N, C_out]`."""
+    if not demodulate:
+        return weight, styles, None
+    if x.dtype == torch.float16:  # demodulation undoes any scale, so take one that cannot overflow
+        weight = weight * (1 / math.sqrt(weight[0].numel()) / weight.abs().amax(dim=(1, 2, 3), keepdim=True))
+        styles = styles / styles.abs().amax(dim=1, keepdim=True)
+    # the sum over (w_oik * s_i)^2, without making the product
+    return weight, styles, (styles.square().matmul(weight.square().sum(dim=(2, 3)).t()) + 1e-8).rsqrt()
+
+
+def _modulated_conv2d(
+        x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, up: int, padding: int, resample_filter: Optional[torch.Tensor],
+        demodulate: bool, flip_weight: bool
+) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
+    """Scale the activations and convolve; the demodulation, `[N, C_out]`, is still to come."""
+    weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
+    x = x * styles.to(x.dtype)[:, :, None, None]
+    x = conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
+    return x, dcoefs
+
+
+def _demodulate(x: torch.Tensor, dcoefs: Optional[torch.Tensor], noise: Optional[torch.Tensor]) -> torch.Tensor:
+    if dcoefs is None:
+        return x if noise is None else x + noise.to(x.dtype)
+    dcoefs = dcoefs.to(x.dtype)[:, :, None, None]
+    return x * dcoefs if noise is None else fma.fma(x, dcoefs, noise.to(x.dtype))
 
 
 def _channels(resolution: int, channel_base: int, channel_max: int) -> int:
@@ -281,15 +305,24 @@ class SynthesisLayer(torch.nn.Module):
     ) -> torch.Tensor:
         """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, resolution, resolution]`."""
         styles = self.affine(w)
-        noise = None
+        noise: Any = None
         if self.use_noise and noise_mode == 'random':
-            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device) * self.noise_strength
+            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
         elif self.use_noise and noise_mode == 'const':
-            noise = self.noise_const * self.noise_strength
-        x = modulated_conv2d(x=x, weight=self.weight, styles=styles, noise=noise, up=self.up, padding=self.padding,
-                             resample_filter=self.resample_filter, flip_weight=(self.up == 1), fused_modconv=fused_modconv)
-        return bias_act.bias_act(x, self.bias.to(x.dtype), act=self.activation, gain=self.act_gain * gain,
-                                 clamp=None if self.conv_clamp is None else self.conv_clamp * gain)
+            noise = self.noise_const
+        strength: Any = None if noise is None else self.noise_strength
+        clamp = None if self.conv_clamp is None else self.conv_clamp * gain
+        act: Any = dict(act=self.activation, gain=self.act_gain * gain, clamp=clamp)
+        conv: Any = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1))
+        if fused_modconv:
+            x = modulated_conv2d(x, self.weight, styles, None if noise is None else noise * strength, fused_modconv=True, **conv)
+        else:
+            dcoefs: Any
+            x, dcoefs = _modulated_conv2d(x, self.weight, styles, demodulate=True, **conv)
+            if modulated_act is not None and modulated_act.available(x, noise, self.activation):
+                return modulated_act.modulated_act(x, dcoefs, noise, strength, self.bias, **act)
+            x = _demodulate(x, dcoefs, None if noise is None else noise * strength)
+        return bias_act.bias_act(x, self.bias.to(x.dtype), **act)
 
 
 @persistence.persistent_class

@@ -1,0 +1,117 @@
+"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp) in one kernel each way; for GPUs only.
+
+What it is held against, and what serves where there are no kernels, is the composition of `fma` and `bias_act` in `training/networks.py`.
+"""
+
+import ctypes
+from typing import Any
+
+import torch
+
+from torch_utils import custom_ops
+
+from .bias_act import NO_CLAMP
+
+_SLOPES = {'linear': 1.0, 'relu': 0.0, 'lrelu': 0.2}
+_THREADS = 256
+_BLOCKS = 65535  # at most, along z
+_PIXELS = 32  # a thread, of large pictures
+
+
+def available(x: torch.Tensor, noise: torch.Tensor | None, act: str) -> bool:
+    """Whether there is a kernel for these arguments of `modulated_act`."""
+    if not x.is_cuda or x.dtype not in custom_ops.TYPES or not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    return act in _SLOPES and not (noise is not None and noise.requires_grad) and custom_ops.enabled(x.device)
+
+
+def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, strength: torch.Tensor | None, b: torch.Tensor,
+                  act: str = 'lrelu', gain: float = 1.0, clamp: float | None = None) -> torch.Tensor:
+    """`clamp(gain * act(x * scale + strength * noise + b))`, twice differentiable in all but `noise`; sums are the same each time.
+
+    Args:
+        x: `[N, C, H, W]`, channels_last; see `available`.
+        scale: `[N, C]`.
+        noise: `[H, W]` or `[N or 1, 1, H, W]`; None for none.
+        strength: a scalar; None without noise.
+        b: `[C]`.
+        act: `linear`, `relu` or `lrelu`.
+        gain: factor after the activation, above 0.
+        clamp: results are limited to −clamp…clamp; None for no limit.
+
+    Returns:
+        The shape, dtype and layout of `x`.
+    """
+    assert gain > 0
+    if noise is not None and strength is not None:
+        noise, strength = noise.detach().to(torch.float32).reshape(-1, x.shape[2] * x.shape[3]).contiguous(), strength.to(torch.float32)
+    parameters = [scale.to(torch.float32).contiguous(), strength, b.to(torch.float32).contiguous()]
+    return _ModulatedAct.apply(x, *parameters, noise, act, (_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)))
+
+
+class _ModulatedAct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor, noise: torch.Tensor | None,
+                act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
+        y = torch.empty_like(x)
+        _launch('modulated_act', [x, scale, noise, strength, b, y], x, noise, numbers, _channels_at_once(x, y))
+        ctx.save_for_backward(x, scale, noise, y)
+        ctx.act, ctx.numbers = act, numbers
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scale, noise, y = ctx.saved_tensors
+        gradients = _gradients_as_ops if torch.is_grad_enabled() else _gradients  # the former for gradients of gradients
+        dx, d_scale, d_strength, d_b = gradients(dy, x, scale, noise, y, ctx.act, ctx.numbers)
+        return dx, d_scale, d_strength, d_b, None, None, None
+
+
+def _gradients_as_ops(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor, act: str,
+                      numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
+    """Of x, scale, strength and b, by ops that can be differentiated."""
+    du = torch.ops.stylegan.bias_act_grad(dy, y, None, 1, act, *numbers)
+    d_strength = None
+    if noise is not None:
+        d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
+    d_scale, d_b = (du * x).sum(dim=(2, 3), dtype=scale.dtype), du.sum(dim=(0, 2, 3), dtype=scale.dtype)
+    return du * scale.to(x.dtype)[:, :, None, None], d_scale, d_strength, d_b
+
+
+def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor, act: str,
+               numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
+    """The same in one pass."""
+    dy = dy.contiguous(memory_format=torch.channels_last)
+    dx = torch.empty_like(x)
+    (batch, channels), lanes, count = scale.shape, _lanes(x), _channels_at_once(x, y, dy, dx)
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    d_scale, d_b = torch.empty([2, batch, lanes, channels], dtype=kind, device=x.device)
+    d_strength = torch.empty([batch, lanes, channels // count], dtype=kind, device=x.device)
+    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength], x, noise, numbers, count)
+    return (dx, d_scale.sum(dim=1).to(scale.dtype), None if noise is None else d_strength.sum().to(noise.dtype),
+            d_b.sum(dim=(0, 1)).to(scale.dtype))
+
+
+def _lanes(x: torch.Tensor) -> int:
+    """How many threads share the pixels of a picture."""
+    pixels = x.shape[2] * x.shape[3]
+    return -(-pixels // (_PIXELS if pixels >= 1024 else 8))
+
+
+def _channels_at_once(*tensors: torch.Tensor) -> int:
+    """How many channels a thread may read and write in one access."""
+    count = 16 // tensors[0].element_size()
+    return count if tensors[0].shape[1] % count == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors) else 1
+
+
+def _launch(name: str, tensors: list[torch.Tensor | None], x: torch.Tensor, noise: torch.Tensor | None,
+            numbers: tuple[float, float, float], count: int) -> None:
+    if x.numel() == 0:
+        return
+    batch, channels, height, width = x.shape
+    lanes, pixels = _lanes(x), height * width
+    kernel = custom_ops.get_kernel('modulated_act.cu', f'{name}<{custom_ops.TYPES[x.dtype]}, {count}>', x.device.index)
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    sizes = [*map(ctypes.c_int, (batch, channels, pixels, lanes)), ctypes.c_longlong(0 if noise is None or len(noise) == 1 else pixels)]
+    blocks = -(-(channels // count * lanes) // _THREADS)
+    kernel((blocks, 1, min(batch, _BLOCKS)), _THREADS, [*addresses, *sizes, *map(ctypes.c_float, numbers)])
