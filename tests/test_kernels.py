@@ -228,6 +228,22 @@ def test_modulated_act(shape: list[int], dtype: torch.dtype, noise: list[int] | 
 
 
 @needs_compiler
+def test_scaling_alone(on_the_host: set[str]) -> None:
+    x = normal([2, 8, 5, 5], torch.float64, True, 0).requires_grad_(True)
+    scale = normal([2, 8], torch.float32, False, 1).requires_grad_(True)
+    y, dy = modulated_act.modulated_act(x, scale), normal([2, 8, 5, 5], torch.float64, False, 2)
+    assert_near(y, x * scale[:, :, None, None], torch.float64)
+    dx, d_scale = torch.autograd.grad(y, [x, scale], dy, retain_graph=True)
+    assert_near(dx, dy * scale[:, :, None, None], torch.float64)
+    assert_near(d_scale, (dy * x).sum(dim=(2, 3)), torch.float32)
+    first = torch.autograd.grad(y, [x, scale], dy, create_graph=True)
+    second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), [x, scale])
+    expected = torch.autograd.grad((dy * scale[:, :, None, None]).square().sum() + (dy * x).sum(dim=(2, 3)).square().sum(), [x, scale])
+    assert_near(second[0], expected[0], torch.float64)
+    assert_near(second[1], expected[1].double(), torch.float32)
+
+
+@needs_compiler
 @pytest.mark.parametrize('noise_mode', ['const', 'random', 'none'])
 def test_a_generator_with_and_without(noise_mode: str, on_the_host: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All that a generator computes, and what path length regularisation needs of it."""

@@ -83,7 +83,10 @@ def _modulated_conv2d(
 ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
     """Scale the activations and convolve; the demodulation, `[N, C_out]`, is still to come."""
     weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
-    x = x * styles.to(x.dtype)[:, :, None, None]
+    if modulated_act is not None and modulated_act.available(x, None, 'linear'):
+        x = modulated_act.modulated_act(x, styles)
+    else:
+        x = x * styles.to(x.dtype)[:, :, None, None]
     x = conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
     return x, dcoefs
 

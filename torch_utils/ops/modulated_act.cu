@@ -17,7 +17,7 @@ template <int COUNT> struct Strip {
     }
 };
 
-// noise may be missing (null, and so may strength); noise_n is 0 where all pictures have the same. clamp < 0 means none.
+// noise may be missing (null, and so may strength), b too; noise_n is 0 where all pictures have the same. clamp < 0 means none.
 template <class T, int COUNT>
 __global__ void modulated_act(const T* x, const float* scale, const float* noise, const float* strength, const float* b, T* y,
                               int batch, int channels, int pixels, int lanes, int64 noise_n, float alpha, float gain, float clamp) {
@@ -27,7 +27,7 @@ __global__ void modulated_act(const T* x, const float* scale, const float* noise
     if (!at.inside) return;
     A bias[COUNT], factor[COUNT];
     #pragma unroll
-    for (int k = 0; k < COUNT; k++) bias[k] = (A)b[at.c + k];
+    for (int k = 0; k < COUNT; k++) bias[k] = b ? (A)b[at.c + k] : (A)0;
     const A loudness = noise ? (A)*strength : (A)0;
     for (int n = blockIdx.z; n < batch; n += gridDim.z) {
         #pragma unroll
@@ -49,8 +49,9 @@ __global__ void modulated_act(const T* x, const float* scale, const float* noise
     }
 }
 
-// From dy, the input and the result to dx; and for each picture and lane the sums over its pixels that are the gradients of scale, of b,
-// and (over the channels of a thread too) of strength: `[batch, lanes, channels]` twice and `[batch, lanes, channels / COUNT]`.
+// From dy, the input and the result to dx; and for each picture and lane the sums over its pixels that are the gradients of scale, of b
+// (where d_b is not null) and, over the channels of a thread too, of strength: `[batch, lanes, channels]` twice and
+// `[batch, lanes, channels / COUNT]`.
 template <class T, int COUNT>
 __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const float* scale, const float* noise, T* dx,
                                    typename Accumulator<T>::type* d_scale, typename Accumulator<T>::type* d_b,
@@ -89,8 +90,8 @@ __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const fl
         #pragma unroll
         for (int k = 0; k < COUNT; k++) {
             d_scale[part + k] = to_scale[k];
-            d_b[part + k] = to_b[k];
+            if (d_b) d_b[part + k] = to_b[k];
         }
-        d_strength[part / COUNT] = to_strength;
+        if (noise) d_strength[part / COUNT] = to_strength;
     }
 }

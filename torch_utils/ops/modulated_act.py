@@ -1,4 +1,5 @@
-"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp) in one kernel each way; for GPUs only.
+"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp), and what comes before it (the styles), in one
+kernel each way; for GPUs only.
 
 What it is held against, and what serves where there are no kernels, is the composition of `fma` and `bias_act` in `training/networks.py`.
 """
@@ -25,8 +26,8 @@ def available(x: torch.Tensor, noise: torch.Tensor | None, act: str) -> bool:
     return act in _SLOPES and not (noise is not None and noise.requires_grad) and custom_ops.enabled(x.device)
 
 
-def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, strength: torch.Tensor | None, b: torch.Tensor,
-                  act: str = 'lrelu', gain: float = 1.0, clamp: float | None = None) -> torch.Tensor:
+def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None = None, strength: torch.Tensor | None = None,
+                  b: torch.Tensor | None = None, act: str = 'linear', gain: float = 1.0, clamp: float | None = None) -> torch.Tensor:
     """`clamp(gain * act(x * scale + strength * noise + b))`, twice differentiable in all but `noise`; sums are the same each time.
 
     Args:
@@ -34,7 +35,7 @@ def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | No
         scale: `[N, C]`.
         noise: `[H, W]` or `[N or 1, 1, H, W]`; None for none.
         strength: a scalar; None without noise.
-        b: `[C]`.
+        b: `[C]`; None for none.
         act: `linear`, `relu` or `lrelu`.
         gain: factor after the activation, above 0.
         clamp: results are limited to −clamp…clamp; None for no limit.
@@ -45,51 +46,53 @@ def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | No
     assert gain > 0
     if noise is not None and strength is not None:
         noise, strength = noise.detach().to(torch.float32).reshape(-1, x.shape[2] * x.shape[3]).contiguous(), strength.to(torch.float32)
-    parameters = [scale.to(torch.float32).contiguous(), strength, b.to(torch.float32).contiguous()]
+    parameters = [scale.to(torch.float32).contiguous(), strength, None if b is None else b.to(torch.float32).contiguous()]
     return _ModulatedAct.apply(x, *parameters, noise, act, (_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)))
 
 
 class _ModulatedAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor, noise: torch.Tensor | None,
-                act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor | None,
+                noise: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
         y = torch.empty_like(x)
         _launch('modulated_act', [x, scale, noise, strength, b, y], x, noise, numbers, _channels_at_once(x, y))
-        ctx.save_for_backward(x, scale, noise, y)
-        ctx.act, ctx.numbers = act, numbers
+        bent = act != 'linear' or numbers[2] != NO_CLAMP
+        ctx.save_for_backward(x, scale, noise, y if bent else None)
+        ctx.biased, ctx.act, ctx.numbers = b is not None, act, numbers
         return y
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, scale, noise, y = ctx.saved_tensors
         gradients = _gradients_as_ops if torch.is_grad_enabled() else _gradients  # the former for gradients of gradients
-        dx, d_scale, d_strength, d_b = gradients(dy, x, scale, noise, y, ctx.act, ctx.numbers)
+        x, scale, noise, y = ctx.saved_tensors
+        dx, d_scale, d_strength, d_b = gradients(dy, x, scale, noise, y, ctx.biased, ctx.act, ctx.numbers)
         return dx, d_scale, d_strength, d_b, None, None, None
 
 
-def _gradients_as_ops(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor, act: str,
-                      numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
+def _gradients_as_ops(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None,
+                      biased: bool, act: str, numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
     """Of x, scale, strength and b, by ops that can be differentiated."""
-    du = torch.ops.stylegan.bias_act_grad(dy, y, None, 1, act, *numbers)
+    du = dy * numbers[1] if y is None else torch.ops.stylegan.bias_act_grad(dy, y, None, 1, act, *numbers)
     d_strength = None
     if noise is not None:
         d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
-    d_scale, d_b = (du * x).sum(dim=(2, 3), dtype=scale.dtype), du.sum(dim=(0, 2, 3), dtype=scale.dtype)
-    return du * scale.to(x.dtype)[:, :, None, None], d_scale, d_strength, d_b
+    d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if biased else None
+    return du * scale.to(x.dtype)[:, :, None, None], (du * x).sum(dim=(2, 3), dtype=scale.dtype), d_strength, d_b
 
 
-def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor, act: str,
-               numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
+def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None,
+               biased: bool, act: str, numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
     """The same in one pass."""
-    dy = dy.contiguous(memory_format=torch.channels_last)
-    dx = torch.empty_like(x)
+    y = x if y is None else y  # where there is neither bend nor clamp, nobody asks on which side a result is
+    dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
     (batch, channels), lanes, count = scale.shape, _lanes(x), _channels_at_once(x, y, dy, dx)
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    d_scale, d_b = torch.empty([2, batch, lanes, channels], dtype=kind, device=x.device)
-    d_strength = torch.empty([batch, lanes, channels // count], dtype=kind, device=x.device)
-    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength], x, noise, numbers, count)
-    return (dx, d_scale.sum(dim=1).to(scale.dtype), None if noise is None else d_strength.sum().to(noise.dtype),
-            d_b.sum(dim=(0, 1)).to(scale.dtype))
+    parts = [torch.empty([batch, lanes, size], dtype=kind, device=x.device) if wanted else None
+             for size, wanted in [(channels, True), (channels, biased), (channels // count, noise is not None)]]
+    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, *parts], x, noise, numbers, count)
+    d_scale, d_b, d_strength = (None if part is None else part.to(scale.dtype) for part in parts)
+    return (dx, None if d_scale is None else d_scale.sum(dim=1), None if d_strength is None else d_strength.sum(),
+            None if d_b is None else d_b.sum(dim=(0, 1)))
 
 
 def _lanes(x: torch.Tensor) -> int:
