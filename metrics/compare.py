@@ -65,12 +65,16 @@ class Source:
         open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many fakes).
         saved: instead of pictures, what `load_statistics` has read.
         path_length: a metric of the kind `ppl` to its value and the number of pairs, where there is a generator.
+        path: the folder or zip that the pictures are from.
+        classes: which ones a generator draws, for reports.
     """
 
     label: str
     open: Callable[[Metric], Pictures] | None = None
     saved: tuple[Features, Mapping[str, Any]] | None = None
     path_length: Callable[[Metric], tuple[float, int]] | None = None
+    path: Path | None = None
+    classes: str | int | None = None
 
 
 @dataclass
@@ -116,7 +120,7 @@ def open_files(path: Path, *, is_real: bool, num: int | None = None, seed: int =
     def read(metric: Metric) -> PictureSet:
         return PictureSet(path, **options, mirror=is_real and mirror and not metric.full, limit=metric.num_real if is_real else None)
 
-    return Source(str(path), read)
+    return Source(str(path), read, path=path)
 
 
 class Comparison:

@@ -27,7 +27,9 @@ from metrics.names import parse_metrics
 from metrics.nearest import nearest_ratio
 from metrics.pictures import PictureSet
 from metrics.statistics import load_statistics
-from training.checkpoint import Networks, save_networks
+from synthesis.labels import choose_labels
+from training.checkpoint import Networks, load_networks, save_networks
+from training.dataset import ImageFolderDataset
 from training.networks import Generator
 
 pytestmark = pytest.mark.usefixtures('own_cache')
@@ -231,12 +233,8 @@ def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.manual_seed(0)
-    G = Generator(z_dim=8, c_dim=3, w_dim=8, img_resolution=16, img_channels=3).eval()
-    with torch.no_grad():
-        G.mapping.embed.weight.mul_(100)
-    save_networks(tmp_path / 'network-snapshot-000000.pkl', Networks(G=G, D=None, G_ema=G))
-    options = ['--real', str(labelled_data), '--fake', str(tmp_path / 'network-snapshot-000000.pkl'), '--num', '4']
+    snapshot = conditional(tmp_path / 'network-snapshot-000000.pkl')
+    options = ['--real', str(labelled_data), '--fake', str(snapshot), '--num', '4']
     reports = [run(capsys, *options, *more)[0][0] for more in ([], ['--class=0'], ['--class=1'], ['--class=1', '--trunc=0.5'])]
     assert [(report['num_real'], report['class']) for report in reports] == [(4, None), (4, 0), (4, 1), (4, 1)]
     assert len({report['results']['fd_random_vgg'] for report in reports}) == 4
@@ -245,6 +243,60 @@ def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert PictureSet(labelled_data, class_idx=2).names == ['02.png', '05.png', '08.png', '11.png']
     with pytest.raises(UserError, match='no pictures in it of class 7'):
         PictureSet(labelled_data, class_idx=7)
+
+
+def conditional(path: Path) -> Path:
+    """A snapshot of three classes that look different."""
+    torch.manual_seed(0)
+    G = Generator(z_dim=8, c_dim=3, w_dim=8, img_resolution=16, img_channels=3).eval()
+    with torch.no_grad():
+        G.mapping.embed.weight.mul_(100)
+    save_networks(path, Networks(G=G, D=None, G_ema=G))
+    return path
+
+
+def labelled(folder: Path, classes: list[Any]) -> Path:
+    draw_pictures(folder, len(classes))
+    listed = [[f'{i:03}.png', value] for i, value in enumerate(classes)]
+    (folder / 'dataset.json').write_text(json.dumps({'labels': listed}))
+    return folder
+
+
+def test_classes_are_as_frequent_as_in_the_data_set(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = conditional(tmp_path / 'network-snapshot-000000.pkl')
+    one = labelled(tmp_path / 'one', [[0, 1, 0]] * 5)
+    alike = {'as in the data set': one, 'uniform': shutil.copytree(one, tmp_path / 'plain', ignore=lambda *_: ['dataset.json']), 1: one}
+    reports = {}
+    for classes, real in alike.items():
+        more = ['--class=1'] if classes == 1 else []
+        (reports[classes],), _ = run(capsys, '--real', str(real), '--fake', str(snapshot), '--num=5', '--seed=3', *more)
+        assert reports[classes]['classes'] == classes
+    results = [report['results']['fd_random_vgg'] for report in reports.values()]
+    assert results[0] == results[2] != results[1], 'a set of one class is like --class'
+    (report,), said = run(capsys, '--real', str(labelled(tmp_path / 'four', [0, 3])), '--fake', str(snapshot), '--num=5')
+    assert report['classes'] == 'uniform' and 'has 4 classes, the network 3' in said
+    (report,), _ = run(capsys, '--real', str(one), '--fake', str(root / 'near'))
+    assert report['classes'] is None
+    labelled(tmp_path / 'damaged', [0, 1, 'two'])
+    assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(tmp_path / 'damaged'), '--fake', str(snapshot)]) == 2
+    assert_one_error_line(capsys, 'damaged', 'labels')
+
+
+def test_labels_for_metrics_are_those_of_the_training(tmp_path: Path) -> None:
+    G = load_networks(conditional(tmp_path / 'network-snapshot-000000.pkl')).G_ema
+    data = labelled(tmp_path / 'set', [0] * 8 + [2] * 2)
+    label_fn, classes = choose_labels(G, None, data)
+    assert label_fn is not None and classes == 'as in the data set'
+    drawn, trained = (draw(2000, torch.Generator().manual_seed(5)) for draw in (
+        label_fn, ImageFolderDataset(data, use_labels=True).random_labels))
+    assert torch.equal(drawn, trained) and drawn.mean(dim=0).tolist() == pytest.approx([0.8, 0, 0.2], abs=0.04)
+    folders = tmp_path / 'folders'
+    for name in 'abc':
+        draw_pictures(folders / name, 2)
+    assert choose_labels(G, None, folders)[1] == 'as in the data set'
+    assert choose_labels(G, 2, folders)[1] == 2
+    with pytest.raises(UserError, match='classes 0…2'):
+        choose_labels(G, 3, folders)
 
 
 def test_snapshots_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
