@@ -62,7 +62,8 @@ class Source:
 
     Attributes:
         label: what people call it, such as a path.
-        open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many fakes).
+        open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many fakes). What it gives for two
+            metrics is the same where it has the same length.
         saved: instead of pictures, what `load_statistics` has read.
         path_length: a metric of the kind `ppl` to its value and the number of pairs, where there is a generator.
         path: the folder or zip that the pictures are from.
@@ -140,7 +141,8 @@ class Comparison:
                  cache: bool = True, show: bool = False, log: Callable[[str], None] = _warn) -> None:
         self._real, self._metrics, self._detector = real, metrics, detector
         self._batch_size, self._cache, self._show, self._log = batch_size, cache, show, log
-        self._of_real: dict[Any, tuple[Features, Pictures | None]] = {}
+        self._of_real: dict[Any, Features] = {}
+        self._real_pictures: dict[str, Pictures] | None = None
         self._told: set[str] = set()
 
     def run(self, fake: Source, pairs: int = 0) -> Result:
@@ -154,14 +156,15 @@ class Comparison:
             UserError: a side can't be read, is too small, or doesn't fit; or weights can't be had.
         """
         result = Result()
-        for group in _groups(self._metrics, lambda metric: metric.num_fake if metric.detector else metric):
+        opened = _open(fake, [metric for metric in self._metrics if metric.kind != 'ppl'])
+        for group in _groups(self._metrics, lambda metric: metric if metric.kind == 'ppl' else len(opened.get(metric.name, ()))):
             if group[0].kind == 'ppl':
                 if fake.path_length is None:
                     raise UserError(f"{fake.label}: path lengths are a generator's; {group[0].name} needs a snapshot")
                 result.values[group[0].name], num = fake.path_length(group[0])
                 result.nums[group[0].name] = None, num
             else:
-                self._run_group(fake, group, 0 if result.pairs else pairs, result)
+                self._run_group(fake, opened.get(group[0].name), group, 0 if result.pairs else pairs, result)
         return result
 
     def save_real(self, path: Path) -> None:
@@ -175,8 +178,8 @@ class Comparison:
             raise UserError(f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; add a metric that does, such as fid')
         save_statistics(path, self._real_side(metric)[0], self._detector(metric.detector))
 
-    def _run_group(self, fake: Source, group: Sequence[Metric], pairs: int, result: Result) -> None:
-        """Metrics that want equally many fakes."""
+    def _run_group(self, fake: Source, pictures: Pictures | None, group: Sequence[Metric], pairs: int, result: Result) -> None:
+        """Metrics that want the same fakes."""
         reals = {metric.name: self._real_side(metric) for metric in group if needs_reals(metric)}  # first, for they may be wrong
         nearest = None
         chosen = next((metric for metric in group if metric.kind == 'nearest'), None)
@@ -186,7 +189,7 @@ class Comparison:
                 raise UserError(f'--nearest: {self._real.label if self._real else ""} has no pictures to show; give a folder or zip')
             assert values is not None
             nearest = chosen.detector, NearestPairs(values.to(self._detector(chosen.detector).device), pairs)
-        pictures, features = self._embed_fakes(fake, group, nearest)
+        features = self._embed_fakes(fake, pictures, group, nearest)
         for metric in group:
             detector = self._detector(metric.detector)
             real, real_pictures = reals.get(metric.name, (None, None))
@@ -206,34 +209,36 @@ class Comparison:
     def _real_side(self, metric: Metric) -> tuple[Features, Pictures | None]:
         if self._real is None:
             raise UserError(f'{metric.name} needs real pictures to compare with: give --real')
-        key = metric.detector, metric.num_real, metric.full
+        wanted = [other for other in self._metrics if needs_reals(other)]
+        if self._real_pictures is None:
+            self._real_pictures = _open(self._real, wanted)
+        pictures = self._real_pictures.get(metric.name)
+        key = metric.detector, pictures
         if key not in self._of_real:
-            keep = any(needs_features(other) for other in self._metrics if (other.detector, other.num_real, other.full) == key)
-            detector = self._detector(metric.detector)
-            if self._real.open is None:
-                self._of_real[key] = self._from_file(self._real, detector, keep), None
-            else:
-                pictures = self._real.open(metric)
+            keep = any(needs_features(other) for other in wanted if (other.detector, self._real_pictures.get(other.name)) == key)
+            self._of_real[key] = self._real_features(self._real, pictures, self._detector(metric.detector), keep)
+        return self._of_real[key], pictures
 
-                def compute() -> Features:
-                    return self._embed(pictures, 'real', {detector.name: (detector, keep)})[detector.name]
+    def _real_features(self, real: Source, pictures: Pictures | None, detector: Detector, keep: bool) -> Features:
+        if pictures is None:
+            return self._from_file(real, detector, keep)
 
-                if self._cache and isinstance(pictures, PictureSet):
-                    self._of_real[key] = cached_features(pictures, detector, keep, compute), pictures
-                else:
-                    self._of_real[key] = compute(), pictures
-        return self._of_real[key]
+        def compute() -> Features:
+            return self._embed(pictures, 'real', {detector.name: (detector, keep)})[detector.name]
 
-    def _embed_fakes(self, fake: Source, group: Sequence[Metric],
-                     nearest: tuple[str, NearestPairs] | None) -> tuple[Pictures | None, dict[str, Features]]:
+        if self._cache and isinstance(pictures, PictureSet):
+            return cached_features(pictures, detector, keep, compute)
+        return compute()
+
+    def _embed_fakes(self, fake: Source, pictures: Pictures | None, group: Sequence[Metric],
+                     nearest: tuple[str, NearestPairs] | None) -> dict[str, Features]:
         wanted: dict[str, tuple[Detector, bool]] = {}
         for metric in group:
             keep = needs_features(metric) or wanted.get(metric.detector, (None, False))[1]
             wanted[metric.detector] = self._detector(metric.detector), keep
-        if fake.open is None:
-            return None, {name: self._from_file(fake, detector, keep) for name, (detector, keep) in wanted.items()}
-        pictures = fake.open(group[0])
-        return pictures, self._embed(pictures, 'fake', wanted, nearest)
+        if pictures is None:
+            return {name: self._from_file(fake, detector, keep) for name, (detector, keep) in wanted.items()}
+        return self._embed(pictures, 'fake', wanted, nearest)
 
     def _embed(self, pictures: Pictures, desc: str, wanted: Mapping[str, tuple[Detector, bool]],
                nearest: tuple[str, NearestPairs] | None = None) -> dict[str, Features]:
@@ -278,6 +283,17 @@ class Comparison:
         if message is not None and message not in self._told:
             self._told.add(message)
             self._log(message)
+
+
+def _open(source: Source, metrics: Sequence[Metric]) -> dict[str, Pictures]:
+    """Metrics' names to their pictures, the same object where they want the same; empty where there are only statistics."""
+    by_size: dict[int, Pictures] = {}
+    found = {}
+    for metric in metrics if source.open is not None else ():
+        assert source.open is not None
+        pictures = source.open(metric)
+        found[metric.name] = by_size.setdefault(len(pictures), pictures)
+    return found
 
 
 def _groups(metrics: Sequence[Metric], key: Callable[[Metric], Any]) -> list[list[Metric]]:

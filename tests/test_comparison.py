@@ -20,6 +20,7 @@ from test_metrics import assert_one_error_line, draw_pictures
 
 import calc_fid
 from dnnlib import UserError
+from metrics import detectors
 from metrics.compare import Comparison, Drawn, Source, open_files
 from metrics.detectors import Detector, load_detector
 from metrics.evaluate import make_evaluator
@@ -32,9 +33,18 @@ from training.checkpoint import Networks, load_networks, save_networks
 from training.dataset import ImageFolderDataset
 from training.networks import Generator
 
-pytestmark = pytest.mark.usefixtures('own_cache')
+pytestmark = pytest.mark.usefixtures('own_cache', 'same_weights')
 CPU = torch.device('cpu')
 ALL = 'fid,kid,pr,nearest'
+
+
+one_vgg = functools.cache(detectors.RandomVGG16)
+
+
+@pytest.fixture
+def same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn once, which takes a second."""
+    monkeypatch.setattr(detectors, 'RandomVGG16', one_vgg)
 
 
 @pytest.fixture(scope='module')
@@ -340,6 +350,32 @@ def test_equally_many_fakes_are_drawn_once(root: Path) -> None:
     results = make_evaluator(names, root / 'real', device=CPU, log=lambda message: None)(sample)
     expected = compare(root / 'real', root / 'near', ALL)
     assert asked == [10] and list(results.values()) == pytest.approx(list(expected.values()), rel=1e-6)
+
+
+@pytest.mark.parametrize('names, options, real, fake', [
+    ('fid,kid,pr', [], 12, 10),
+    ('fid,fd_random_vgg50k_full,kd_random_vgg9_full', [], 12, 10),  # a folder has as many as it has
+    ('fid,fd_random_vgg50k_full,kid', ['--mirror=1'], 12 + 24, 10),  # _full never mirrors
+    ('fid,fd_random_vgg50k_full', ['--num=7'], 7, 7),
+    ('fid,kid,fd_random_vgg7_full', ['--fake', str(GOLDEN / 'ada-uncond-32.pkl'), '--num=7'], 7, 7 + 7),
+])
+def test_a_picture_is_embedded_once_for_all_metrics(names: str, options: list[str], real: int, fake: int, root: Path,
+                                                    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    embedded = 0
+    detect = Detector.__call__
+
+    def counting(self: Detector, pictures: torch.Tensor) -> torch.Tensor:
+        nonlocal embedded
+        embedded += len(pictures)
+        return detect(self, pictures)
+
+    monkeypatch.setattr(Detector, '__call__', counting)
+    reports, _ = run(capsys, '--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics', names, '--no-cache', *options)
+    assert embedded == real + fake
+    for name in names.split(','):
+        (alone, *_), _ = run(capsys, '--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics', name, *options)
+        assert alone['results'] == pytest.approx({key: reports[0]['results'][key] for key in alone['results']}, rel=1e-6)
+        assert alone['nums'].items() <= reports[0]['nums'].items()
 
 
 def test_what_cannot_be_compared(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
