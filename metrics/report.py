@@ -26,7 +26,8 @@ def as_json(result: Result, metrics: Sequence[Metric], settings: Mapping[str, An
                              'nums': {name: dict(zip(('real', 'fake'), nums)) for name, nums in result.nums.items()}}
     for detector in detectors[:1]:
         facts |= {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,
-                  'resize': detector.resize, 'quantisation': '8 bits, before resizing', 'covariance_divisor': detector.protocol.divisor}
+                  'precision': detector.precision, 'resize': detector.resize, 'quantisation': '8 bits, before resizing',
+                  'covariance_divisor': detector.protocol.divisor}
     if len(detectors) > 1:
         facts['detectors'] = {metric.name: [metric.detector, result.detectors[metric.detector].sha256]
                               for metric in metrics if metric.detector}

@@ -154,4 +154,5 @@ def _mark_used(path: Path) -> None:
 
 
 def _of_detector(detector: Detector) -> dict[str, str]:
-    return {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name}
+    return {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,
+            'precision': detector.precision}

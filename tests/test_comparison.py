@@ -233,6 +233,30 @@ def test_the_cache_stays_within_its_limit(root: Path, tmp_path: Path, own_cache:
     assert len(list(folder.glob('[!.]*.npz'))) == 1, 'what was just written stays'
 
 
+def test_bfloat16_moves_features_a_little() -> None:
+    pictures = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 3, 16, 16)).astype(np.uint8))
+    exact = embed()(pictures)
+    rounded = load_detector('random-vgg', device=CPU, precision='bfloat16')(pictures)
+    assert rounded.dtype == torch.float32 and 1e-3 < float((rounded - exact).norm() / exact.norm()) < 3e-2
+    for precision, words in (('tf32', 'only CUDA GPUs'), ('float16', 'float32, tf32, bfloat16')):
+        with pytest.raises(UserError, match=f'--precision={precision}: .*{words}'):
+            load_detector('random-vgg', device=CPU, precision=precision)
+
+
+def test_precision_is_part_of_the_result_the_cache_and_statistics(root: Path, own_cache: Path, tmp_path: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    options, file = ['--real', str(root / 'real'), '--fake', str(root / 'near')], tmp_path / 'real.npz'
+    (exact,), _ = run(capsys, *options, '--save-stats', str(file))
+    (rounded,), _ = run(capsys, *options, '--precision=bfloat16')
+    assert (exact['precision'], rounded['precision']) == ('float32', 'bfloat16') and len(list((own_cache / 'statistics').iterdir())) == 2
+    a, b = (report['results']['fd_random_vgg'] for report in (exact, rounded))
+    assert a != b and a == pytest.approx(b, rel=0.05)
+    for options, words in ((['--real', str(file), '--precision=bfloat16'], ['made with precision float32']),
+                           (['--real', str(root / 'real'), '--precision=tf32'], ['--precision=tf32', 'CUDA'])):
+        assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--fake', str(root / 'near'), *options]) == 2
+        assert_one_error_line(capsys, *words)
+
+
 def test_files_that_another_process_removed_or_holds_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(4):
         (tmp_path / f'{number}.npz').write_bytes(bytes(100))
