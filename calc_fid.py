@@ -44,11 +44,11 @@ PAIRS = 24  # of --nearest
 @cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
             help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or vgg16-397923af.pth; default: downloaded once.')
 @cli.option('--lpips-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
-            help='vgg16-397923af.pth of torchvision, for ppl; default: downloaded once.')
+            help="vgg16-397923af.pth of torchvision, for ppl and NVIDIA's pr; default: downloaded once.")
 @cli.option('--no-cache', is_flag=True, group='Metrics', help="Neither take the real pictures' features from the cache nor keep them.")
 @cli.device_option(group='Computing')
 @cli.option('--precision', type=click.Choice(['float32', 'tf32', 'bfloat16']), default='float32', group='Computing',
-            help='Of the detector. tf32 and bfloat16 are faster on GPUs and move every metric a little; tf32 is for CUDA GPUs only.')
+            help='Of the detector. tf32 (CUDA only) and bfloat16 are faster on GPUs, and move every metric a little.')
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')
 @cli.option('--json', 'as_json', is_flag=True, group='Output', help='Print one JSON object a --fake, on one line, instead of sentences.')
 @cli.option('--save-stats', type=cli.given_path, metavar='FILE.npz', group='Output', show_default=False,
@@ -66,7 +66,7 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
     truncation; its classes, if it has any, as often as they are in --real where that is a labelled set, else uniformly.
     """
     from metrics import report
-    from metrics.compare import Comparison, Result
+    from metrics.compare import Comparison, Result, refuse_idle_options
     from metrics.detectors import Detector, load_detector
     from metrics.names import parse_metrics
     from metrics.protocols import NVIDIA, PROTOCOLS
@@ -87,31 +87,31 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
 
     @functools.cache
     def embed(name: str) -> Detector:
-        chosen = name == detector
-        return load_detector(name, device=where, weights_path=detector_weights if chosen else None, log=log,
-                             protocol=PROTOCOLS[protocol] if chosen else NVIDIA, precision=precision)
+        weights = detector_weights if name == detector else given['lpips_weights'] if name == 'vgg16' else None
+        return load_detector(name, device=where, weights_path=weights, log=log, precision=precision,
+                             protocol=PROTOCOLS[protocol] if name == detector else NVIDIA)
 
     given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha, 'log': log}
     real_source = None if real is None else open_source(real, is_real=True, **given)
     given['labels_of'] = None if real_source is None else real_source.path
     sources = {text: open_source(text, is_real=False, **given) for text in fakes}  # before detectors: wrong paths are told at once
+    refuse_idle_options(real_source, sources.values(), given['mirror'], given['class_idx'], given['trunc'])
     comparison = Comparison(real_source, metrics, embed, batch_size=given['batch'], cache=not no_cache, show=True, log=log)
     if save_stats is not None:
         comparison.save_real(save_stats)
     results: dict[str, Result] = {}
-    for label, source in sources.items():
-        start = time.perf_counter()
-        results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
-        settings = {
-            'real': real, 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
-            'class': given['class_idx'], 'classes': source.classes, 'truncation_psi': given['trunc'],
-            'seconds': time.perf_counter() - start, 'timestamp': time.time(),
-        }
-        if as_json:
-            click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
-    if results and not as_json:
-        lines = report.as_table(results) if len(results) > 1 else report.as_lines(results[fakes[0]], metrics)
-        click.echo('\n'.join(lines))
+    try:
+        for label, source in sources.items():
+            start = time.perf_counter()
+            results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
+            settings = {'real': real, 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'], 'class': given['class_idx'],
+                        'classes': source.classes, 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start,
+                        'timestamp': time.time()}
+            if as_json:
+                click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
+    finally:  # those that were done before an error or Ctrl-C, too
+        if results and not as_json:
+            click.echo('\n'.join(report.as_table(results) if len(sources) > 1 else report.as_lines(results[fakes[0]], metrics)))
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:

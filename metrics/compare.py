@@ -1,7 +1,7 @@
 """Sets of pictures, however they are given, and any number of metrics between them, with each picture drawn and embedded once."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,6 +124,24 @@ def open_files(path: Path, *, is_real: bool, num: int | None = None, seed: int =
     return Source(str(path), read, path=path)
 
 
+def refuse_idle_options(real: Source | None, fakes: Iterable[Source], mirror: bool, class_idx: int | None, truncation_psi: float) -> None:
+    """Refuse options that none of the sides heeds, since the result would say that it is of mirrored pictures, or of one class.
+
+    Raises:
+        UserError: there is one.
+    """
+    files = real is not None and real.path is not None
+    draws = any(source.path_length is not None for source in (real, *fakes) if source is not None)
+    label = 'there' if real is None else real.label
+    if mirror and not files:
+        raise UserError(f'--mirror: {label} is no folder or zip of real pictures that could be mirrored; leave the option out')
+    if class_idx is not None and not files and not draws:
+        raise UserError(f'--class={class_idx}: {label} is no folder or zip to choose real pictures from, and there is no snapshot; '
+                        'leave the option out')
+    if truncation_psi != 1 and not draws:
+        raise UserError(f'--trunc={truncation_psi:g}: there is no snapshot to draw pictures; leave the option out')
+
+
 class Comparison:
     """One set of real pictures against one fake set after another.
 
@@ -143,6 +161,7 @@ class Comparison:
         self._batch_size, self._cache, self._show, self._log = batch_size, cache, show, log
         self._of_real: dict[Any, Features] = {}
         self._real_pictures: dict[str, Pictures] | None = None
+        self._nums: dict[str, int | None] = {}
         self._told: set[str] = set()
 
     def run(self, fake: Source, pairs: int = 0) -> Result:
@@ -155,12 +174,17 @@ class Comparison:
         Raises:
             UserError: a side can't be read, is too small, or doesn't fit; or weights can't be had.
         """
+        for metric in self._metrics:
+            if metric.kind == 'ppl' and fake.path_length is None:
+                raise UserError(f"{fake.label}: path lengths are a generator's; {metric.name} needs a snapshot")
+        for label, shows in ((self._real and self._real.label, self._real and self._real.path), (fake.label, fake.open)):
+            if pairs and shows is None:
+                raise UserError(f'--nearest: {label} has no pictures to show; give a folder or zip')
         result = Result()
         opened = _open(fake, [metric for metric in self._metrics if metric.kind != 'ppl'])
         for group in _groups(self._metrics, lambda metric: metric if metric.kind == 'ppl' else len(opened.get(metric.name, ()))):
             if group[0].kind == 'ppl':
-                if fake.path_length is None:
-                    raise UserError(f"{fake.label}: path lengths are a generator's; {group[0].name} needs a snapshot")
+                assert fake.path_length is not None
                 result.values[group[0].name], num = fake.path_length(group[0])
                 result.nums[group[0].name] = None, num
             else:
@@ -176,6 +200,8 @@ class Comparison:
         metric = next((metric for metric in self._metrics if needs_reals(metric)), None)
         if metric is None:
             raise UserError(f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; add a metric that does, such as fid')
+        if path.suffix.lower() != '.npz':
+            raise UserError(f'--save-stats={path}: the name of such a file should end in .npz, by which it is known')
         save_statistics(path, self._real_side(metric)[0], self._detector(metric.detector))
 
     def _run_group(self, fake: Source, pictures: Pictures | None, group: Sequence[Metric], pairs: int, result: Result) -> None:
@@ -185,8 +211,6 @@ class Comparison:
         chosen = next((metric for metric in group if metric.kind == 'nearest'), None)
         if pairs and chosen is not None:
             values = reals[chosen.name][0].values
-            if not isinstance(reals[chosen.name][1], PictureSet):
-                raise UserError(f'--nearest: {self._real.label if self._real else ""} has no pictures to show; give a folder or zip')
             assert values is not None
             nearest = chosen.detector, NearestPairs(values.to(self._detector(chosen.detector).device), pairs)
         features = self._embed_fakes(fake, pictures, group, nearest)
@@ -264,6 +288,9 @@ class Comparison:
         nums = [num for num in (real.stats.num, fake.stats.num) if num is not None]
         if metric.kind == 'fid' and nums:
             self._say(bias_warning(FRECHET_NAMES[metric.detector], *nums))
+            if fake.stats.num not in (None, self._nums.setdefault(metric.name, fake.stats.num)):
+                self._say('warning: the fake sets have different numbers of pictures, which alone moves the distance; '
+                          '--num makes them equal')
         if np.array_equal(real.stats.mean, fake.stats.mean) and np.array_equal(real.stats.cov, fake.stats.cov):
             self._say('warning: both sides are the same pictures')
         if real.sizes and fake.sizes and real.sizes != fake.sizes:

@@ -19,10 +19,11 @@ _PAIRS_A_ROW = 4
 
 
 def as_json(result: Result, metrics: Sequence[Metric], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is needed to get the same numbers again."""
+    """All that is needed to get the same numbers again; a result that is infinite is None, for which JSON has a word."""
     detectors = list(result.detectors.values())
     first = next(iter(result.nums.values()), (None, None))
-    facts: dict[str, Any] = {'results': result.values, **settings, 'num_real': first[0], 'num_fake': first[1],
+    values = {key: value if np.isfinite(value) else None for key, value in result.values.items()}
+    facts: dict[str, Any] = {'results': values, **settings, 'num_real': first[0], 'num_fake': first[1],
                              'nums': {name: dict(zip(('real', 'fake'), nums)) for name, nums in result.nums.items()}}
     for detector in detectors[:1]:
         facts |= {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,

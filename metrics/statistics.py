@@ -53,7 +53,11 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
     Raises:
         UserError: it can't be read, or holds something else.
     """
+    if not Path(path).exists():
+        raise UserError(f'{path}: no such file')
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile('it is no .npz archive')
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ('mu', 'sigma', 'about', 'features') if name in file}
         about = json.loads(str(arrays['about'])) if 'about' in arrays else {}

@@ -422,6 +422,54 @@ def test_equally_many_fakes_are_drawn_once(root: Path) -> None:
     assert asked == [10] and list(results.values()) == pytest.approx(list(expected.values()), rel=1e-5)
 
 
+def test_options_of_what_is_drawn_do_no_harm_where_only_one_side_heeds_them(labelled_data: Path, root: Path, tmp_path: Path,
+                                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot, file = str(conditional(tmp_path / 'network-snapshot-000000.pkl')), str(tmp_path / 'real.npz')
+    run(capsys, '--real', str(labelled_data), '--save-stats', file, '--class=1')
+    (report,), _ = run(capsys, '--real', file, '--fake', snapshot, '--num=4', '--class=1', '--trunc=0.5')
+    assert (report['num_real'], report['classes'], report['truncation_psi']) == (4, 1, 0.5)
+    (report,), _ = run(capsys, '--real', str(labelled_data), '--fake', str(root / 'near'), '--class=1')
+    assert (report['num_real'], report['classes']) == (4, None)
+
+
+def test_each_detector_gets_its_weights(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> Detector:
+        asked[name] = str(options['weights_path']), options['protocol'].name, options['precision']
+        return load_detector('random-vgg', device=CPU)
+
+    monkeypatch.setattr(detectors, 'load_detector', load)
+    assert calc_fid.main(['--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics=fid,pr50k3_full,kd_random_vgg9_full',
+                          '--detector-weights=a.pth', '--lpips-weights=b.pth', '--protocol=clean', '--precision=bfloat16', '--no-cache']) == 0
+    assert asked == {'inception': ('a.pth', 'clean', 'bfloat16'), 'vgg16': ('b.pth', 'nvidia', 'bfloat16'),
+                     'random-vgg': ('None', 'nvidia', 'bfloat16')}
+
+
+def test_what_was_done_before_an_error_is_told(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(root / 'far', tmp_path / 'broken')
+    (tmp_path / 'broken' / '005.png').write_bytes((root / 'far' / '005.png').read_bytes()[:60])
+    fakes = [root / 'near', tmp_path / 'broken', root / 'far']
+    assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(root / 'real'), *(f'--fake={path}' for path in fakes)]) == 2
+    out, err = capsys.readouterr()
+    head, row = out.splitlines()
+    assert head.split() == ['fd_random_vgg'] and row.startswith(str(root / 'near')) and float(row.split()[1]) > 0
+    assert '005.png: not a readable picture' in err.splitlines()[-1]
+
+
+def test_sets_of_different_length_are_told_and_infinity_is_json(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(3):
+        (tmp_path / 'same').mkdir(exist_ok=True)
+        shutil.copy(root / 'far' / '000.png', tmp_path / 'same' / f'{i}.png')
+    near, far, same = (str(path) for path in (root / 'near', root / 'far', tmp_path / 'same'))
+    _, said = run(capsys, '--real', same, '--fake', near, '--fake', far)
+    assert 'different numbers' not in said
+    reports, said = run(capsys, '--real', str(root / 'real'), '--fake', near, '--fake', same)
+    assert said.count('different numbers of pictures') == 1 and [report['num_fake'] for report in reports] == [10, 3]
+    (report,), _ = run(capsys, '--real', same, '--fake', near, '--metrics=nearest')
+    assert report['results'] == {'nearest_ratio': None, 'nearest_close': 0}
+
+
 @pytest.mark.parametrize('names, options, real, fake', [
     ('fid,kid,pr', [], 12, 10),
     ('fid,fd_random_vgg50k_full,kd_random_vgg9_full', [], 12, 10),  # a folder has as many as it has
@@ -449,11 +497,19 @@ def test_a_picture_is_embedded_once_for_all_metrics(names: str, options: list[st
 
 
 def test_what_cannot_be_compared(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    real, fake = str(root / 'real'), str(root / 'near')
+    real, fake, file = str(root / 'real'), str(root / 'near'), str(tmp_path / 'real.npz')
+    run(capsys, '--real', real, '--save-stats', file, '--metrics', 'fid,nearest')
     for options, words in (
             (['--fake', fake], ['--real', 'fd_random_vgg']),
             (['--real', real, '--fake', fake, '--metrics', 'fid,foo'], ['--metrics=foo', 'fid50k_full']),
-            (['--real', real, '--fake', fake, '--metrics', 'is'], ['inception score', 'random-vgg']),
+            (['--real', real, '--fake', fake, '--metrics', 'fid,is'], ['--metrics=is', 'inception score', 'random-vgg']),
+            (['--real', file, '--fake', fake, '--mirror=1'], ['--mirror', 'real.npz', 'leave the option out']),
+            (['--real', file, '--fake', fake, '--class=1'], ['--class=1', 'real.npz', 'leave the option out']),
+            (['--real', real, '--fake', fake, '--trunc=0.5'], ['--trunc=0.5', 'no snapshot', 'leave the option out']),
+            (['--real', real, '--fake', file, '--nearest', 'a.png'], ['--nearest', 'real.npz has no pictures']),
+            (['--real', file, '--fake', fake, '--nearest', 'a.png'], ['--nearest', 'real.npz has no pictures']),
+            (['--real', real, '--save-stats', str(tmp_path / 'a.txt')], ['--save-stats', 'a.txt', '.npz']),
+            (['--real', str(tmp_path / 'nowhere.npz'), '--fake', fake], ['nowhere.npz: no such file']),
             (['--real', real, '--fake', fake, '--metrics', 'ppl'], ['near', 'snapshot']),
             (['--real', real, '--fake', fake, '--protocol', 'clean'], ['--protocol=clean']),
             (['--real', real, '--fake', fake, '--plot', 'a.txt'], ['a.txt', '.png']),
