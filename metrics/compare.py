@@ -15,6 +15,7 @@ from dnnlib import UserError, cli
 from .detectors import Detector
 from .feature_stats import Collector, Features
 from .fid import FRECHET_NAMES, bias_warning
+from .inception_score import few_warning
 from .measure import measure, needs_features, needs_reals
 from .names import Metric
 from .nearest import NearestPairs
@@ -225,6 +226,8 @@ class Comparison:
             result.nums[metric.name] = real.stats.num if real else None, features[metric.detector].stats.num
             result.detectors[metric.detector] = detector
             result.real, result.fake = real_pictures or result.real, pictures
+            if metric.kind == 'is':
+                self._say(few_warning(features[metric.detector].stats.num))
             if real is not None:
                 self._warn_of(metric, real, features[metric.detector], real_pictures, pictures)
         if nearest is not None:

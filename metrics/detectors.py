@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from dnnlib import UserError, atomic_path, make_cache_dir_path
 from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
+from torch_utils.misc import load_plain
 
 from .protocols import NVIDIA, Protocol
 
@@ -216,12 +217,7 @@ def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str]
     sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(known_sha256):
         log(f'warning: {path} is not the known {known}; its sha256 is {sha256}')
-    try:
-        state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; none of it is our fault
-        reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
-        raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded ({reason})') from error
-    return state, sha256
+    return load_plain(io.BytesIO(data), path), sha256
 
 
 def _build(kind: Callable[..., Any], layer: str, state: object, path: Path, title: str) -> torch.nn.Module:

@@ -87,7 +87,9 @@ def check_fits(path: str | os.PathLike[str], features: Features, about: Mapping[
     """
     for key, expected in _of_detector(detector).items():
         if about.get(key, expected) != expected:
-            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: distances between the two would mean nothing')
+            way_out = '' if key == 'detector_sha256' else f'; --{key}={about[key]} goes with it'
+            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: '
+                            f'distances between the two would mean nothing{way_out}')
     if keep and features.values is None:
         raise UserError(f'{path}: has the mean and covariance that FID needs, but no features; '
                         'make it with --save-stats and the same --metrics')

@@ -251,7 +251,7 @@ def test_precision_is_part_of_the_result_the_cache_and_statistics(root: Path, ow
     assert (exact['precision'], rounded['precision']) == ('float32', 'bfloat16') and len(list((own_cache / 'statistics').iterdir())) == 2
     a, b = (report['results']['fd_random_vgg'] for report in (exact, rounded))
     assert a != b and a == pytest.approx(b, rel=0.05)
-    for options, words in ((['--real', str(file), '--precision=bfloat16'], ['made with precision float32']),
+    for options, words in ((['--real', str(file), '--precision=bfloat16'], ['made with precision float32', '--precision=float32']),
                            (['--real', str(root / 'real'), '--precision=tf32'], ['--precision=tf32', 'CUDA'])):
         assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--fake', str(root / 'near'), *options]) == 2
         assert_one_error_line(capsys, *words)
@@ -292,6 +292,15 @@ def test_doubtful_comparisons_are_told(root: Path, tmp_path: Path, real: str, fa
     assert 'is biased' in said and len(warnings) == len(words) and all(word in line for word, line in zip(words, warnings))
     if real == 'lanczos':
         assert report['real_resize_filter'] == 'lanczos' and report['fake_content_sha256'] == 'boxbox'
+
+
+def test_an_inception_score_of_few_pictures_is_told(root: Path) -> None:
+    log: list[str] = []
+    fake = open_files(root / 'near', is_real=False)
+    assert fake is not None
+    classifier = Detector('inception', '', one_vgg(), CPU, classifier=torch.eye(64))
+    values = Comparison(None, parse_metrics('is', 'inception'), lambda name: classifier, log=log.append).run(fake).values
+    assert list(values) == ['is_mean', 'is_std'] and len(log) == 1 and 'score from 10 pictures is too low' in log[0]
 
 
 def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
