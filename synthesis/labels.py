@@ -7,7 +7,8 @@ from typing import Any
 
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive
-from training.dataset import choose_rows, read_labels
+from dnnlib.labels import read_labels
+from training.dataset import choose_rows
 
 from .images import LabelFn, class_labels
 
@@ -40,7 +41,7 @@ def choose_labels(G: Any, class_idx: int | None = None, data_path: str | os.Path
     if data_path is not None:
         archive = PictureArchive(data_path)
         try:
-            labels = read_labels(archive)[0]
+            labels = read_labels(archive, '--real')[0]
         except UserError:
             if (archive.read_json() or {}).get('labels'):
                 raise

@@ -327,8 +327,11 @@ def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFi
     reports = [run(capsys, *options, *more)[0][0] for more in ([], ['--class=0'], ['--class=1'], ['--class=1', '--trunc=0.5'])]
     assert [(report['num_real'], report['class']) for report in reports] == [(4, None), (4, 0), (4, 1), (4, 1)]
     assert len({report['results']['fd_random_vgg'] for report in reports}) == 4
-    with pytest.raises(UserError, match='no dataset.json with labels'):
+    with pytest.raises(UserError, match='--class=1: .*plain has no labels'):
         PictureSet(draw_pictures(tmp_path / 'plain', 3), class_idx=1)
+    for name in 'ab':
+        draw_pictures(tmp_path / 'folders' / name, 2)
+    assert PictureSet(tmp_path / 'folders', class_idx=1).names == ['b/000.png', 'b/001.png']
     assert PictureSet(labelled_data, class_idx=2).names == ['02.png', '05.png', '08.png', '11.png']
     with pytest.raises(UserError, match='no pictures in it of class 7'):
         PictureSet(labelled_data, class_idx=7)

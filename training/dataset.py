@@ -14,6 +14,7 @@ from PIL import Image
 
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.labels import read_labels
 
 from .data_cache import CACHES, batches_from_gpu, batches_from_ram, choose_cache, decode_all, normalize
 
@@ -46,7 +47,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         self.class_names: list[str] | None = None
         labels = np.zeros([len(names), 0], dtype=np.float32)
         if use_labels:
-            labels, self.class_names = read_labels(self.archive)
+            labels, self.class_names = read_labels(self.archive, '--cond')
         order = np.arange(len(names))
         if max_size is not None and max_size < len(names):
             if max_size < 1:
@@ -156,49 +157,6 @@ def choose_rows(labels: np.ndarray, count: int, generator: torch.Generator | Non
     if labels.shape[1] == 0:
         return torch.zeros([count, 0])
     return torch.from_numpy(labels[torch.randint(len(labels), [count], generator=generator).numpy()])
-
-
-def read_labels(archive: PictureArchive) -> tuple[np.ndarray, list[str] | None]:
-    """The labels of all pictures of a set: see `ImageFolderDataset`.
-
-    Returns:
-        float32 `[N, label_dim]` in the order of `picture_names`, and the names of the folders that are the classes; None for the
-        labels of `dataset.json`.
-
-    Raises:
-        UserError: it has none, or they are no labels.
-    """
-    names, listed = archive.picture_names, (archive.read_json() or {}).get('labels')
-    if not listed:
-        folders = _class_folders(archive)
-        numbers = {folder: number for number, folder in enumerate(folders)}
-        return np.eye(len(numbers), dtype=np.float32)[[numbers[name.split('/')[0]] for name in names]], folders
-    try:
-        by_name = {str(name).replace('\\', '/'): label for name, label in listed}
-        labels = np.asarray([by_name[name] for name in names])
-        if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
-            return np.eye(int(labels.max()) + 1, dtype=np.float32)[labels], None
-        if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number):
-            return labels.astype(np.float32), None
-    except (TypeError, ValueError) as error:
-        raise UserError(f'{archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
-    except KeyError as error:
-        raise UserError(f'{archive.path}: dataset.json has no label for {error.args[0]}') from error
-    raise UserError(f'{archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
-
-
-def _class_folders(archive: PictureArchive) -> list[str]:
-    names = archive.picture_names
-    folders = sorted({name.split('/')[0] for name in names if '/' in name})
-    named = any(not folder.isdecimal() for folder in folders)
-    at_top = next((name for name in names if '/' not in name), None)
-    if named and at_top is not None:
-        raise UserError(f'--cond: {archive.path} has pictures in folders ({folders[0]}) and beside them ({at_top}); '
-                        'put each into the folder of its class, or list the labels in dataset.json')
-    if not named or len(folders) < 2:
-        raise UserError(f'--cond: {archive.path} has no labels (a dataset.json with "labels" is needed, or a folder for each '
-                        'class, at least two and not all of them numbers)')
-    return folders
 
 
 _ADVICE = 'prepare_data.py makes them equal'
