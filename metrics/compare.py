@@ -229,7 +229,7 @@ class Comparison:
             if metric.kind == 'is':
                 self._say(few_warning(features[metric.detector].stats.num))
             if real is not None:
-                self._warn_of(metric, real, features[metric.detector], real_pictures, pictures)
+                self._warn_of(fake.label, metric, real, features[metric.detector], real_pictures, pictures)
         if nearest is not None:
             result.real, result.pairs = reals[chosen.name][1] if chosen else None, nearest[1].pairs
 
@@ -286,7 +286,7 @@ class Comparison:
         self._say(check_fits(source.label, features, about, detector, keep))
         return features
 
-    def _warn_of(self, metric: Metric, real: Features, fake: Features, real_pictures: Pictures | None,
+    def _warn_of(self, label: str, metric: Metric, real: Features, fake: Features, real_pictures: Pictures | None,
                  fake_pictures: Pictures | None) -> None:
         nums = [num for num in (real.stats.num, fake.stats.num) if num is not None]
         if metric.kind == 'fid' and nums:
@@ -295,18 +295,18 @@ class Comparison:
                 self._say('warning: the fake sets have different numbers of pictures, which alone moves the distance; '
                           '--num makes them equal')
         if np.array_equal(real.stats.mean, fake.stats.mean) and np.array_equal(real.stats.cov, fake.stats.cov):
-            self._say('warning: both sides are the same pictures')
+            self._say(f'warning: {label}: both sides are the same pictures')
         if real.sizes and fake.sizes and real.sizes != fake.sizes:
-            self._say(f'warning: real pictures have {_sizes(real)} pixels, fake ones {_sizes(fake)}; '
+            self._say(f'warning: {label}: real pictures have {_sizes(real)} pixels, fake ones {_sizes(fake)}; '
                       'resizing them alone moves every metric')
         if isinstance(real_pictures, PictureSet) and isinstance(fake_pictures, PictureSet):
             if real_pictures.lossy is not fake_pictures.lossy:
                 kind = {True: 'JPEG or the like', False: 'PNG or the like', None: 'a mixture of JPEG and PNG'}
-                self._say(f'warning: real pictures are {kind[real_pictures.lossy]}, fake ones {kind[fake_pictures.lossy]}; '
+                self._say(f'warning: {label}: real pictures are {kind[real_pictures.lossy]}, fake ones {kind[fake_pictures.lossy]}; '
                           'compression alone moves every metric')
             filters = [pictures.info.get('resize_filter') for pictures in (real_pictures, fake_pictures)]
             if None not in filters and filters[0] != filters[1]:
-                self._say(f'warning: real pictures were made with the resize filter {filters[0]}, fake ones with {filters[1]}; '
+                self._say(f'warning: {label}: real pictures were made with the resize filter {filters[0]}, fake ones with {filters[1]}; '
                           'that alone moves FID by a point or more')
 
     def _say(self, message: str | None) -> None:

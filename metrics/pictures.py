@@ -48,6 +48,7 @@ class PictureSet:
         self._archive = PictureArchive(path)
         self.path = Path(path)
         self._drops_alpha = drops_alpha
+        self._sha256: str | None = None
         names = self._archive.picture_names
         content = self._archive.read_json() or {}
         self.info: dict[str, Any] = {key: value for key, value in content.items() if key not in ('labels', 'files')}
@@ -80,8 +81,10 @@ class PictureSet:
 
     def content_sha256(self) -> str:
         """Of the bytes of all chosen files, in order: the same for a folder and for a zip of it, whatever they are called."""
-        digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
-        return hashlib.sha256(b''.join(digests)).hexdigest()
+        if self._sha256 is None:  # once for all detectors
+            digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
+            self._sha256 = hashlib.sha256(b''.join(digests)).hexdigest()
+        return self._sha256
 
     def load(self, index: int) -> np.ndarray:
         """The picture at a place of the set: uint8 `[H, W, 3]`, 0…255."""

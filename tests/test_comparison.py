@@ -20,6 +20,7 @@ from test_metrics import assert_one_error_line, draw_pictures
 
 import calc_fid
 from dnnlib import UserError
+from dnnlib.archive import PictureArchive
 from metrics import detectors, statistics
 from metrics.compare import Comparison, Drawn, Source, open_files
 from metrics.detectors import Detector, load_detector
@@ -291,6 +292,7 @@ def test_doubtful_comparisons_are_told(root: Path, tmp_path: Path, real: str, fa
     warnings = [line for line in said.splitlines() if line.startswith('warning: ') and 'is biased' not in line]
     assert 'is biased' in said and len(warnings) == len(words) and all(word in line for word, line in zip(words, warnings))
     if real == 'lanczos':
+        assert all(line.startswith(f'warning: {sides[1]}: ') for line in warnings)
         assert report['real_resize_filter'] == 'lanczos' and report['fake_content_sha256'] == 'boxbox'
 
 
@@ -456,6 +458,20 @@ def test_each_detector_gets_its_weights(root: Path, monkeypatch: pytest.MonkeyPa
                           '--detector-weights=a.pth', '--lpips-weights=b.pth', '--protocol=clean', '--precision=bfloat16', '--no-cache']) == 0
     assert asked == {'inception': ('a.pth', 'clean', 'bfloat16'), 'vgg16': ('b.pth', 'nvidia', 'bfloat16'),
                      'random-vgg': ('None', 'nvidia', 'bfloat16')}
+
+
+def test_a_set_is_hashed_once_for_all_detectors(root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = parse_metrics('fid,fd_random_vgg9_full', 'inception')
+    both = {name: Detector(name, '', one_vgg(), CPU) for name in ('inception', 'random-vgg')}
+    read: list[Path] = []
+    read_file = PictureArchive.read
+    monkeypatch.setattr(PictureArchive, 'read', lambda self, name: read.append(self.path) or read_file(self, name))
+    for times in (1 + 2, 1):  # to hash, and to decode for each detector; then from the cache
+        source, fake = open_files(root / 'real', is_real=True), open_files(root / 'near', is_real=False)
+        assert source is not None and fake is not None
+        Comparison(source, metrics, both.__getitem__, log=lambda message: None).run(fake)
+        assert read.count(root / 'real') == 12 * times
+        read.clear()
 
 
 def test_what_was_done_before_an_error_is_told(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
