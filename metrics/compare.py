@@ -87,7 +87,8 @@ class Result:
         values: see `measure`.
         nums: metric to the numbers of real and fake pictures; None where there are none, or nobody knows.
         detectors: those that were used.
-        real, fake: the sides' pictures where they have some.
+        real: its pictures, where it has some.
+        facts: what is known of how the sides (`real` and `fake`) were made: `resize_filter` and `content_sha256` of `dataset.json`.
         pairs: see `NearestPairs`.
     """
 
@@ -95,7 +96,7 @@ class Result:
     nums: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     detectors: dict[str, Detector] = field(default_factory=dict)
     real: Pictures | None = None
-    fake: Pictures | None = None
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     pairs: list[tuple[float, torch.Tensor, int]] = field(default_factory=list)
 
 
@@ -203,7 +204,8 @@ class Comparison:
             raise UserError(f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; add a metric that does, such as fid')
         if path.suffix.lower() != '.npz':
             raise UserError(f'--save-stats={path}: the name of such a file should end in .npz, by which it is known')
-        save_statistics(path, self._real_side(metric)[0], self._detector(metric.detector))
+        features, pictures = self._real_side(metric)
+        save_statistics(path, features, self._detector(metric.detector), _facts(self._real, pictures))
 
     def _run_group(self, fake: Source, pictures: Pictures | None, group: Sequence[Metric], pairs: int, result: Result) -> None:
         """Metrics that want the same fakes."""
@@ -225,11 +227,14 @@ class Comparison:
             result.values.update(measure(metric, detector, real, features[metric.detector]))
             result.nums[metric.name] = real.stats.num if real else None, features[metric.detector].stats.num
             result.detectors[metric.detector] = detector
-            result.real, result.fake = real_pictures or result.real, pictures
+            result.real = real_pictures or result.real
+            result.facts['fake'] = _facts(fake, pictures)
             if metric.kind == 'is':
                 self._say(few_warning(features[metric.detector].stats.num))
             if real is not None:
+                result.facts['real'] = _facts(self._real, real_pictures)
                 self._warn_of(fake.label, metric, real, features[metric.detector], real_pictures, pictures)
+                self._warn_of_filters(fake.label, *(result.facts[side].get('resize_filter') for side in ('real', 'fake')))
         if nearest is not None:
             result.real, result.pairs = reals[chosen.name][1] if chosen else None, nearest[1].pairs
 
@@ -299,15 +304,16 @@ class Comparison:
         if real.sizes and fake.sizes and real.sizes != fake.sizes:
             self._say(f'warning: {label}: real pictures have {_sizes(real)} pixels, fake ones {_sizes(fake)}; '
                       'resizing them alone moves every metric')
-        if isinstance(real_pictures, PictureSet) and isinstance(fake_pictures, PictureSet):
-            if real_pictures.lossy is not fake_pictures.lossy:
-                kind = {True: 'JPEG or the like', False: 'PNG or the like', None: 'a mixture of JPEG and PNG'}
-                self._say(f'warning: {label}: real pictures are {kind[real_pictures.lossy]}, fake ones {kind[fake_pictures.lossy]}; '
-                          'compression alone moves every metric')
-            filters = [pictures.info.get('resize_filter') for pictures in (real_pictures, fake_pictures)]
-            if None not in filters and filters[0] != filters[1]:
-                self._say(f'warning: {label}: real pictures were made with the resize filter {filters[0]}, fake ones with {filters[1]}; '
-                          'that alone moves FID by a point or more')
+        sets = [pictures for pictures in (real_pictures, fake_pictures) if isinstance(pictures, PictureSet)]
+        if len(sets) == 2 and sets[0].lossy is not sets[1].lossy:
+            kind = {True: 'JPEG or the like', False: 'PNG or the like', None: 'a mixture of JPEG and PNG'}
+            self._say(f'warning: {label}: real pictures are {kind[sets[0].lossy]}, fake ones {kind[sets[1].lossy]}; '
+                      'compression alone moves every metric')
+
+    def _warn_of_filters(self, label: str, real: str | None, fake: str | None) -> None:
+        if None not in (real, fake) and real != fake:
+            self._say(f'warning: {label}: real pictures were made with the resize filter {real}, fake ones with {fake}; '
+                      'that alone moves FID by a point or more')
 
     def _say(self, message: str | None) -> None:
         if message is not None and message not in self._told:
@@ -324,6 +330,12 @@ def _open(source: Source, metrics: Sequence[Metric]) -> dict[str, Pictures]:
         pictures = source.open(metric)
         found[metric.name] = by_size.setdefault(len(pictures), pictures)
     return found
+
+
+def _facts(source: Source | None, pictures: Pictures | None) -> dict[str, Any]:
+    """What `dataset.json`, or a file of statistics that was made from it, says of how a set was made."""
+    info = pictures.info if isinstance(pictures, PictureSet) else source.saved[1] if source is not None and source.saved is not None else {}
+    return {key: info[key] for key in ('resize_filter', 'content_sha256') if key in info}
 
 
 def _groups(metrics: Sequence[Metric], key: Callable[[Metric], Any]) -> list[list[Metric]]:

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torch_utils.pictures import labelled_table
 
-from .compare import Pictures, Result
+from .compare import Result
 from .fid import FRECHET_NAMES
 from .names import Metric
 from .pictures import PictureSet
@@ -32,15 +32,7 @@ def as_json(result: Result, metrics: Sequence[Metric], settings: Mapping[str, An
     if len(detectors) > 1:
         facts['detectors'] = {metric.name: [metric.detector, result.detectors[metric.detector].sha256]
                               for metric in metrics if metric.detector}
-    for side, pictures in (('real', result.real), ('fake', result.fake)):
-        facts |= {f'{side}_{key}': value for key, value in dataset_facts(pictures).items()}
-    return facts
-
-
-def dataset_facts(pictures: Pictures | None) -> dict[str, Any]:
-    """What a data set's `dataset.json` says of how it was made."""
-    info = pictures.info if isinstance(pictures, PictureSet) else {}
-    return {key: info[key] for key in ('resize_filter', 'content_sha256') if key in info}
+    return facts | {f'{side}_{key}': value for side, known in sorted(result.facts.items(), reverse=True) for key, value in known.items()}
 
 
 def as_lines(result: Result, metrics: Sequence[Metric]) -> list[str]:

@@ -294,6 +294,9 @@ def test_doubtful_comparisons_are_told(root: Path, tmp_path: Path, real: str, fa
     if real == 'lanczos':
         assert all(line.startswith(f'warning: {sides[1]}: ') for line in warnings)
         assert report['real_resize_filter'] == 'lanczos' and report['fake_content_sha256'] == 'boxbox'
+        run(capsys, '--real', sides[0], '--save-stats', str(tmp_path / 'real.npz'))  # knows as much
+        (saved,), said = run(capsys, '--real', str(tmp_path / 'real.npz'), '--fake', sides[1])
+        assert words[0] in said and saved['real_resize_filter'] == 'lanczos' and saved['real_content_sha256'] == 'lanczoslanczos'
 
 
 def test_an_inception_score_of_few_pictures_is_told(root: Path) -> None:
