@@ -87,7 +87,7 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
 
     @functools.cache
     def embed(name: str) -> Detector:
-        weights = detector_weights if name == detector else given['lpips_weights'] if name == 'vgg16' else None
+        weights = (detector_weights if name == detector else None) or (given['lpips_weights'] if name == 'vgg16' else None)
         return load_detector(name, device=where, weights_path=weights, log=log, precision=precision,
                              protocol=PROTOCOLS[protocol] if name == detector else NVIDIA)
 

@@ -48,6 +48,6 @@ def choose_labels(G: Any, class_idx: int | None = None, data_path: str | os.Path
     if labels is None:
         return None, UNIFORM
     if labels.shape[1] != G.c_dim:
-        log(f'warning: {data_path} has {labels.shape[1]} classes, the network {G.c_dim}; those of its pictures are drawn uniformly')
+        log(f'warning: {data_path} has {labels.shape[1]} classes, the network {G.c_dim}, which are drawn uniformly')
         return None, UNIFORM
     return lambda count, generator: choose_rows(labels, count, generator), AS_IN_SET
