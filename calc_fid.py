@@ -3,7 +3,7 @@
 import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,11 @@ PAIRS = 24  # of --nearest
 @cli.option('--detector-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
             help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or vgg16-397923af.pth; default: downloaded once.')
 @cli.option('--lpips-weights', type=cli.given_path, metavar='PATH', group='Metrics', show_default=False,
-            help='vgg16-397923af.pth of torchvision, for ppl; default: downloaded once.')
+            help="vgg16-397923af.pth of torchvision, for ppl and NVIDIA's pr; default: downloaded once.")
 @cli.option('--no-cache', is_flag=True, group='Metrics', help="Neither take the real pictures' features from the cache nor keep them.")
 @cli.device_option(group='Computing')
+@cli.option('--precision', type=click.Choice(['float32', 'tf32', 'bfloat16']), default='float32', group='Computing',
+            help='Of the detector. tf32 (CUDA only) and bfloat16 are faster on GPUs, and move every metric a little.')
 @cli.option('--batch', type=click.IntRange(min=1), default=32, metavar='N', group='Computing', help='Pictures at a time.')
 @cli.option('--json', 'as_json', is_flag=True, group='Output', help='Print one JSON object a --fake, on one line, instead of sentences.')
 @cli.option('--save-stats', type=cli.given_path, metavar='FILE.npz', group='Output', show_default=False,
@@ -55,16 +57,16 @@ PAIRS = 24  # of --nearest
 @cli.option('--nearest', type=cli.given_path, metavar='FILE', group='Output', show_default=False,
             help=f'Draw the {PAIRS} fakes that are nearest to a real picture beside it: has the generator memorised its data?')
 def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str, detector_weights: Path | None, protocol: str,
-             no_cache: bool, device: str, as_json: bool, save_stats: Path | None, plot: Path | None, nearest: Path | None,
+             precision: str, no_cache: bool, device: str, as_json: bool, save_stats: Path | None, plot: Path | None, nearest: Path | None,
              **given: Any) -> None:
     """How far apart two sets of pictures are.
 
     Unless --protocol says otherwise, conventions are those of NVIDIA's fid50k_full: all real pictures unless --num says less, never
     mirrored, 8-bit pixels, TensorFlow's Inception with its own resizing, covariances divided by N. A snapshot draws without
-    truncation, its classes (if it has any) uniformly.
+    truncation; its classes, if it has any, as often as they are in --real where that is a labelled set, else uniformly.
     """
     from metrics import report
-    from metrics.compare import Comparison, Result
+    from metrics.compare import Comparison, Result, refuse_idle_options
     from metrics.detectors import Detector, load_detector
     from metrics.names import parse_metrics
     from metrics.protocols import NVIDIA, PROTOCOLS
@@ -85,29 +87,31 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
 
     @functools.cache
     def embed(name: str) -> Detector:
-        chosen = name == detector
-        return load_detector(name, device=where, weights_path=detector_weights if chosen else None, log=log,
-                             protocol=PROTOCOLS[protocol] if chosen else NVIDIA)
+        weights = (detector_weights if name == detector else None) or (given['lpips_weights'] if name == 'vgg16' else None)
+        return load_detector(name, device=where, weights_path=weights, log=log, precision=precision,
+                             protocol=PROTOCOLS[protocol] if name == detector else NVIDIA)
 
-    given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha}
+    given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha, 'log': log}
     real_source = None if real is None else open_source(real, is_real=True, **given)
+    given['labels_of'] = None if real_source is None else real_source.path
     sources = {text: open_source(text, is_real=False, **given) for text in fakes}  # before detectors: wrong paths are told at once
+    refuse_idle_options(real_source, sources.values(), given['mirror'], given['class_idx'], given['trunc'])
     comparison = Comparison(real_source, metrics, embed, batch_size=given['batch'], cache=not no_cache, show=True, log=log)
     if save_stats is not None:
         comparison.save_real(save_stats)
     results: dict[str, Result] = {}
-    for label, source in sources.items():
-        start = time.perf_counter()
-        results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
-        settings = {
-            'real': real, 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'],
-            'class': given['class_idx'], 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start, 'timestamp': time.time(),
-        }
-        if as_json:
-            click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
-    if results and not as_json:
-        lines = report.as_table(results) if len(results) > 1 else report.as_lines(results[fakes[0]], metrics)
-        click.echo('\n'.join(lines))
+    try:
+        for label, source in sources.items():
+            start = time.perf_counter()
+            results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
+            settings = {'real': real, 'fake': label, 'seed': given['seed'], 'mirror': given['mirror'], 'class': given['class_idx'],
+                        'classes': source.classes, 'truncation_psi': given['trunc'], 'seconds': time.perf_counter() - start,
+                        'timestamp': time.time()}
+            if as_json:
+                click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
+    finally:  # those that were done before an error or Ctrl-C, too
+        if results and not as_json:
+            click.echo('\n'.join(report.as_table(results) if len(sources) > 1 else report.as_lines(results[fakes[0]], metrics)))
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:
@@ -115,8 +119,9 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
 
 
 def open_source(text: str, num: int | None, seed: int, class_idx: int | None, trunc: float, batch: int, device: 'torch.device',
-                trust_pickle: bool, lpips_weights: Path | None, **of_files: Any) -> 'Source':
-    """A folder, zip, file of statistics, or snapshot, which may be a URL or a name."""
+                trust_pickle: bool, lpips_weights: Path | None, log: Callable[[str], None], labels_of: Path | None = None,
+                **of_files: Any) -> 'Source':
+    """A folder, zip, file of statistics, or snapshot, which may be a URL or a name; then with classes as in the set `labels_of`."""
     from metrics.compare import Drawn, Source, open_files
     from metrics.ppl import path_length_metric
     from training.checkpoint import is_elsewhere, load_networks
@@ -124,19 +129,15 @@ def open_source(text: str, num: int | None, seed: int, class_idx: int | None, tr
     source = None if is_elsewhere(text) else open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
     if source is not None:
         return source
-    import torch
-
-    from synthesis.images import class_labels, sample_images
+    from synthesis.images import sample_images
+    from synthesis.labels import choose_labels
     from synthesis.path_pairs import path_pairs
 
     G = load_networks(text, trust_pickle).G_ema.to(device)
-    labels = None if class_idx is None else lambda count, _: class_labels(G, class_idx, count)
-
-    def draw(count: int) -> Iterator[torch.Tensor]:
-        return sample_images(G, count, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=labels)
-
-    pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=labels)
-    return Source(text, lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
+    label_fn, classes = choose_labels(G, class_idx, labels_of, log)
+    draw = functools.partial(sample_images, G, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=label_fn)
+    pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=label_fn)
+    return Source(text, lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED), classes=classes,
                   path_length=path_length_metric(pairs, device=device, weights_path=lpips_weights, num=num, show=True))
 
 

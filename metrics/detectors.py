@@ -18,10 +18,12 @@ import torch.nn.functional as F
 
 from dnnlib import UserError, atomic_path, make_cache_dir_path
 from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
+from torch_utils.misc import load_plain
 
 from .protocols import NVIDIA, Protocol
 
 DETECTOR_NAMES = ('inception', 'vgg16', 'random-vgg')
+PRECISIONS = ('float32', 'tf32', 'bfloat16')
 
 # The Inception of TensorFlow's 2015 release, converted by torch-fidelity. The name ends with the first digits of the sha256.
 INCEPTION_FILE = 'weights-inception-2015-12-05-6726825d.pth'
@@ -41,21 +43,23 @@ class Detector:
         sha256: of the weights: of the file, or of the numbers for the random VGG-16.
         protocol: how pictures are fed to it, and how covariances are divided.
         resize: its resizing, in words.
+        precision: one of `PRECISIONS`: what its convolutions compute in, in bfloat16 its linear layers, too.
     """
 
     def __init__(self, name: str, sha256: str, net: torch.nn.Module, device: torch.device, *, protocol: Protocol = NVIDIA,
-                 resize: str = '', classifier: torch.Tensor | None = None) -> None:
+                 resize: str = '', precision: str = 'float32', classifier: torch.Tensor | None = None) -> None:
         self.name = name
         self.sha256 = sha256
         self.protocol = protocol
         self.resize = resize or protocol.resize
+        self.precision = precision
         self.device = device
         self._net = net.eval().requires_grad_(False).to(device)
         self._classifier = classifier
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Features of a batch, in true float32 whatever the switches for TF32 say.
+        """Features of a batch, in `precision` whatever the switches for TF32 and autocast say.
 
         Args:
             pictures: uint8 `[N, C, H, W]`, 0…255, on any device; C is 1 (grey) or 3 (RGB). Any size: the detector resizes.
@@ -66,9 +70,9 @@ class Detector:
         if pictures.dtype != torch.uint8 or pictures.ndim != 4 or pictures.shape[1] not in (1, 3):
             raise ValueError(f'expected uint8 [N, 1 or 3, H, W], got {pictures.dtype} {tuple(pictures.shape)}')
         pictures = pictures.to(self.device).expand(-1, 3, -1, -1)
-        with _no_tf32():
+        with _arithmetic(self.device, self.precision):
             features = self._net(pictures)
-        return features[0] if isinstance(features, tuple) else features
+        return (features[0] if isinstance(features, tuple) else features).float()
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
         """The classifier's output without its bias, as the inception score takes it: float32 `[N, D]` to `[N, 1008]`, on the CPU.
@@ -82,7 +86,7 @@ class Detector:
 
 
 def load_detector(name: str, *, device: torch.device, weights_path: str | os.PathLike[str] | None = None,
-                  protocol: Protocol = NVIDIA, log: Callable[[str], None] = _warn) -> Detector:
+                  protocol: Protocol = NVIDIA, precision: str = 'float32', log: Callable[[str], None] = _warn) -> Detector:
     """Build a detector; the global random number generators stay as they are.
 
     Args:
@@ -91,6 +95,7 @@ def load_detector(name: str, *, device: torch.device, weights_path: str | os.Pat
         device: where it computes.
         weights_path: the file with the weights; None takes the cache, or downloads there.
         protocol: for Inception; the others know the default only.
+        precision: one of `PRECISIONS`; any but float32 changes the features a little.
         log: takes one line about a download, or about weights with an unknown hash.
 
     Raises:
@@ -98,16 +103,20 @@ def load_detector(name: str, *, device: torch.device, weights_path: str | os.Pat
     """
     if name not in DETECTOR_NAMES:
         raise UserError(f'--detector={name}: there are {", ".join(DETECTOR_NAMES)}')
+    if precision not in PRECISIONS:
+        raise UserError(f'--precision={precision}: there are {", ".join(PRECISIONS)}')
+    if precision == 'tf32' and device.type != 'cuda':
+        raise UserError(f'--precision=tf32: only CUDA GPUs have it, and this is a {device.type.upper()}; take float32 or bfloat16')
     if name == 'inception':
-        return _load_inception(device, weights_path, protocol, log)
+        return _load_inception(device, weights_path, protocol, precision, log)
     if protocol is not NVIDIA:
         raise UserError(f'--protocol={protocol.name}: that is a way to feed the detector inception; {name} has its own')
     if name == 'vgg16':
-        return _load_vgg16(device, weights_path, log)
+        return _load_vgg16(device, weights_path, precision, log)
     if weights_path is not None:
         raise UserError(f'--detector-weights={weights_path}: random-vgg makes its own weights; leave the option out')
     net = RandomVGG16()
-    return Detector(name, net.sha256, net, device, resize='bilinear, half-pixel centres, with antialiasing, to 64x64')
+    return Detector(name, net.sha256, net, device, resize='bilinear, half-pixel centres, with antialiasing, to 64x64', precision=precision)
 
 
 class RandomVGG16(torch.nn.Module):
@@ -164,7 +173,7 @@ class RandomVGG16(torch.nn.Module):
         return F.linear(x, self.fc2)
 
 
-def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] | None, protocol: Protocol,
+def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] | None, protocol: Protocol, precision: str,
                     log: Callable[[str], None]) -> Detector:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -173,16 +182,19 @@ def _load_inception(device: torch.device, weights_path: str | os.PathLike[str] |
     net = _build(FeatureExtractorInceptionV3, '2048', state, path, "torch-fidelity's Inception")
     *trunk, classifier = net.children()
     net = _Inception(protocol, torch.nn.Sequential(*trunk, torch.nn.Flatten()))
-    return Detector('inception', sha256, net, device, protocol=protocol, classifier=classifier.get_parameter('weight').detach())
+    return Detector('inception', sha256, net, device, protocol=protocol, precision=precision,
+                    classifier=classifier.get_parameter('weight').detach())
 
 
-def _load_vgg16(device: torch.device, weights_path: str | os.PathLike[str] | None, log: Callable[[str], None]) -> Detector:
+def _load_vgg16(device: torch.device, weights_path: str | os.PathLike[str] | None, precision: str,
+                log: Callable[[str], None]) -> Detector:
     from torch_fidelity.feature_extractor_vgg16 import FeatureExtractorVGG16
 
     path = vgg_weights() if weights_path is None else Path(weights_path)
     state, sha256 = _read_weights(path, VGG_FILE, VGG_SHA256, log)
     net = _build(FeatureExtractorVGG16, 'fc2_relu', state, path, "torchvision's VGG-16")
-    return Detector('vgg16', sha256, net, device, resize='bilinear of TensorFlow 1, no antialiasing, to 224x224')
+    return Detector('vgg16', sha256, net, device, resize='bilinear of TensorFlow 1, no antialiasing, to 224x224',
+                    precision=precision)
 
 
 class _Inception(torch.nn.Module):
@@ -205,12 +217,7 @@ def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str]
     sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(known_sha256):
         log(f'warning: {path} is not the known {known}; its sha256 is {sha256}')
-    try:
-        state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; none of it is our fault
-        reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
-        raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded ({reason})') from error
-    return state, sha256
+    return load_plain(io.BytesIO(data), path), sha256
 
 
 def _build(kind: Callable[..., Any], layer: str, state: object, path: Path, title: str) -> torch.nn.Module:
@@ -275,14 +282,16 @@ def download(url: str, dest: Path, sha256: str, *, timeout: float = 30.0) -> Non
 
 
 @contextlib.contextmanager
-def _no_tf32() -> Iterator[None]:
-    """TF32 would change the third decimal of a FID, and a training run that turned it on would see other values than calc_fid."""
-    switches = torch.backends.cudnn.conv, torch.backends.cuda.matmul  # type: ignore[attr-defined]
-    before = [switch.fp32_precision for switch in switches]
+def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
+    """Switches while the block runs: TF32 changes the third decimal of a FID, and a training run that turned it on shall see calc_fid's."""
+    wanted = [(torch.backends.cudnn.conv, 'tf32' if precision == 'tf32' else 'ieee'),  # type: ignore[attr-defined]
+              (torch.backends.cuda.matmul, 'ieee')]
+    before = [(switch, switch.fp32_precision) for switch, _ in wanted]
     try:
-        for switch in switches:
-            switch.fp32_precision = 'ieee'
-        yield
+        for switch, value in wanted:
+            switch.fp32_precision = value
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16'):
+            yield
     finally:
-        for switch, value in zip(switches, before):
+        for switch, value in before:
             switch.fp32_precision = value

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 SPLITS, SEED = 10, 2020  # those of torch-fidelity
+CLASSES = 1008
 
 
 def inception_score(logits: torch.Tensor, *, splits: int = SPLITS, seed: int = SEED) -> tuple[float, float]:
@@ -29,3 +30,15 @@ def inception_score(logits: torch.Tensor, *, splits: int = SPLITS, seed: int = S
         scores.append((log_p.exp() * (log_p - log_q)).sum(dim=1).mean().exp())
     result = torch.stack(scores)
     return float(result.mean()), float(result.std(correction=0))
+
+
+def few_warning(num: int | None) -> str | None:
+    """What to tell the user where there are too few pictures for the highest score, else None: a part of n cannot score above n.
+
+    Args:
+        num: of pictures; None where nobody knows.
+    """
+    if num is None or num >= SPLITS * CLASSES:
+        return None
+    return (f'warning: the inception score from {num:,} pictures is too low, since each of its {SPLITS} parts of '
+            f'{max(num // SPLITS, 1):,} cannot exceed that number; compare it only with values from equally many pictures')

@@ -66,6 +66,8 @@ def parse_metrics(text: str, detector: str) -> tuple[Metric, ...]:
     words = list(dict.fromkeys(word for word in re.split(r'[,\s]+', text) if word))
     if not words:
         raise UserError(f'--metrics={text}: there are {", ".join(KINDS)}, and {", ".join(metric_names())}')
+    if 'is' in words and detector != 'inception':
+        raise UserError(f'--metrics=is: the inception score needs --detector=inception, not {detector}')
     return tuple(Metric(short_name(word, detector), word, '' if word == 'ppl' else detector) if word in KINDS else _parse(word)
                  for word in words)
 

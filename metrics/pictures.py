@@ -13,6 +13,7 @@ import torch
 
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.labels import read_labels
 
 T = TypeVar('T')
 
@@ -28,7 +29,7 @@ class PictureSet:
         num: take at most this many: the first `num` of a shuffle that depends on `seed` only, so that a smaller choice
             is part of a larger one. None takes all.
         seed: of that shuffle, 0…2^32 - 1.
-        class_idx: only pictures that `dataset.json` says to be of this class.
+        class_idx: only pictures of this class: see `read_labels`.
         mirror: each picture a second time, mirrored; those come after all others.
         limit: the first so many, mirrored ones included; None for all.
         drops_alpha: see `to_rgb`.
@@ -39,7 +40,7 @@ class PictureSet:
         info: what `dataset.json` says beyond the labels, such as `resize_filter` and `content_sha256`.
 
     Raises:
-        UserError: there is nothing at `path`, it can't be read, or it has fewer than 2 such pictures.
+        UserError: there is nothing at `path`, it can't be read, has no labels for `class_idx`, or has fewer than 2 such pictures.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, num: int | None = None, seed: int = 0, class_idx: int | None = None,
@@ -47,11 +48,12 @@ class PictureSet:
         self._archive = PictureArchive(path)
         self.path = Path(path)
         self._drops_alpha = drops_alpha
+        self._sha256: str | None = None
         names = self._archive.picture_names
         content = self._archive.read_json() or {}
         self.info: dict[str, Any] = {key: value for key, value in content.items() if key not in ('labels', 'files')}
         if class_idx is not None:
-            names = _of_class(names, content.get('labels'), class_idx, self.path)
+            names = _of_class(self._archive, class_idx)
         if len(names) < 2:
             found = f'only one picture ({names[0]})' if names else 'no pictures'
             raise UserError(f'{path}: {found} in it{"" if class_idx is None else f" of class {class_idx}"}; at least 2 are needed')
@@ -79,8 +81,10 @@ class PictureSet:
 
     def content_sha256(self) -> str:
         """Of the bytes of all chosen files, in order: the same for a folder and for a zip of it, whatever they are called."""
-        digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
-        return hashlib.sha256(b''.join(digests)).hexdigest()
+        if self._sha256 is None:  # once for all detectors
+            digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
+            self._sha256 = hashlib.sha256(b''.join(digests)).hexdigest()
+        return self._sha256
 
     def load(self, index: int) -> np.ndarray:
         """The picture at a place of the set: uint8 `[H, W, 3]`, 0…255."""
@@ -151,12 +155,9 @@ def to_rgb(pixels: np.ndarray, drops_alpha: bool = False) -> np.ndarray:
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
 
 
-def _of_class(names: list[str], labels: Any, class_idx: int, path: Path) -> list[str]:
-    try:
-        classes = {name: label if isinstance(label, int) else int(np.argmax(label)) for name, label in labels}
-    except (TypeError, ValueError):
-        raise UserError(f'--class={class_idx}: {path} has no dataset.json with labels') from None
-    return [name for name in names if classes.get(name) == class_idx]
+def _of_class(archive: PictureArchive, class_idx: int) -> list[str]:
+    labels, _ = read_labels(archive, f'--class={class_idx}')
+    return [name for name, label in zip(archive.picture_names, labels) if label.argmax() == class_idx]
 
 
 def _stack(pictures: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], torch.Tensor]:

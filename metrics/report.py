@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from torch_utils.pictures import labelled_table
 
-from .compare import Pictures, Result
+from .compare import Result
 from .fid import FRECHET_NAMES
 from .names import Metric
 from .pictures import PictureSet
@@ -19,26 +19,20 @@ _PAIRS_A_ROW = 4
 
 
 def as_json(result: Result, metrics: Sequence[Metric], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is needed to get the same numbers again."""
+    """All that is needed to get the same numbers again; a result that is infinite is None, for which JSON has a word."""
     detectors = list(result.detectors.values())
     first = next(iter(result.nums.values()), (None, None))
-    facts: dict[str, Any] = {'results': result.values, **settings, 'num_real': first[0], 'num_fake': first[1],
+    values = {key: value if np.isfinite(value) else None for key, value in result.values.items()}
+    facts: dict[str, Any] = {'results': values, **settings, 'num_real': first[0], 'num_fake': first[1],
                              'nums': {name: dict(zip(('real', 'fake'), nums)) for name, nums in result.nums.items()}}
     for detector in detectors[:1]:
         facts |= {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,
-                  'resize': detector.resize, 'quantisation': '8 bits, before resizing', 'covariance_divisor': detector.protocol.divisor}
+                  'precision': detector.precision, 'resize': detector.resize, 'quantisation': '8 bits, before resizing',
+                  'covariance_divisor': detector.protocol.divisor}
     if len(detectors) > 1:
         facts['detectors'] = {metric.name: [metric.detector, result.detectors[metric.detector].sha256]
                               for metric in metrics if metric.detector}
-    for side, pictures in (('real', result.real), ('fake', result.fake)):
-        facts |= {f'{side}_{key}': value for key, value in dataset_facts(pictures).items()}
-    return facts
-
-
-def dataset_facts(pictures: Pictures | None) -> dict[str, Any]:
-    """What a data set's `dataset.json` says of how it was made."""
-    info = pictures.info if isinstance(pictures, PictureSet) else {}
-    return {key: info[key] for key in ('resize_filter', 'content_sha256') if key in info}
+    return facts | {f'{side}_{key}': value for side, known in sorted(result.facts.items(), reverse=True) for key, value in known.items()}
 
 
 def as_lines(result: Result, metrics: Sequence[Metric]) -> list[str]:

@@ -1,11 +1,14 @@
 """Features of a set in a file: to share, in a form that pytorch-fid reads too, and as a cache that can't be stale."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
+import time
 import zipfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +20,9 @@ from .detectors import Detector
 from .feature_stats import Features, MeanCov
 from .pictures import PictureSet
 
+CACHE_BYTES = 4_000_000_000  # beyond that, the files that were not used for longest go
 _VERSION = 1  # of what is cached; another number and old files are not looked at
+_ABANDONED = 24 * 3600  # seconds after which a file that is being written is what a killed process left
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +53,11 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
     Raises:
         UserError: it can't be read, or holds something else.
     """
+    if not Path(path).exists():
+        raise UserError(f'{path}: no such file')
     try:
+        if not zipfile.is_zipfile(path):
+            raise zipfile.BadZipFile('it is no .npz archive')
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ('mu', 'sigma', 'about', 'features') if name in file}
         about = json.loads(str(arrays['about'])) if 'about' in arrays else {}
@@ -78,7 +87,9 @@ def check_fits(path: str | os.PathLike[str], features: Features, about: Mapping[
     """
     for key, expected in _of_detector(detector).items():
         if about.get(key, expected) != expected:
-            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: distances between the two would mean nothing')
+            way_out = '' if key == 'detector_sha256' else f'; --{key}={about[key]} goes with it'
+            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: '
+                            f'distances between the two would mean nothing{way_out}')
     if keep and features.values is None:
         raise UserError(f'{path}: has the mean and covariance that FID needs, but no features; '
                         'make it with --save-stats and the same --metrics')
@@ -89,7 +100,8 @@ def cached_features(pictures: PictureSet, detector: Detector, keep: bool, comput
     """The features of a set, computed once on this machine.
 
     The file's name is a hash of the pictures' bytes, the detector's weights and all settings that change features, so a set that was
-    changed is another one. Files appear whole or not at all; processes that come at the same time compute the same.
+    changed is another one. Files appear whole or not at all; processes that come at the same time compute the same. A new file makes
+    room for itself: see `prune`.
 
     Args:
         keep: whether the features themselves are needed.
@@ -103,16 +115,50 @@ def cached_features(pictures: PictureSet, detector: Detector, keep: bool, comput
         try:
             features, about = load_statistics(path)
             check_fits(path, features, about, detector, keep)
+            _mark_used(path)
             return features
         except UserError:  # it isn't there, or damaged: then it is made anew
             continue
     features = compute()
+    path = wanted if keep else folder / f'{key}.npz'
     try:
-        save_statistics(wanted if keep else folder / f'{key}.npz', features, detector)
+        save_statistics(path, features, detector)
+        prune(folder, CACHE_BYTES, path)
     except UserError as error:
         log.warning('warning: statistics are not kept for the next time: %s', error)
     return features
 
 
+def prune(folder: Path, limit: int, keep: Path) -> None:
+    """Remove files of statistics, those that were not used for longest first, until the rest are within a limit.
+
+    Several processes may do so at a time, and others read or write meanwhile: what is gone already, or held by another program, is
+    passed over, and what is being written is not touched.
+
+    Args:
+        limit: bytes.
+        keep: the file that was just written, which stays whatever its size.
+    """
+    found = []
+    for path in folder.glob('*.npz'):
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            if not path.name.startswith('.') or stat.st_mtime < time.time() - _ABANDONED:
+                found.append((path == keep, stat.st_mtime_ns, stat.st_size, path))
+    total = sum(size for _, _, size, _ in found)
+    for is_kept, _, size, path in sorted(found):
+        if total <= limit or is_kept:
+            break
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+def _mark_used(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a cache that others share may be read-only
+        os.utime(path)
+
+
 def _of_detector(detector: Detector) -> dict[str, str]:
-    return {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name}
+    return {'detector': detector.name, 'detector_sha256': detector.sha256, 'protocol': detector.protocol.name,
+            'precision': detector.precision}

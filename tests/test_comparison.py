@@ -20,6 +20,8 @@ from test_metrics import assert_one_error_line, draw_pictures
 
 import calc_fid
 from dnnlib import UserError
+from dnnlib.archive import PictureArchive
+from metrics import detectors, statistics
 from metrics.compare import Comparison, Drawn, Source, open_files
 from metrics.detectors import Detector, load_detector
 from metrics.evaluate import make_evaluator
@@ -27,12 +29,28 @@ from metrics.names import parse_metrics
 from metrics.nearest import nearest_ratio
 from metrics.pictures import PictureSet
 from metrics.statistics import load_statistics
-from training.checkpoint import Networks, save_networks
+from synthesis.labels import choose_labels
+from training.checkpoint import Networks, load_networks, save_networks
+from training.dataset import ImageFolderDataset
 from training.networks import Generator
 
-pytestmark = pytest.mark.usefixtures('own_cache')
+pytestmark = pytest.mark.usefixtures('own_cache', 'narrow_vgg')
 CPU = torch.device('cpu')
 ALL = 'fid,kid,pr,nearest'
+
+
+class NarrowVGG(detectors.RandomVGG16):
+    """The same in a twentieth of the time."""
+
+    _BLOCKS = ((16, 16), (32, 32), (64, 64, 64), (64, 64, 64), (64, 64, 64))
+
+
+one_vgg = functools.cache(NarrowVGG)
+
+
+@pytest.fixture
+def narrow_vgg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detectors, 'RandomVGG16', one_vgg)
 
 
 @pytest.fixture(scope='module')
@@ -193,6 +211,71 @@ def test_several_processes_share_the_cache(root: Path, own_cache: Path) -> None:
     assert load_statistics(file)[0].stats.num == 12
 
 
+def test_the_cache_stays_within_its_limit(root: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = own_cache / 'statistics'
+    monkeypatch.setattr(statistics, 'CACHE_BYTES', 200_000)  # a file has 35 kB, 37 kB with features
+    used = []
+    for number in range(4):
+        compare(draw_pictures(tmp_path / str(number), 4, seed=number), root / 'near')
+        (new,) = set(folder.iterdir()) - set(used)
+        used.append(new)
+        os.utime(new, (number, number))
+    (folder / 'theirs').mkdir()  # no file of statistics
+    for name in ('.old.tmp.npz', '.new.tmp.npz'):  # of a process that was killed, and of one that is at it
+        (folder / name).write_bytes(bytes(100_000))
+    os.utime(folder / '.old.tmp.npz', (0, 0))
+    compare(tmp_path / '0', root / 'near')  # is there still, and the newest now
+    monkeypatch.setattr(statistics, 'CACHE_BYTES', 3 * used[0].stat().st_size + 1000)
+    compare(root / 'real', root / 'near')
+    (new,) = set(folder.glob('[!.]*.npz')) - set(used)
+    assert {path.name for path in folder.iterdir()} == {'theirs', '.new.tmp.npz', *(path.name for path in (used[0], used[3], new))}
+    monkeypatch.setattr(statistics, 'CACHE_BYTES', 10)
+    compare(root / 'far', root / 'near')
+    assert len(list(folder.glob('[!.]*.npz'))) == 1, 'what was just written stays'
+
+
+def test_bfloat16_moves_features_a_little() -> None:
+    pictures = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (2, 3, 16, 16)).astype(np.uint8))
+    exact = embed()(pictures)
+    rounded = load_detector('random-vgg', device=CPU, precision='bfloat16')(pictures)
+    assert rounded.dtype == torch.float32 and 1e-3 < float((rounded - exact).norm() / exact.norm()) < 3e-2
+    for precision, words in (('tf32', 'only CUDA GPUs'), ('float16', 'float32, tf32, bfloat16')):
+        with pytest.raises(UserError, match=f'--precision={precision}: .*{words}'):
+            load_detector('random-vgg', device=CPU, precision=precision)
+
+
+def test_precision_is_part_of_the_result_the_cache_and_statistics(root: Path, own_cache: Path, tmp_path: Path,
+                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    options, file = ['--real', str(root / 'real'), '--fake', str(root / 'near')], tmp_path / 'real.npz'
+    (exact,), _ = run(capsys, *options, '--save-stats', str(file))
+    (rounded,), _ = run(capsys, *options, '--precision=bfloat16')
+    assert (exact['precision'], rounded['precision']) == ('float32', 'bfloat16') and len(list((own_cache / 'statistics').iterdir())) == 2
+    a, b = (report['results']['fd_random_vgg'] for report in (exact, rounded))
+    assert a != b and a == pytest.approx(b, rel=0.05)
+    for options, words in ((['--real', str(file), '--precision=bfloat16'], ['made with precision float32', '--precision=float32']),
+                           (['--real', str(root / 'real'), '--precision=tf32'], ['--precision=tf32', 'CUDA'])):
+        assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--fake', str(root / 'near'), *options]) == 2
+        assert_one_error_line(capsys, *words)
+
+
+def test_files_that_another_process_removed_or_holds_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(4):
+        (tmp_path / f'{number}.npz').write_bytes(bytes(100))
+        os.utime(tmp_path / f'{number}.npz', (number, number))
+    unlink = Path.unlink
+
+    def contested(path: Path, missing_ok: bool = False) -> None:
+        if path.name == '0.npz':
+            raise PermissionError(path)  # as Windows says of an open file
+        if path.name == '1.npz':
+            unlink(path)  # by somebody else
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, 'unlink', contested)
+    statistics.prune(tmp_path, 250, tmp_path / '3.npz')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['0.npz', '3.npz']
+
+
 @pytest.mark.parametrize('real, fake, words', [
     ('real', 'real', ['both sides are the same pictures']),
     ('real', 'jpeg', ['real pictures have 32x32 pixels, fake ones 24x20', 'real pictures are PNG or the like, fake ones JPEG']),
@@ -209,7 +292,20 @@ def test_doubtful_comparisons_are_told(root: Path, tmp_path: Path, real: str, fa
     warnings = [line for line in said.splitlines() if line.startswith('warning: ') and 'is biased' not in line]
     assert 'is biased' in said and len(warnings) == len(words) and all(word in line for word, line in zip(words, warnings))
     if real == 'lanczos':
+        assert all(line.startswith(f'warning: {sides[1]}: ') for line in warnings)
         assert report['real_resize_filter'] == 'lanczos' and report['fake_content_sha256'] == 'boxbox'
+        run(capsys, '--real', sides[0], '--save-stats', str(tmp_path / 'real.npz'))  # knows as much
+        (saved,), said = run(capsys, '--real', str(tmp_path / 'real.npz'), '--fake', sides[1])
+        assert words[0] in said and saved['real_resize_filter'] == 'lanczos' and saved['real_content_sha256'] == 'lanczoslanczos'
+
+
+def test_an_inception_score_of_few_pictures_is_told(root: Path) -> None:
+    log: list[str] = []
+    fake = open_files(root / 'near', is_real=False)
+    assert fake is not None
+    classifier = Detector('inception', '', one_vgg(), CPU, classifier=torch.eye(64))
+    values = Comparison(None, parse_metrics('is', 'inception'), lambda name: classifier, log=log.append).run(fake).values
+    assert list(values) == ['is_mean', 'is_std'] and len(log) == 1 and 'score from 10 pictures is too low' in log[0]
 
 
 def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,20 +327,73 @@ def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = conditional(tmp_path / 'network-snapshot-000000.pkl')
+    options = ['--real', str(labelled_data), '--fake', str(snapshot), '--num', '4']
+    reports = [run(capsys, *options, *more)[0][0] for more in ([], ['--class=0'], ['--class=1'], ['--class=1', '--trunc=0.5'])]
+    assert [(report['num_real'], report['class']) for report in reports] == [(4, None), (4, 0), (4, 1), (4, 1)]
+    assert len({report['results']['fd_random_vgg'] for report in reports}) == 4
+    with pytest.raises(UserError, match='--class=1: .*plain has no labels'):
+        PictureSet(draw_pictures(tmp_path / 'plain', 3), class_idx=1)
+    for name in 'ab':
+        draw_pictures(tmp_path / 'folders' / name, 2)
+    assert PictureSet(tmp_path / 'folders', class_idx=1).names == ['b/000.png', 'b/001.png']
+    assert PictureSet(labelled_data, class_idx=2).names == ['02.png', '05.png', '08.png', '11.png']
+    with pytest.raises(UserError, match='no pictures in it of class 7'):
+        PictureSet(labelled_data, class_idx=7)
+
+
+def conditional(path: Path) -> Path:
+    """A snapshot of three classes that look different."""
     torch.manual_seed(0)
     G = Generator(z_dim=8, c_dim=3, w_dim=8, img_resolution=16, img_channels=3).eval()
     with torch.no_grad():
         G.mapping.embed.weight.mul_(100)
-    save_networks(tmp_path / 'network-snapshot-000000.pkl', Networks(G=G, D=None, G_ema=G))
-    options = ['--real', str(labelled_data), '--fake', str(tmp_path / 'network-snapshot-000000.pkl'), '--num', '4']
-    reports = [run(capsys, *options, *more)[0][0] for more in ([], ['--class=0'], ['--class=1'], ['--class=1', '--trunc=0.5'])]
-    assert [(report['num_real'], report['class']) for report in reports] == [(4, None), (4, 0), (4, 1), (4, 1)]
-    assert len({report['results']['fd_random_vgg'] for report in reports}) == 4
-    with pytest.raises(UserError, match='no dataset.json with labels'):
-        PictureSet(draw_pictures(tmp_path / 'plain', 3), class_idx=1)
-    assert PictureSet(labelled_data, class_idx=2).names == ['02.png', '05.png', '08.png', '11.png']
-    with pytest.raises(UserError, match='no pictures in it of class 7'):
-        PictureSet(labelled_data, class_idx=7)
+    save_networks(path, Networks(G=G, D=None, G_ema=G))
+    return path
+
+
+def labelled(folder: Path, classes: list[Any]) -> Path:
+    draw_pictures(folder, len(classes))
+    listed = [[f'{i:03}.png', value] for i, value in enumerate(classes)]
+    (folder / 'dataset.json').write_text(json.dumps({'labels': listed}))
+    return folder
+
+
+def test_classes_are_as_frequent_as_in_the_data_set(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot = conditional(tmp_path / 'network-snapshot-000000.pkl')
+    one = labelled(tmp_path / 'one', [[0, 1, 0]] * 5)
+    alike = {'as in the data set': one, 'uniform': shutil.copytree(one, tmp_path / 'plain', ignore=lambda *_: ['dataset.json']), 1: one}
+    reports = {}
+    for classes, real in alike.items():
+        more = ['--class=1'] if classes == 1 else []
+        (reports[classes],), _ = run(capsys, '--real', str(real), '--fake', str(snapshot), '--num=5', '--seed=3', *more)
+        assert reports[classes]['classes'] == classes
+    results = [report['results']['fd_random_vgg'] for report in reports.values()]
+    assert results[0] == results[2] != results[1], 'a set of one class is like --class'
+    (report,), said = run(capsys, '--real', str(labelled(tmp_path / 'four', [0, 3])), '--fake', str(snapshot), '--num=5')
+    assert report['classes'] == 'uniform' and 'has 4 classes, the network 3' in said
+    (report,), _ = run(capsys, '--real', str(one), '--fake', str(root / 'near'))
+    assert report['classes'] is None
+    labelled(tmp_path / 'damaged', [0, 1, 'two'])
+    assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(tmp_path / 'damaged'), '--fake', str(snapshot)]) == 2
+    assert_one_error_line(capsys, 'damaged', 'labels')
+
+
+def test_labels_for_metrics_are_those_of_the_training(tmp_path: Path) -> None:
+    G = load_networks(conditional(tmp_path / 'network-snapshot-000000.pkl')).G_ema
+    data = labelled(tmp_path / 'set', [0] * 8 + [2] * 2)
+    label_fn, classes = choose_labels(G, None, data)
+    assert label_fn is not None and classes == 'as in the data set'
+    drawn, trained = (draw(2000, torch.Generator().manual_seed(5)) for draw in (
+        label_fn, ImageFolderDataset(data, use_labels=True).random_labels))
+    assert torch.equal(drawn, trained) and drawn.mean(dim=0).tolist() == pytest.approx([0.8, 0, 0.2], abs=0.04)
+    folders = tmp_path / 'folders'
+    for name in 'abc':
+        draw_pictures(folders / name, 2)
+    assert choose_labels(G, None, folders)[1] == 'as in the data set'
+    assert choose_labels(G, 2, folders)[1] == 2
+    with pytest.raises(UserError, match='classes 0…2'):
+        choose_labels(G, 3, folders)
 
 
 def test_snapshots_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -287,15 +436,111 @@ def test_equally_many_fakes_are_drawn_once(root: Path) -> None:
     names = ['fd_random_vgg10_full', 'kd_random_vgg10_full', 'pr_random_vgg10_full', 'nearest_random_vgg10_full']
     results = make_evaluator(names, root / 'real', device=CPU, log=lambda message: None)(sample)
     expected = compare(root / 'real', root / 'near', ALL)
-    assert asked == [10] and list(results.values()) == pytest.approx(list(expected.values()), rel=1e-6)
+    assert asked == [10] and list(results.values()) == pytest.approx(list(expected.values()), rel=1e-5)
+
+
+def test_options_of_what_is_drawn_do_no_harm_where_only_one_side_heeds_them(labelled_data: Path, root: Path, tmp_path: Path,
+                                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    snapshot, file = str(conditional(tmp_path / 'network-snapshot-000000.pkl')), str(tmp_path / 'real.npz')
+    run(capsys, '--real', str(labelled_data), '--save-stats', file, '--class=1')
+    (report,), _ = run(capsys, '--real', file, '--fake', snapshot, '--num=4', '--class=1', '--trunc=0.5')
+    assert (report['num_real'], report['classes'], report['truncation_psi']) == (4, 1, 0.5)
+    (report,), _ = run(capsys, '--real', str(labelled_data), '--fake', str(root / 'near'), '--class=1')
+    assert (report['num_real'], report['classes']) == (4, None)
+
+
+def test_each_detector_gets_its_weights(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: dict[str, Any] = {}
+
+    def load(name: str, **options: Any) -> Detector:
+        asked[name] = str(options['weights_path']), options['protocol'].name, options['precision']
+        return load_detector('random-vgg', device=CPU)
+
+    monkeypatch.setattr(detectors, 'load_detector', load)
+    assert calc_fid.main(['--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics=fid,pr50k3_full,kd_random_vgg9_full',
+                          '--detector-weights=a.pth', '--lpips-weights=b.pth', '--protocol=clean', '--precision=bfloat16', '--no-cache']) == 0
+    assert asked == {'inception': ('a.pth', 'clean', 'bfloat16'), 'vgg16': ('b.pth', 'nvidia', 'bfloat16'),
+                     'random-vgg': ('None', 'nvidia', 'bfloat16')}
+
+
+def test_a_set_is_hashed_once_for_all_detectors(root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = parse_metrics('fid,fd_random_vgg9_full', 'inception')
+    both = {name: Detector(name, '', one_vgg(), CPU) for name in ('inception', 'random-vgg')}
+    read: list[Path] = []
+    read_file = PictureArchive.read
+    monkeypatch.setattr(PictureArchive, 'read', lambda self, name: read.append(self.path) or read_file(self, name))
+    for times in (1 + 2, 1):  # to hash, and to decode for each detector; then from the cache
+        source, fake = open_files(root / 'real', is_real=True), open_files(root / 'near', is_real=False)
+        assert source is not None and fake is not None
+        Comparison(source, metrics, both.__getitem__, log=lambda message: None).run(fake)
+        assert read.count(root / 'real') == 12 * times
+        read.clear()
+
+
+def test_what_was_done_before_an_error_is_told(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(root / 'far', tmp_path / 'broken')
+    (tmp_path / 'broken' / '005.png').write_bytes((root / 'far' / '005.png').read_bytes()[:60])
+    fakes = [root / 'near', tmp_path / 'broken', root / 'far']
+    assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(root / 'real'), *(f'--fake={path}' for path in fakes)]) == 2
+    out, err = capsys.readouterr()
+    head, row = out.splitlines()
+    assert head.split() == ['fd_random_vgg'] and row.startswith(str(root / 'near')) and float(row.split()[1]) > 0
+    assert '005.png: not a readable picture' in err.splitlines()[-1]
+
+
+def test_sets_of_different_length_are_told_and_infinity_is_json(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(3):
+        (tmp_path / 'same').mkdir(exist_ok=True)
+        shutil.copy(root / 'far' / '000.png', tmp_path / 'same' / f'{i}.png')
+    near, far, same = (str(path) for path in (root / 'near', root / 'far', tmp_path / 'same'))
+    _, said = run(capsys, '--real', same, '--fake', near, '--fake', far)
+    assert 'different numbers' not in said
+    reports, said = run(capsys, '--real', str(root / 'real'), '--fake', near, '--fake', same)
+    assert said.count('different numbers of pictures') == 1 and [report['num_fake'] for report in reports] == [10, 3]
+    (report,), _ = run(capsys, '--real', same, '--fake', near, '--metrics=nearest')
+    assert report['results'] == {'nearest_ratio': None, 'nearest_close': 0}
+
+
+@pytest.mark.parametrize('names, options, real, fake', [
+    ('fid,kid,pr', [], 12, 10),
+    ('fid,fd_random_vgg50k_full,kd_random_vgg9_full', [], 12, 10),  # a folder has as many as it has
+    ('fid,fd_random_vgg50k_full,kid', ['--mirror=1'], 12 + 24, 10),  # _full never mirrors
+    ('fid,fd_random_vgg50k_full', ['--num=7'], 7, 7),
+    ('fid,kid,fd_random_vgg7_full', ['--fake', str(GOLDEN / 'ada-uncond-32.pkl'), '--num=7'], 7, 7 + 7),
+])
+def test_a_picture_is_embedded_once_for_all_metrics(names: str, options: list[str], real: int, fake: int, root: Path,
+                                                    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    embedded = 0
+    detect = Detector.__call__
+
+    def counting(self: Detector, pictures: torch.Tensor) -> torch.Tensor:
+        nonlocal embedded
+        embedded += len(pictures)
+        return detect(self, pictures)
+
+    monkeypatch.setattr(Detector, '__call__', counting)
+    reports, _ = run(capsys, '--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics', names, '--no-cache', *options)
+    assert embedded == real + fake
+    for name in names.split(','):
+        (alone, *_), _ = run(capsys, '--real', str(root / 'real'), '--fake', str(root / 'near'), '--metrics', name, *options)
+        assert alone['results'] == pytest.approx({key: reports[0]['results'][key] for key in alone['results']}, rel=1e-6)
+        assert alone['nums'].items() <= reports[0]['nums'].items()
 
 
 def test_what_cannot_be_compared(root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    real, fake = str(root / 'real'), str(root / 'near')
+    real, fake, file = str(root / 'real'), str(root / 'near'), str(tmp_path / 'real.npz')
+    run(capsys, '--real', real, '--save-stats', file, '--metrics', 'fid,nearest')
     for options, words in (
             (['--fake', fake], ['--real', 'fd_random_vgg']),
             (['--real', real, '--fake', fake, '--metrics', 'fid,foo'], ['--metrics=foo', 'fid50k_full']),
-            (['--real', real, '--fake', fake, '--metrics', 'is'], ['inception score', 'random-vgg']),
+            (['--real', real, '--fake', fake, '--metrics', 'fid,is'], ['--metrics=is', 'inception score', 'random-vgg']),
+            (['--real', file, '--fake', fake, '--mirror=1'], ['--mirror', 'real.npz', 'leave the option out']),
+            (['--real', file, '--fake', fake, '--class=1'], ['--class=1', 'real.npz', 'leave the option out']),
+            (['--real', real, '--fake', fake, '--trunc=0.5'], ['--trunc=0.5', 'no snapshot', 'leave the option out']),
+            (['--real', real, '--fake', file, '--nearest', 'a.png'], ['--nearest', 'real.npz has no pictures']),
+            (['--real', file, '--fake', fake, '--nearest', 'a.png'], ['--nearest', 'real.npz has no pictures']),
+            (['--real', real, '--save-stats', str(tmp_path / 'a.txt')], ['--save-stats', 'a.txt', '.npz']),
+            (['--real', str(tmp_path / 'nowhere.npz'), '--fake', fake], ['nowhere.npz: no such file']),
             (['--real', real, '--fake', fake, '--metrics', 'ppl'], ['near', 'snapshot']),
             (['--real', real, '--fake', fake, '--protocol', 'clean'], ['--protocol=clean']),
             (['--real', real, '--fake', fake, '--plot', 'a.txt'], ['a.txt', '.png']),

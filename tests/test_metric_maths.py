@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dnnlib import UserError
-from metrics.inception_score import inception_score
+from metrics.inception_score import few_warning, inception_score
 from metrics.kid import kernel_distance
 from metrics.neighbours import squared_distances, squared_radii
 from metrics.precision_recall import precision_recall
@@ -96,3 +96,11 @@ def test_a_shift_and_a_rotation_of_both_sets(measure: Callable[..., tuple[float,
     real, fake = features(60).double(), features(80, seed=1, shift=0.3).double()
     rotation = torch.linalg.qr(features(24, seed=2).double())[0]
     assert measure(real @ rotation, fake @ rotation) == pytest.approx(measure(real, fake), rel=1e-9)
+
+
+def test_few_pictures_cannot_score_high() -> None:
+    certain = torch.eye(30) * 100
+    assert inception_score(certain) == pytest.approx((3, 0))
+    assert 'from 30 pictures' in (few_warning(30) or '') and 'parts of 3 cannot' in (few_warning(30) or '')
+    assert 'parts of 1 cannot' in (few_warning(4) or '') and few_warning(10_079)
+    assert few_warning(10_080) is None and few_warning(None) is None

@@ -231,14 +231,29 @@ def test_random_vgg_features() -> None:
             random_vgg()(wrong)
 
 
-def test_detectors_compute_in_float32_whatever_the_switches_say() -> None:
+@pytest.mark.parametrize('around', ['ieee', 'tf32'])
+@pytest.mark.parametrize('precision, expected', [('float32', 'ieee'), ('tf32', 'tf32'), ('bfloat16', 'ieee')])
+def test_switches_are_the_detectors_and_restored(around: str, precision: str, expected: str) -> None:
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = conv.fp32_precision, matmul.fp32_precision
+    seen: list[Any] = []
+
+    class Net(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            seen.append((conv.fp32_precision, matmul.fp32_precision, torch.is_autocast_enabled('cpu')))
+            if len(seen) > 1:
+                raise UserError('broken')
+            return pictures.mean((2, 3), dtype=torch.bfloat16)
+
+    detector = detectors.Detector('net', '', Net(), CPU, precision=precision)
     try:
-        conv.fp32_precision = matmul.fp32_precision = 'tf32'
-        with detectors._no_tf32():
-            assert (conv.fp32_precision, matmul.fp32_precision) == ('ieee', 'ieee')
-        assert (conv.fp32_precision, matmul.fp32_precision) == ('tf32', 'tf32')
+        conv.fp32_precision = matmul.fp32_precision = around
+        with torch.autocast('cpu', torch.bfloat16):  # of somebody else
+            assert detector(torch.zeros(2, 3, 4, 4, dtype=torch.uint8)).dtype == torch.float32
+            with pytest.raises(UserError, match='broken'):
+                detector(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+        assert seen == [(expected, 'ieee', precision == 'bfloat16')] * 2
+        assert (conv.fp32_precision, matmul.fp32_precision) == (around, around)
     finally:
         conv.fp32_precision, matmul.fp32_precision = before
 
@@ -280,7 +295,7 @@ class Hostile:
 ])
 def test_hostile_weights_are_not_executed(tmp_path: Path, write: Callable[[Path, Hostile], None]) -> None:
     write(tmp_path / 'weights.pth', Hostile(tmp_path / 'executed'))
-    with pytest.raises(UserError, match='not a file of plain weights'):
+    with pytest.raises(UserError, match="not a file of plain weights, and nothing else is loaded$"):  # without torch's advice to trust it
         load_detector('inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None)
     assert not (tmp_path / 'executed').exists()
 

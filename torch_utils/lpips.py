@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from dnnlib import UserError
 from dnnlib.download import fetch, file_sha256
 
+from .misc import load_plain
+
 VGG_FILE = 'vgg16-397923af.pth'  # the name ends with the first digits of the SHA-256
 VGG_URL = f'https://download.pytorch.org/models/{VGG_FILE}'
 VGG_SHA256 = '397923af'
@@ -103,11 +105,7 @@ def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float =
 
 
 def _read_trunk(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; none of it is our fault
-        reason = str(error).strip().split('\n', 1)[0] or type(error).__name__
-        raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded ({reason})') from error
+    state = load_plain(path, path)
     if not isinstance(state, dict):
         raise UserError(f"{path}: not torchvision's weights of VGG-16; the file is {VGG_URL}")
     return state

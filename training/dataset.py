@@ -14,6 +14,7 @@ from PIL import Image
 
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.labels import read_labels
 
 from .data_cache import CACHES, batches_from_gpu, batches_from_ram, choose_cache, decode_all, normalize
 
@@ -44,7 +45,9 @@ class ImageFolderDataset(torch.utils.data.Dataset):
             raise UserError(f'{path}: no pictures in it; prepare_data.py makes a data set from whatever you have')
         self.shape = self._check_shapes(names)
         self.class_names: list[str] | None = None
-        labels = self._read_labels(names) if use_labels else np.zeros([len(names), 0], dtype=np.float32)
+        labels = np.zeros([len(names), 0], dtype=np.float32)
+        if use_labels:
+            labels, self.class_names = read_labels(self.archive, '--cond')
         order = np.arange(len(names))
         if max_size is not None and max_size < len(names):
             if max_size < 1:
@@ -105,9 +108,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
 
     def random_labels(self, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
         """Labels of random pictures, float32 `[count, label_dim]`; drawn from PyTorch's global generator where none is given."""
-        if self.label_dim == 0:
-            return torch.zeros([count, 0])
-        return torch.from_numpy(self._labels[torch.randint(len(self._names), [count], generator=generator).numpy()])
+        return choose_rows(self._labels, count, generator)
 
     def load(self, number: int) -> np.ndarray:
         """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call this at a time.
@@ -141,36 +142,21 @@ class ImageFolderDataset(torch.utils.data.Dataset):
                 raise UserError(f'{self.archive.path}: {name} is {_describe(this)}, {first} is {_describe(shape)}; {_ADVICE}')
         return shape
 
-    def _read_labels(self, names: list[str]) -> np.ndarray:
-        listed = (self.archive.read_json() or {}).get('labels')
-        if not listed:
-            self.class_names = self._class_folders(names)
-            numbers = {folder: number for number, folder in enumerate(self.class_names)}
-            return np.eye(len(numbers), dtype=np.float32)[[numbers[name.split('/')[0]] for name in names]]
-        try:
-            by_name = {str(name).replace('\\', '/'): label for name, label in listed}
-            labels = np.asarray([by_name[name] for name in names])
-            if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
-                return np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
-            if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number):
-                return labels.astype(np.float32)
-        except (TypeError, ValueError) as error:
-            raise UserError(f'{self.archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
-        except KeyError as error:
-            raise UserError(f'{self.archive.path}: dataset.json has no label for {error.args[0]}') from error
-        raise UserError(f'{self.archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
 
-    def _class_folders(self, names: list[str]) -> list[str]:
-        folders = sorted({name.split('/')[0] for name in names if '/' in name})
-        named = any(not folder.isdecimal() for folder in folders)
-        at_top = next((name for name in names if '/' not in name), None)
-        if named and at_top is not None:
-            raise UserError(f'--cond: {self.archive.path} has pictures in folders ({folders[0]}) and beside them ({at_top}); '
-                            'put each into the folder of its class, or list the labels in dataset.json')
-        if not named or len(folders) < 2:
-            raise UserError(f'--cond: {self.archive.path} has no labels (a dataset.json with "labels" is needed, or a folder for each '
-                            'class, at least two and not all of them numbers)')
-        return folders
+def choose_rows(labels: np.ndarray, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Labels of random pictures.
+
+    Args:
+        labels: of a set, float32 `[N, label_dim]`.
+        count: how many.
+        generator: what to draw from; None for PyTorch's global generator, which stays as it is where there are no labels.
+
+    Returns:
+        float32 `[count, label_dim]`.
+    """
+    if labels.shape[1] == 0:
+        return torch.zeros([count, 0])
+    return torch.from_numpy(labels[torch.randint(len(labels), [count], generator=generator).numpy()])
 
 
 _ADVICE = 'prepare_data.py makes them equal'
