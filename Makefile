@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 FILES := dnnlib torch_utils training synthesis dataset_tools metrics demo tests $(wildcard benchmarks/*.py) $(wildcard *.py)
 
-.PHONY: demo test test-slow lint bench clean help
+.PHONY: demo test test-slow lint bench bench-gpu clean help
 
 help:
 	@echo "make demo   the whole way on drawn faces, report in out/demo/report.html (10 minutes on 2 cores)"
 	@echo "make test   the tests (test-slow: the long ones)"
 	@echo "make lint   ruff and mypy"
 	@echo "make bench  those benchmarks that need no GPU and no network"
+	@echo "make bench-gpu  the tests and benchmarks that need a CUDA GPU"
 	@echo "make clean  remove .venv, caches and out/"
 
 # The stamp is touched last: an interrupted installation starts over.
@@ -35,6 +36,15 @@ lint: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	set -e; for name in train_step generate data freezed; do $(BIN)/python benchmarks/$$name.py; done
+
+# What the kernels, the phases (batch by resolution, with and without graphs) and the generator take; a test that fails doesn't end it.
+bench-gpu: $(VENV)/.installed
+	-$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
+	for dtype in float16 bfloat16 float32; do $(BIN)/python benchmarks/kernels.py --dtype $$dtype; done
+	for size in 256:16 256:64 1024:4 64:32; do for graphs in 0 1; do \
+		$(BIN)/python benchmarks/train_step.py --resolution $${size%:*} --batch $${size#*:} --graphs $$graphs; done; done
+	$(BIN)/python benchmarks/train_step.py --resolution 256 --batch 16 --graphs 1 --baseline eager
+	$(BIN)/python benchmarks/generate.py --resolution 256 --batch 1 --batch 64 --baseline eager
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis out build *.egg-info
