@@ -124,9 +124,10 @@ class PictureArchive:
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; names that start with a dot and macOS's shadows don't count."""
-    base = name.rsplit('/', 1)[-1]
-    return Path(base).suffix.lower() in PICTURE_SUFFIXES and not base.startswith('.') and '__MACOSX/' not in name
+    """Whether a file's name says that it is a picture; what is hidden, by a dot before it or its folder, and macOS's shadows don't count."""
+    parts = name.split('/')
+    hidden = any(part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts)
+    return Path(parts[-1]).suffix.lower() in PICTURE_SUFFIXES and not hidden
 
 
 def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False) -> np.ndarray:

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ from dataset_tools import known_sets, open_sources
 from dataset_tools.containers import FolderContainer, Unusable
 from dataset_tools.labels import csv_labels
 from dnnlib import UserError
+from dnnlib.archive import PictureArchive
 
 unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
 
@@ -71,13 +73,14 @@ def test_links_pipes_and_sockets(source: Path, tmp_path: Path, capsys: pytest.Ca
     (source / 'a-self.png').symlink_to('a-self.png')
     (source / 'linked').symlink_to(elsewhere)
     (source / 'linked-too').symlink_to(elsewhere)
+    (source / 'photos').symlink_to(tmp_path / 'not mounted')
     os.mkfifo(source / 'pipe.png')
     with contextlib.chdir(source) if sys.version_info >= (3, 11) else contextlib.nullcontext(), socket.socket(socket.AF_UNIX) as plug:
         plug.bind('plug.png' if sys.version_info >= (3, 11) else str(source / 'plug.png'))
         files, err = survivors(source, tmp_path, capsys)
     assert files == ['good.png', 'linked/far.png']
     assert [line.split(':')[0] for line in sorted(err)] == [
-        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped pipe.png', 'skipped plug.png']
+        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped photos', 'skipped pipe.png', 'skipped plug.png']
 
 
 @unix
@@ -209,6 +212,64 @@ def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(source, tmp_path / 'set.zip') == 0
     assert 'more than 200 times its size' in capsys.readouterr().err
     assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
+
+
+@pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, 'sparse'])
+def test_a_tar_whose_header_never_ends(kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python would hold it in memory."""
+    source = tmp_path / 'bomb.tar.gz'
+    info = tarfile.TarInfo('x')
+    info.type, info.size = (tarfile.GNUTYPE_SPARSE, 0) if isinstance(kind, str) else (kind, 1 << 34)
+    header, more = bytearray(info.tobuf(tarfile.GNU_FORMAT)), bytes(1 << 20)
+    if isinstance(kind, str):  # a map of the parts that goes on and on
+        header[482] = 1
+        header[148:156] = b'%06o\0 ' % (sum(header) - sum(header[148:156]) + 8 * ord(' '))
+        more = (bytes(504) + b'\1' + bytes(7)) * 2048
+    with gzip.open(source, 'wb', compresslevel=1) as file:
+        good = tarfile.TarInfo('a.png')
+        good.size = len(png())
+        file.write(good.tobuf() + png() + bytes(-len(png()) % 512) + header)
+        for _ in range(60):
+            file.write(more)
+    tracemalloc.start()
+    try:
+        assert prepare(source, tmp_path / 'set.zip') == 0
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert capsys.readouterr().err.endswith('(what follows has a header of more than 1 MB)\n')
+    assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
+
+
+def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {b'1-caf\xc3\xa9.png': '1-café.png', b'2-\x93\xfa\x96\x7b.png': '2-\udc93\udcfa\udc96{.png'}
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w') as file:
+        for i, name in enumerate(names):
+            file.writestr('x' * len(name), png(i))
+    data = source.read_bytes()
+    for name in names:
+        data = data.replace(b'x' * len(name), name)
+    source.write_bytes(data)
+    files, err = survivors(source, tmp_path, capsys)
+    assert files == list(names.values()) and err == ['remark 2-\\udc93\\udcfa\\udc96{.png: odd name: is not UTF-8']
+
+
+def test_what_is_hidden_is_passed_over(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies that Jupyter keeps, and what a run that was killed has left."""
+    for name in ('.ipynb_checkpoints/good-checkpoint.png', '.set.k3j2h1.tmp/00000/img00000000.png', '.good.png', '__MACOSX/._good.png'):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(png())
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    assert read(tmp_path / 'set.zip')[1]['files'] == PictureArchive(source).picture_names == ['good.png']
+    assert 'passed over 4 files' in capsys.readouterr().out
+
+
+def test_the_report_is_no_part_of_the_set(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for report in ('set', 'set/report'):
+        assert prepare(source, tmp_path / 'set', '--report', str(tmp_path / report)) == 2
+        assert 'lies in --dest' in error_line(capsys)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
