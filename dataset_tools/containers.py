@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from dnnlib import UserError
 
-_MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
+MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
 _MAX_RATIO, _HARMLESS = 200, 1 << 26  # pictures shrink less than that, and what stays below 64 MB fills no memory
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, a few attributes
 
@@ -165,7 +165,7 @@ class FolderContainer(Container):
             raise Unusable('unreadable', 'is no regular file')
         _check_size(status.st_size)
         with path.open('rb') as file:
-            return file.read(_MAX_FILE + 1)
+            return file.read(MAX_FILE + 1)
 
 
 class ZipContainer(Container):
@@ -191,7 +191,7 @@ class ZipContainer(Container):
             raise Unusable('encrypted', 'is locked with a password; unpack the zip with it, and give the folder')
         _check_size(info.file_size, info.compress_size)
         with self._zip.open(info) as file:
-            return file.read(_MAX_FILE + 1)
+            return file.read(MAX_FILE + 1)
 
 
 def _starts_as_zip(path: Path) -> bool:
@@ -252,7 +252,7 @@ class TarContainer(Container):
         self._file.left = None
 
     def _list(self) -> None:
-        allowed = max(_MAX_FILE, _MAX_RATIO * self.path.stat().st_size)
+        allowed = max(MAX_FILE, _MAX_RATIO * self.path.stat().st_size)
         for member in self._tar:
             self._file.left = _MAX_HEADER
             allowed -= member.size
@@ -313,14 +313,14 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 def _leads_nowhere(item: os.DirEntry[str]) -> bool:
     try:
-        return item.is_symlink() and not item.name.startswith('.') and not os.path.exists(item.path)
+        return item.is_symlink() and not item.name.startswith('.') and not Path(item.path).exists()
     except OSError:
         return True
 
 
 def _check_size(size: int, packed: int | None = None) -> None:
-    if size > _MAX_FILE:
-        raise Unusable('too large', f'{size / 1e6:.0f} MB; no file above {_MAX_FILE / 1e6:.0f} MB is read')
+    if size > MAX_FILE:
+        raise Unusable('too large', f'{size / 1e6:.0f} MB; no file above {MAX_FILE / 1e6:.0f} MB is read')
     if packed is not None and size > _HARMLESS and size > _MAX_RATIO * packed:
         raise Unusable('too large', f'{packed} bytes that unpack to {size / 1e6:.0f} MB: a zip bomb')
 

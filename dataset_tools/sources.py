@@ -264,7 +264,8 @@ def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSourc
         if path.suffix.lower() in streams.VIDEO_SUFFIXES and path.is_file():
             return _Stream(path, mode, class_name, streams.read_video(path, every), None)
         if streams.is_lmdb(path):
-            return _Stream(path, mode, class_name, streams.read_lmdb(path), streams.count_lmdb(path))
+            total, pictures = streams.open_lmdb(path)
+            return _Stream(path, mode, class_name, pictures, total)
         container = _one_idx_file(path) or open_container(path)
     except (OSError, RuntimeError) as error:  # the latter of links that lead to themselves, before Python 3.13
         raise UserError(f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}') from error

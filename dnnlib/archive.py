@@ -124,7 +124,7 @@ class PictureArchive:
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; what is hidden, by a dot before it or its folder, and macOS's shadows don't count."""
+    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
     parts = name.split('/')
     hidden = any(part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts)
     return Path(parts[-1]).suffix.lower() in PICTURE_SUFFIXES and not hidden

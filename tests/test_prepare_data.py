@@ -46,7 +46,7 @@ def pixels(seed: int = 0, shape: tuple[int, ...] = (SIZE, SIZE, 3)) -> np.ndarra
 
 def encode(picture: Image.Image, suffix: str = 'png', **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, {'jpg': 'JPEG', 'tif': 'TIFF'}.get(suffix, suffix), **options)
+    picture.save(buffer, {'jpg': 'JPEG', 'tif': 'TIFF', 'jp2': 'JPEG2000'}.get(suffix, suffix), **options)
     return buffer.getvalue()
 
 

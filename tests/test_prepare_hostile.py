@@ -287,6 +287,29 @@ def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert read(tmp_path / 'set.zip')[1]['num_images'] == 3
 
 
+def make_lmdb(path: Path) -> bytes:
+    """Of 40 pictures; its file, which is longer than that."""
+    lmdb = pytest.importorskip('lmdb')
+    with lmdb.open(str(path)) as database, database.begin(write=True) as transaction:
+        for i in range(40):
+            transaction.put(f'{i:03}'.encode(), png(i, (40, 40, 3)))
+    return (path / 'data.mdb').read_bytes()
+
+
+def test_an_lmdb_that_was_not_downloaded_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever maps it into memory gets a bus error."""
+    source = tmp_path / 'set'
+    data = make_lmdb(source)
+    (source / 'data.mdb').write_bytes(data[:len(data) * 2 // 3])
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    files = read(tmp_path / 'set.zip')[1]['files']
+    assert 5 < len(files) < 39 and files == [f'set/{i:03}' for i in range(len(files))]
+    assert f'skipped set: damaged: the LMDB breaks off after {len(files)} of 40 values' in capsys.readouterr().err
+    (source / 'data.mdb').write_bytes(data[:100])
+    assert prepare(source, tmp_path / 'set.zip') == 2
+    assert 'its LMDB cannot be read' in error_line(capsys)
+
+
 @unix
 def test_a_full_disk(source: Path, tmp_path: Path) -> None:
     (source / 'big.png').write_bytes(png(0, (400, 400, 3)))
@@ -307,7 +330,21 @@ def test_a_full_disk(source: Path, tmp_path: Path) -> None:
 
 # ---- fuzzing ----------------------------------------------------------------------------------------------------------
 
-FUZZ = settings(max_examples=40, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', '40'))  # a few thousand take minutes
+NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+FUZZ = settings(max_examples=EXAMPLES, deadline=5000, suppress_health_check=NO_CHECKS)
+
+
+PICTURES = [suffix for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm', 'ico', 'jp2', 'pcx', 'dds', 'sgi', 'avif', 'qoi')
+            if Image.registered_extensions().get(f'.{suffix}') in Image.SAVE]
+
+
+def cifar_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        cifar(Path(folder, 'c.tar.gz'))
+        with tarfile.open(Path(folder, 'c.tar.gz')) as tar:
+            found = {kind: tar.extractfile(f'cifar-10-batches-py/{name}') for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items()}
+            return {kind: file.read() for kind, file in found.items() if file is not None}
 
 
 def seeds() -> dict[str, bytes]:
@@ -322,8 +359,8 @@ def seeds() -> dict[str, bytes]:
         info.size = len(png(0, (4, 4, 3)))
         tar.addfile(info, io.BytesIO(png(0, (4, 4, 3))))
     return {'zip': buffer.getvalue(), 'tar': tar_buffer.getvalue()[:2048], 'gz': gzip.compress(tar_buffer.getvalue()),
-            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32),
-            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm')}}
+            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32), **cifar_files(),
+            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in PICTURES}}
 
 
 SEEDS = seeds()
@@ -360,14 +397,38 @@ def test_mangled_archives(file: tuple[str, bytes]) -> None:
 
 
 @FUZZ
-@given(mangled(['png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm']))
+@given(mangled(PICTURES))
 def test_mangled_pictures(file: tuple[str, bytes]) -> None:
     with only_the_dest() as folder:
         (folder / 'source').mkdir()
         (folder / f'source/a.{file[0]}').write_bytes(file[1])
         (folder / 'source/good.png').write_bytes(png())
-        assert prepare(folder / 'source', folder / 'set.zip') == 0
+        assert prepare(folder / 'source', folder / 'set.zip', '--report', str(folder / 'source/audit')) == 0
         assert 'good.png' in read(folder / 'set.zip')[1]['files']
+        assert sorted(path.name for path in (folder / 'source/audit').iterdir()) == ['report.csv', 'report.html']
+
+
+@FUZZ
+@given(mangled(['cifar', 'cifar meta']))
+def test_mangled_cifar(file: tuple[str, bytes]) -> None:
+    with only_the_dest() as folder:
+        (folder / 'source').mkdir()
+        for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items():
+            (folder / 'source' / name).write_bytes(file[1] if kind == file[0] else SEEDS[kind])
+        code = prepare(folder / 'source', folder / 'set.zip', '--workers', '1', resolution=32)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
+
+
+@settings(FUZZ, max_examples=max(4, EXAMPLES // 20))  # each starts a process
+@given(st.integers(0, 7), st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=6), st.integers(1, 10))
+def test_mangled_lmdbs(page: int, changes: list[tuple[int, bytes]], part: int) -> None:
+    with only_the_dest() as folder:
+        data = bytearray(make_lmdb(folder / 'source'))
+        for place, new in changes:
+            data[4096 * page + place:4096 * page + place + len(new)] = new
+        (folder / 'source/data.mdb').write_bytes(data[:len(data) * part // 10])
+        code = prepare(folder / 'source', folder / 'set.zip', '--workers', '1', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
 
 
 @FUZZ
