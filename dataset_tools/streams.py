@@ -17,6 +17,7 @@ from .containers import MAX_FILE, Skipped
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.ogv', '.wmv', '.flv', '.3gp'})
 _DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,ogg,asf,flv'  # none that opens further files, as playlists do
 _MAX_SIDE = 16384
+_SQUARE_PIXELS = "scale=w='iw*if(between(sar,1,4),sar,1)':h='ih*if(between(sar,0.25,1),1/sar,1)'"  # of DVDs and tapes they are oblong
 
 
 def is_lmdb(path: Path) -> bool:
@@ -83,14 +84,14 @@ def _send_lmdb(path: Path, connection: Connection) -> None:
 
 
 def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
-    """Every so many frames of a video, upright, the first one being number 0; names are numbers, data are picture files.
+    """Every so many frames of a video, upright, with square pixels, the first being number 0; names are numbers, data are picture files.
 
     Raises:
         UserError: ffmpeg can't be run.
     """
     from imageio_ffmpeg import get_ffmpeg_exe
     command = [get_ffmpeg_exe(), '-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-format_whitelist', _DEMUXERS,
-               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every}))', '-fps_mode', 'passthrough',
+               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
                '-f', 'image2pipe', '-c:v', 'ppm', '-pix_fmt', 'rgb24', '-']
     count = 0
     with tempfile.TemporaryFile() as said:

@@ -162,12 +162,12 @@ def test_lmdb(tmp_path: Path) -> None:
     assert metadata['files'] == [f'bedroom/{i:040x}' for i in (0, 1)]
 
 
-def video(path: Path, count: int = 10, turn: int | None = None) -> None:
+def video(path: Path, count: int = 10, shape_of_pixels: str = '1') -> None:
     """Frame i has the grey 20·i."""
     from imageio_ffmpeg import get_ffmpeg_exe
     frames = b''.join(np.full([48, 64, 3], 20 * i, np.uint8).tobytes() for i in range(count))
-    subprocess.run([get_ffmpeg_exe(), '-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '64x48', '-r', '10', '-i', '-', '-c:v', 'mpeg4',
-                    '-q:v', '2', str(path)], input=frames, check=True)
+    subprocess.run([get_ffmpeg_exe(), '-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '64x48', '-r', '10', '-i', '-', '-vf',
+                    f'setsar={shape_of_pixels}', '-c:v', 'mpeg4', '-q:v', '2', str(path)], input=frames, check=True)
 
 
 def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,6 +190,15 @@ def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'p/a.png').write_bytes(png())
     assert prepare(tmp_path / 'p', tmp_path / 'b.zip', '--every', '3') == 2
     assert '--every 3 does nothing' in error_line(capsys)
+
+
+@pytest.mark.parametrize(('shape_of_pixels', 'size'), [('1', (64, 48)), ('3/2', (96, 48)), ('1/2', (64, 96)), ('100', (64, 48))])
+def test_pixels_of_videos_become_square(shape_of_pixels: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """Those of DVDs are oblong; and what nobody makes is not believed."""
+    video(tmp_path / 'clip.mkv', 1, shape_of_pixels)
+    assert prepare(tmp_path / 'clip.mkv', tmp_path / 'set.zip', '--report', str(tmp_path / 'audit')) == 0
+    with (tmp_path / 'audit/report.csv').open(newline='') as file:
+        assert [(row['width'], row['height']) for row in csv.DictReader(file)] == [tuple(map(str, size))]
 
 
 def test_several_sources_are_merged(tmp_path: Path) -> None:
