@@ -266,7 +266,7 @@ def test_a_folder_around_all_is_no_class(folder: Path, tmp_path: Path, capsys: p
     assert 'lie in one folder' in error_line(capsys)
 
 
-def test_labels_by_table(folder: Path, tmp_path: Path) -> None:
+def test_labels_by_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / 'table.csv').write_text('kind,filename,age\nred,dog/a.png,4\nblue,cat/b.png,2\nred,dog/deep/c.png,4\n')
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
     metadata = read(tmp_path / 'set.zip')[1]
@@ -274,6 +274,9 @@ def test_labels_by_table(folder: Path, tmp_path: Path) -> None:
     assert metadata['class_names'] == ['blue', 'red']
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:age') == 0
     assert labels(read(tmp_path / 'set.zip')[1]) == [2, 4, 4]
+    capsys.readouterr()
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:hair') == 2
+    assert 'has a column or a line hair: table.csv has kind, filename, age' in error_line(capsys)
 
 
 def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,10 +285,23 @@ def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytes
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:hair', '--strict') == 0
     assert labels(read(tmp_path / 'set.zip')[1]) == [2, 1, 0]
     assert capsys.readouterr().err == ''
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:beard') == 2
+    assert 'has eye_angle, hair' in error_line(capsys)
+
+
+def test_numbers_that_can_be_no_classes_are_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network has an input for each class up to the highest number."""
+    (folder / 'table.csv').write_text('file,year,kind\ndog/a.png,2001,0\ncat/b.png,1999,999\ndog/deep/c.png,2001,0\n')
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:year') == 0
+    assert capsys.readouterr().out.startswith('2 classes: 0 1999: 1, 1 2001: 2\n')
+    metadata = read(tmp_path / 'set.zip')[1]
+    assert labels(metadata) == [0, 1, 1] and metadata['class_names'] == ['1999', '2001']
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
+    assert labels(read(tmp_path / 'set.zip')[1]) == [999, 0, 0]
 
 
 @pytest.mark.parametrize(('mode', 'message'), [('csv:', '--labels csv:: choose from'), ('colour', '--labels colour: choose from'),
-                                               ('csv:hair', 'no CSV of'), ('json', 'has no dataset.json')])
+                                               ('csv:hair', 'has a column or a line hair; there is none'), ('json', 'has no dataset.json')])
 def test_labels_that_are_not_there(mode: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(folder, tmp_path / 'set.zip', '--labels', mode) == 2
     assert message in error_line(capsys)

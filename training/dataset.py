@@ -151,14 +151,23 @@ class ImageFolderDataset(torch.utils.data.Dataset):
             by_name = {str(name).replace('\\', '/'): label for name, label in listed}
             labels = np.asarray([by_name[name] for name in names])
             if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
-                return np.eye(int(labels.max()) + 1, dtype=np.float32)[labels]
-            if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number):
+                return self._one_hot(labels)
+            if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number) and np.isfinite(labels).all():
                 return labels.astype(np.float32)
         except (TypeError, ValueError) as error:
             raise UserError(f'{self.archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
         except KeyError as error:
             raise UserError(f'{self.archive.path}: dataset.json has no label for {error.args[0]}') from error
         raise UserError(f'{self.archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
+
+    def _one_hot(self, classes: np.ndarray) -> np.ndarray:
+        highest = int(classes.max())
+        if highest >= _MAX_CLASSES:
+            raise UserError(f'{self.archive.path}: a label of dataset.json is {highest}; classes are numbered 0, 1, 2 … without gaps; the '
+                            'network has an input for each number')
+        one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
+        one_hot[np.arange(len(classes)), classes] = 1
+        return one_hot
 
     def _class_folders(self, names: list[str]) -> list[str]:
         folders = sorted({name.split('/')[0] for name in names if '/' in name})
@@ -173,6 +182,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         return folders
 
 
+_MAX_CLASSES = 1 << 15
 _ADVICE = 'prepare_data.py makes them equal'
 
 
