@@ -175,7 +175,7 @@ class ZipContainer(Container):
         super().__init__(path)
         try:
             self._zip = zipfile.ZipFile(path)
-            members = [info for info in self._zip.infolist() if not info.is_dir()]
+            members = [info for info in self._zip.infolist() if not info.filename.endswith('/')]  # is_dir fails where the name is empty
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 from dnnlib import UserError
 
 Label = int | list[float] | str  # a str is the name of a class that has no number yet
+_MAX_NUMBER = 3.4e38  # of float32
 _FEW_CLASSES = 1000  # some of which may well be empty
 _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
@@ -162,7 +162,7 @@ def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | N
 
 def _shape(label: object) -> int | None:
     """0 for a class number, the length of a vector, None for anything else."""
-    if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 1 << 31:
         return 0
     if isinstance(label, list) and label and all(_is_number(value) for value in label):
         return len(label)
@@ -170,4 +170,4 @@ def _shape(label: object) -> int | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER

@@ -116,7 +116,7 @@ class PictureArchive:
 
     def _list_zip(self) -> list[str]:
         try:
-            return [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
+            return [name for name in self._open_zip().namelist() if not name.endswith('/')]
         except zipfile.BadZipFile as error:
             raise UserError(f'{self.path}: neither a folder nor a zip file ({error})') from error
         except OSError as error:

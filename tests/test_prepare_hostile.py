@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 import time
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ from dataset_tools.containers import FolderContainer, Unusable
 from dataset_tools.labels import csv_labels
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive
+from training.dataset import ImageFolderDataset
 
 unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
 
@@ -255,6 +257,16 @@ def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(tmp_path: Path, capsy
     assert files == list(names.values()) and err == ['remark 2-\\udc93\\udcfa\\udc96{.png: odd name: is not UTF-8']
 
 
+def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w') as file:
+        file.writestr('nameless', png())
+        file.writestr('good.png', png())
+    source.write_bytes(source.read_bytes().replace(b'nameless', b'\0ameless'))
+    assert PictureArchive(source).picture_names == ['good.png']
+    assert prepare(source, tmp_path / 'set.zip') == 0
+
+
 def test_what_is_hidden_is_passed_over(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Copies that Jupyter keeps, and what a run that was killed has left."""
     for name in ('.ipynb_checkpoints/good-checkpoint.png', '.set.k3j2h1.tmp/00000/img00000000.png', '.good.png', '__MACOSX/._good.png'):
@@ -458,6 +470,55 @@ def test_any_bytes_as_labels(data: bytes) -> None:
         (folder / 'source/dataset.json').write_bytes(data)
         with contextlib.suppress(UserError):
             open_sources([folder / 'source'])
+
+
+ODD_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(['a.png', 'b\\\\c.png', '', 'cat', 10 ** 9, 10 ** 30, 10 ** 400, 1e300]),
+                        lambda x: st.lists(x, max_size=4) | st.dictionaries(st.sampled_from(['a.png', 'b/c.png', 'labels']), x, max_size=3), max_leaves=8)
+LABEL_LISTS = st.tuples(ODD_JSON, ODD_JSON).map(lambda both: [['a.png', both[0]], ['b/c.png', both[1]]])
+
+
+@FUZZ
+@given(ODD_JSON | LABEL_LISTS, ODD_JSON)
+def test_any_json_as_labels(labels: Any, names: Any) -> None:
+    """For making a set, and for training on one."""
+    with only_the_dest() as folder:
+        source = folder / 'source'
+        (source / 'b').mkdir(parents=True)
+        for name in ('a.png', 'b/c.png'):
+            (source / name).write_bytes(png(0, (8, 8, 3)))
+        (source / 'dataset.json').write_text(json.dumps({'labels': labels, 'class_names': names}))
+        code = prepare(source, folder / 'set.zip', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
+        for path in [source] + [folder / 'set.zip'] * (code == 0):
+            with contextlib.suppress(UserError):
+                data = ImageFolderDataset(path, use_labels=True)
+                assert data.stored_labels.isfinite().all() and len(data.stored_labels) == 2
+
+
+ODD_NAMES = st.lists(st.one_of(st.text(max_size=12), st.lists(st.sampled_from(['..', '.', '', 'a', 'A', 'ß', 'C:', '\\', '\0', 'nul', '\x1b[2J', '=1']),
+                                                              max_size=5).map('/'.join)), min_size=1, max_size=5)
+
+
+@FUZZ
+@given(ODD_NAMES, st.sampled_from(['zip', 'tar']), st.sampled_from(['none', 'folder', 'csv:a']))
+def test_any_names(names: list[str], kind: str, labels: str) -> None:
+    with only_the_dest() as folder:
+        source = folder / 'source'
+        with warnings.catch_warnings(), zipfile.ZipFile(source, 'w') if kind == 'zip' else tarfile.open(source, 'w') as archive:
+            warnings.simplefilter('ignore')  # of names that come twice
+            for name in [f'{stem}.{suffix}' for stem in names for suffix in ('png', 'csv')]:
+                data = png(0, (8, 8, 3)) if name.endswith('png') else b'a, 3\n'
+                try:
+                    if isinstance(archive, zipfile.ZipFile):
+                        archive.writestr(name, data)
+                    else:
+                        info = tarfile.TarInfo(name)
+                        info.size = len(data)
+                        archive.addfile(info, io.BytesIO(data))
+                except (UnicodeEncodeError, IndexError):  # the latter of an empty name
+                    continue
+        code = prepare(source, folder / 'set.zip', '--labels', labels, '--strict', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
 
 
 def test_a_pickle_cannot_ask_for_gigabytes() -> None:

@@ -152,7 +152,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
             labels = np.asarray([by_name[name] for name in names])
             if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
                 return self._one_hot(labels)
-            if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number) and np.isfinite(labels).all():
+            if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number) and (np.abs(labels) <= np.finfo(np.float32).max).all():
                 return labels.astype(np.float32)
         except (TypeError, ValueError) as error:
             raise UserError(f'{self.archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
