@@ -175,6 +175,7 @@ class ZipContainer(Container):
         super().__init__(path)
         try:
             self._zip = zipfile.ZipFile(path)
+            self._allowed = max(MAX_FILE, _MAX_RATIO * path.stat().st_size)  # of all that is read: entries may share their bytes
             members = [info for info in self._zip.infolist() if not info.filename.endswith('/')]  # is_dir fails where the name is empty
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
@@ -190,6 +191,9 @@ class ZipContainer(Container):
         if info.flag_bits & 1:
             raise Unusable('encrypted', 'is locked with a password; unpack the zip with it, and give the folder')
         _check_size(info.file_size, info.compress_size)
+        self._allowed -= info.file_size
+        if self._allowed < 0:
+            raise Unusable('too large', f'the files before it unpack to more than {_MAX_RATIO} times the size of the zip: a zip bomb')
         with self._zip.open(info) as file:
             return file.read(MAX_FILE + 1)
 

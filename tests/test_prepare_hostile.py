@@ -31,7 +31,7 @@ from test_prepare_data import encode, error_line, pixels, png, prepare, read
 from test_prepare_sources import cifar
 
 import prepare_data
-from dataset_tools import known_sets, open_sources
+from dataset_tools import containers, known_sets, open_sources
 from dataset_tools.containers import FolderContainer, Unusable
 from dataset_tools.labels import csv_labels
 from dnnlib import UserError
@@ -181,6 +181,19 @@ def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = '\n'.join(err)
     assert 'skipped bomb.png: too large' in said and 'zip bomb' in said and 'skipped locked.png: encrypted' in said
     assert 'skipped torn.png: unreadable' in said and 'remark ../../evil.png: odd name: points outside' in said
+
+
+def test_a_zip_bomb_of_many_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each harmless by itself."""
+    monkeypatch.setattr(containers, 'MAX_FILE', 1 << 20)
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('a.png', png())
+        for i in range(12):
+            file.writestr(f'b{i:02}.png', bytes(900_000))
+    files, err = survivors(source, tmp_path, capsys)
+    bombs = [line for line in err if 'a zip bomb' in line]
+    assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs):]
 
 
 def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
