@@ -157,7 +157,7 @@ def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | N
     shown = [f"{number}{f' {class_names[number]}' if class_names and number < len(class_names) else ''}: {counts[number]}"
              for number in sorted(counts)]
     more = f', and {len(shown) - 20} more' if len(shown) > 20 else ''
-    return f'{len(shown)} classes: ' + ', '.join(shown[:20]) + more
+    return f'{len(shown)} {"class" if len(shown) == 1 else "classes"}: ' + ', '.join(shown[:20]) + more
 
 
 def _shape(label: object) -> int | None:

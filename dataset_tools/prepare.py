@@ -24,7 +24,7 @@ from .decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
 from .faces import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .labels import Label, count_classes, number_classes
 from .landmarks import Landmarks
-from .report import AuditReport
+from .report import AuditReport, printable
 from .resize import resizer_version
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
@@ -99,6 +99,9 @@ class _Job:
 
     item: SourcePicture | Skipped
     marked: Sequence[Landmarks] | None = None
+
+    def __str__(self) -> str:
+        return printable(self.item.name)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,11 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
 
     Args:
         function: a function of some module, so that it can be sent to a process.
-        items: read as they are needed, in this process.
+        items: read as they are needed, in this process; an error may name one by `str`.
         workers: how many processes; 1 calls the function right here.
 
     Raises:
-        UserError: a worker was killed.
+        UserError: a worker was killed; the message names the item.
     """
     if workers <= 1:
         yield from map(function, items)
@@ -101,7 +101,8 @@ class _Pool:
                     connection.send(item)
                     error, trace, value = connection.recv()
                 except (EOFError, OSError):
-                    future.set_exception(UserError('a worker process was killed, most likely for want of memory; try --workers 1'))
+                    future.set_exception(UserError(f'a worker process was killed at {item}: for want of memory (try --workers 1), or its '
+                                                   'picture breaks the program that decodes it (leave it out)'))
                     continue
                 except Exception as error:  # of something that can't be sent
                     future.set_exception(error)

@@ -44,7 +44,7 @@ def test_tars(packing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     pictures, metadata = read(tmp_path / 'set.zip')
     np.testing.assert_array_equal(pictures, [pixels(2), pixels(1)])
     assert metadata['files'] == ['b/2.png', 'a/1.png']
-    assert capsys.readouterr().out.endswith('passed over 1 file that are no pictures\n')
+    assert capsys.readouterr().out.endswith('passed over 1 file that is no picture\n')
 
 
 def cifar(path: Path, prefix: str = 'cifar-10-batches-py', hundred: bool = False) -> np.ndarray:

@@ -59,7 +59,7 @@ def test_an_error_arrives_with_its_traceback() -> None:
 
 def test_a_killed_worker_is_an_error_and_no_reason_to_wait() -> None:
     done = []
-    with pytest.raises(UserError, match='a worker process was killed'):
+    with pytest.raises(UserError, match='a worker process was killed at 5: '):
         for value in ordered_map(killed_at_five, range(50), 2):
             done.append(value)
     assert done == list(range(5))
