@@ -172,8 +172,9 @@ def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike
     path = Path(dest)
     if not os.fspath(dest) or path.suffix.lower() not in ('.zip', ''):
         raise UserError(f'--dest {dest!s}: a data set is written as a zip; the name must end in .zip, or have no suffix for a folder')
-    if report is not None and report.resolve().is_relative_to(path.resolve()):
-        raise UserError(f'--report {report} lies in --dest, which holds the data set alone; choose another place')
+    with contextlib.suppress(OSError, RuntimeError):  # of links that lead to themselves, before Python 3.13
+        if report is not None and report.resolve().is_relative_to(path.resolve()):
+            raise UserError(f'--report {report} lies in --dest, which holds the data set alone; choose another place')
     for source in sources:
         with contextlib.suppress(OSError):  # where one of them doesn't exist, or can't be looked at; opening it will tell
             if path.samefile(source):

@@ -42,7 +42,7 @@ def open_lmdb(path: Path) -> tuple[int, Iterator[tuple[str, bytes] | Skipped]]:
     theirs.close()
     try:
         total = ours.recv()
-    except EOFError:
+    except (EOFError, OSError):
         total = 'it is damaged'
     if isinstance(total, str):
         raise UserError(f'--source {path}: its LMDB cannot be read: {total}')
@@ -57,7 +57,7 @@ def _receive_lmdb(path: Path, total: int, connection: Connection, process: Spawn
             count += 1
         if item is not None:
             yield Skipped(path.name, 'damaged', f'the LMDB breaks off after {count} of {total} values: {item}')
-    except EOFError:
+    except (EOFError, OSError):  # the latter in the middle of a value
         yield Skipped(path.name, 'damaged', f'the LMDB breaks off after {count} of {total} values: it is damaged, or cut short')
     finally:
         connection.close()

@@ -297,6 +297,15 @@ def test_the_report_is_no_part_of_the_set(source: Path, tmp_path: Path, capsys: 
     assert list(tmp_path.iterdir()) == [source]
 
 
+@unix
+def test_links_that_lead_to_themselves_as_options(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'loop').symlink_to('loop')
+    for options in (['--report', 'loop'], ['--report', 'loop/audit'], ['--source', 'loop']):
+        assert prepare(source, tmp_path / 'set.zip', options[0], str(tmp_path / options[1])) == 2
+        assert 'loop' in error_line(capsys)
+    assert prepare(source, tmp_path / 'loop/set.zip') == prepare(source, tmp_path / 'loop') == 2
+
+
 def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = tmp_path / 'train-images-idx3-ubyte'
     name.write_bytes(struct.pack('>4I', 0x803, 0xffffffff, 0xffff, 0xffff) + bytes(100))
