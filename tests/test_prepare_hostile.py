@@ -1,9 +1,11 @@
 """Bad input to prepare_data.py: each file is named and costs only itself, nothing hangs, nothing is written beside `--dest`."""
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -393,6 +395,7 @@ def seeds() -> dict[str, bytes]:
         info.size = len(png(0, (4, 4, 3)))
         tar.addfile(info, io.BytesIO(png(0, (4, 4, 3))))
     return {'zip': buffer.getvalue(), 'tar': tar_buffer.getvalue()[:2048], 'gz': gzip.compress(tar_buffer.getvalue()),
+            'bz2': bz2.compress(tar_buffer.getvalue()), 'xz': lzma.compress(tar_buffer.getvalue()),
             'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32), **cifar_files(),
             **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in PICTURES}}
 
@@ -422,7 +425,7 @@ def only_the_dest() -> Iterator[Path]:
 
 
 @FUZZ
-@given(mangled(['zip', 'tar', 'gz', 'idx']))
+@given(mangled(['zip', 'tar', 'gz', 'bz2', 'xz', 'idx']))
 def test_mangled_archives(file: tuple[str, bytes]) -> None:
     with only_the_dest() as folder:
         (folder / 'source').write_bytes(file[1])
