@@ -15,7 +15,7 @@ from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
 from dnnlib import UserError
-from dnnlib.cli import command, given_path, option, progress, run
+from dnnlib.cli import command, given_path, interrupted_by_signals, option, progress, run
 
 COUNT = click.IntRange(min=1)
 
@@ -80,12 +80,12 @@ def cli(sources: tuple[str, ...], dest: str | None, max_images: int | None, work
     if dest is None and not policy.dry_run:
         raise UserError('--dest is missing: the zip or folder to write; or look first, with --dry-run')
     if dest is not None:
-        check_dest(dest, sources)
+        check_dest(dest, sources, policy.report)
     pictures = open_sources(sources, chosen['labels'], chosen['every'])
     alignment = _alignment(sources, pictures.picture_names, **chosen) if align == 'ffhq' else None
     total = min(max_images or pictures.total, pictures.total) if pictures.total is not None else max_images
     try:
-        with progress(list[str](), total=total, desc='preparing', unit='pic') as bar:
+        with interrupted_by_signals(), progress(list[str](), total=total, desc='preparing', unit='pic') as bar:
             report = prepare_dataset(pictures, dest or '', conversion, alignment=alignment, policy=policy, max_images=max_images,
                                      workers=workers or default_workers(), tick=bar.update)
     except Refused as error:

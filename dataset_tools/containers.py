@@ -1,19 +1,23 @@
 """Folders, zips and tars that strangers made: what is in them and the bytes of each file, without anything being unpacked."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from dnnlib import UserError
 
-_MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
+MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
 _MAX_RATIO, _HARMLESS = 200, 1 << 26  # pictures shrink less than that, and what stays below 64 MB fills no memory
+_MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, a few attributes
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,8 @@ class FolderContainer(Container):
                     pending.append(name)
                 elif _is_folder(item):
                     links.append(name)
+                elif _leads_nowhere(item):  # whatever its name is: a folder of pictures may be meant
+                    self.problems.append(Skipped(name, 'link', 'leads to nothing that can be read'))
                 else:
                     self.entries.append(Entry(name, name))
 
@@ -159,7 +165,7 @@ class FolderContainer(Container):
             raise Unusable('unreadable', 'is no regular file')
         _check_size(status.st_size)
         with path.open('rb') as file:
-            return file.read(_MAX_FILE + 1)
+            return file.read(MAX_FILE + 1)
 
 
 class ZipContainer(Container):
@@ -169,20 +175,66 @@ class ZipContainer(Container):
         super().__init__(path)
         try:
             self._zip = zipfile.ZipFile(path)
-            members = [info for info in self._zip.infolist() if not info.is_dir()]
+            self._allowed = max(MAX_FILE, _MAX_RATIO * path.stat().st_size)  # of all that is read: entries may share their bytes
+            members = [info for info in self._zip.infolist() if not info.filename.endswith('/')]  # is_dir fails where the name is empty
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:
+            if _starts_as_zip(path):
+                raise UserError(f'{path}: is a zip, but a damaged one, most likely cut short ({error}); get it anew, or mend it with '
+                                'zip -FF') from error
             raise UserError(f'{path}: neither a folder nor a zip, tar, video or MNIST file ({error})') from error
-        self.entries = sorted((Entry(info.filename.replace('\\', '/'), info) for info in members), key=lambda entry: entry.name)
+        self.entries = sorted((Entry(_zip_name(info).replace('\\', '/'), info) for info in members), key=lambda entry: entry.name)
 
     def _read(self, entry: Entry) -> bytes:
         info: zipfile.ZipInfo = entry.key
         if info.flag_bits & 1:
             raise Unusable('encrypted', 'is locked with a password; unpack the zip with it, and give the folder')
         _check_size(info.file_size, info.compress_size)
+        self._allowed -= info.file_size
+        if self._allowed < 0:
+            raise Unusable('too large', f'the files before it unpack to more than {_MAX_RATIO} times the size of the zip: a zip bomb')
         with self._zip.open(info) as file:
-            return file.read(_MAX_FILE + 1)
+            return file.read(MAX_FILE + 1)
+
+
+def _starts_as_zip(path: Path) -> bool:
+    with path.open('rb') as file:
+        return file.read(4) == b'PK\3\4'
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Many programs write UTF-8 and don't say so, which `zipfile` takes for the code page 437 of DOS, as it takes anything else."""
+    if info.flag_bits & 0x800 or info.filename.isascii():
+        return info.filename
+    try:
+        return info.filename.encode('cp437').decode('utf-8', 'surrogateescape')
+    except UnicodeEncodeError:  # of an extra field with the name in Unicode
+        return info.filename
+
+
+class _Headers:
+    """A tar's bytes; while headers are looked for, only so much is read of each, for `tarfile` holds long ones in memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+        self.left: int | None = _MAX_HEADER
+
+    def read(self, size: int) -> bytes:
+        if self.left is not None:
+            self.left -= size
+            if self.left < 0:
+                raise ValueError(f'what follows has a header of more than {_MAX_HEADER / 1e6:.0f} MB')
+        return self._file.read(size)
+
+
+def _unpacked(path: Path) -> IO[bytes]:
+    with path.open('rb') as file:
+        start = file.read(6)
+    openers: dict[bytes, Callable[[Path], Any]] = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ\0': lzma.open, b']\0\0': lzma.open}
+    opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), None)
+    return opener(path) if opener is not None else path.open('rb')
 
 
 class TarContainer(Container):
@@ -191,7 +243,8 @@ class TarContainer(Container):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         try:
-            self._tar = tarfile.open(path)  # noqa: SIM115 (it stays open as long as the object)
+            self._file = _Headers(_unpacked(path))
+            self._tar = tarfile.open(fileobj=self._file, mode='r:')  # type: ignore[call-overload]  # noqa: SIM115 (as long as the object)
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:
@@ -200,10 +253,12 @@ class TarContainer(Container):
             self._list()
         except Exception as error:
             self.problems.append(Skipped(path.name, 'damaged', f'the tar breaks off after {len(self.entries)} files ({error})'))
+        self._file.left = None
 
     def _list(self) -> None:
-        allowed = max(_MAX_FILE, _MAX_RATIO * self.path.stat().st_size)
+        allowed = max(MAX_FILE, _MAX_RATIO * self.path.stat().st_size)
         for member in self._tar:
+            self._file.left = _MAX_HEADER
             allowed -= member.size
             if allowed < 0:  # a compressed tar has to be read through to find the next file
                 raise ValueError('what follows would unpack to more than 200 times its size')
@@ -260,9 +315,16 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
         return False
 
 
+def _leads_nowhere(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_symlink() and not item.name.startswith('.') and not Path(item.path).exists()
+    except OSError:
+        return True
+
+
 def _check_size(size: int, packed: int | None = None) -> None:
-    if size > _MAX_FILE:
-        raise Unusable('too large', f'{size / 1e6:.0f} MB; no file above {_MAX_FILE / 1e6:.0f} MB is read')
+    if size > MAX_FILE:
+        raise Unusable('too large', f'{size / 1e6:.0f} MB; no file above {MAX_FILE / 1e6:.0f} MB is read')
     if packed is not None and size > _HARMLESS and size > _MAX_RATIO * packed:
         raise Unusable('too large', f'{packed} bytes that unpack to {size / 1e6:.0f} MB: a zip bomb')
 

@@ -76,9 +76,10 @@ def _formats_by_suffix() -> dict[str, str]:
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; names that start with a dot and macOS's shadows don't count."""
+    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
     path = PurePosixPath(name)
-    return path.suffix.lower() in _formats_by_suffix() and not path.name.startswith('.') and '__MACOSX' not in path.parts
+    hidden = any(part.startswith('.') and part != '..' or part == '__MACOSX' for part in path.parts)
+    return path.suffix.lower() in _formats_by_suffix() and not hidden
 
 
 def mislabelled(name: str, found: str) -> str | None:

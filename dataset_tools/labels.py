@@ -2,15 +2,16 @@
 
 import csv
 import io
-import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from dnnlib import UserError
 
 Label = int | list[float] | str  # a str is the name of a class that has no number yet
+_MAX_NUMBER = 3.4e38  # of float32
+_FEW_CLASSES = 1000  # some of which may well be empty
 _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
 
@@ -76,12 +77,7 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
     """
     found: dict[str, str] = {}
     for name, data in files:
-        try:
-            text = io.StringIO(data.decode('utf-8-sig', 'replace'), newline='')
-            rows = [[cell.strip() for cell in row] for row in csv.reader(text, skipinitialspace=True)]
-        except csv.Error:
-            continue  # it is passed over; the pictures that miss a label are named
-        rows = [row for row in rows if any(row)]
+        rows = _rows(data)
         folder = name.rpartition('/')[0]
         key = next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0) if rows else 0
         if rows and column in rows[0] and rows[0].index(column) != key:
@@ -97,6 +93,27 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
     return found
 
 
+def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
+    """What of a CSV could be a label.
+
+    Args:
+        data: its content.
+        of_one_picture: whether a line holds a name and a value, or the first one the titles.
+    """
+    rows = _rows(data)
+    return [row[0] for row in rows] if of_one_picture else rows[0] if rows else []
+
+
+def _rows(data: bytes) -> list[list[str]]:
+    """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the pictures that miss a label are named."""
+    try:
+        text = io.StringIO(data.decode('utf-8-sig', 'replace'), newline='')
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text, skipinitialspace=True)]
+    except csv.Error:
+        return []
+    return [row for row in rows if any(row)]
+
+
 def stem(name: str) -> str:
     """A path without its last suffix."""
     head, dot, tail = name.rpartition('.')
@@ -110,7 +127,8 @@ def number_classes(labels: Sequence[Label | None], class_names: list[str] | None
     Args:
         labels: of the pictures.
         class_names: what the labels that are numbers mean, if that is known.
-        keep_numbers: where all names are numbers, they are the classes' numbers.
+        keep_numbers: where all names are numbers, they are the classes' numbers; but not years or what else would leave nearly all
+            classes empty.
 
     Returns:
         The labels, and the names of the classes, None where they have none.
@@ -118,11 +136,17 @@ def number_classes(labels: Sequence[Label | None], class_names: list[str] | None
     names = {label for label in labels if isinstance(label, str)}
     if not names:
         return list(labels), class_names
-    if keep_numbers and all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names):
+    if keep_numbers and _are_class_numbers(names):
         return [int(label) if isinstance(label, str) else label for label in labels], None
     ordered = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
     numbers = {name: number for number, name in enumerate(ordered)}
     return [numbers[label] if isinstance(label, str) else label for label in labels], ordered
+
+
+def _are_class_numbers(names: Collection[str]) -> bool:
+    if not all(name.isascii() and name.isdecimal() and len(name) < 10 for name in names):
+        return False
+    return max(map(int, names)) < max(_FEW_CLASSES, 2 * len(names))
 
 
 def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | None) -> str:
@@ -133,12 +157,12 @@ def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | N
     shown = [f"{number}{f' {class_names[number]}' if class_names and number < len(class_names) else ''}: {counts[number]}"
              for number in sorted(counts)]
     more = f', and {len(shown) - 20} more' if len(shown) > 20 else ''
-    return f'{len(shown)} classes: ' + ', '.join(shown[:20]) + more
+    return f'{len(shown)} {"class" if len(shown) == 1 else "classes"}: ' + ', '.join(shown[:20]) + more
 
 
 def _shape(label: object) -> int | None:
     """0 for a class number, the length of a vector, None for anything else."""
-    if isinstance(label, int) and not isinstance(label, bool) and label >= 0:
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 1 << 31:
         return 0
     if isinstance(label, list) and label and all(_is_number(value) for value in label):
         return len(label)
@@ -146,4 +170,4 @@ def _shape(label: object) -> int | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER

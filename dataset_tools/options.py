@@ -83,7 +83,8 @@ def summary(report: Report, dest: str, resolution: int) -> str:
     if changes:
         parts.append(f'changed: {", ".join(changes)}')
     if report.others:
-        parts.append(f'passed over {_count(report.others.total(), "file")} that are no pictures')
+        number = report.others.total()
+        parts.append(f'passed over {_count(number, "file")} that {"is no picture" if number == 1 else "are no pictures"}')
     if report.sheets:
         parts.append(f'contact sheet: {", ".join(map(str, report.sheets))}')
     return printable('; '.join(parts))

@@ -24,7 +24,7 @@ from .decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
 from .faces import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .labels import Label, count_classes, number_classes
 from .landmarks import Landmarks
-from .report import AuditReport
+from .report import AuditReport, printable
 from .resize import resizer_version
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
@@ -100,6 +100,9 @@ class _Job:
     item: SourcePicture | Skipped
     marked: Sequence[Landmarks] | None = None
 
+    def __str__(self) -> str:
+        return printable(self.item.name)
+
 
 @dataclass(frozen=True)
 class _Task:
@@ -160,15 +163,18 @@ class Report:
         self.changes.update(picture.notes)
 
 
-def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]]) -> None:
+def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]], report: Path | None = None) -> None:
     """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no picture.)
 
     Raises:
-        UserError: `dest` has a suffix but `.zip`, is the source itself, or is a folder inside it.
+        UserError: `dest` has a suffix but `.zip`, is the source itself, is a folder inside it, or is to hold the report.
     """
     path = Path(dest)
     if not os.fspath(dest) or path.suffix.lower() not in ('.zip', ''):
         raise UserError(f'--dest {dest!s}: a data set is written as a zip; the name must end in .zip, or have no suffix for a folder')
+    with contextlib.suppress(OSError, RuntimeError):  # of links that lead to themselves, before Python 3.13
+        if report is not None and report.resolve().is_relative_to(path.resolve()):
+            raise UserError(f'--report {report} lies in --dest, which holds the data set alone; choose another place')
     for source in sources:
         with contextlib.suppress(OSError):  # where one of them doesn't exist, or can't be looked at; opening it will tell
             if path.samefile(source):

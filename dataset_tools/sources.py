@@ -12,7 +12,7 @@ from dnnlib import UserError
 from . import known_sets, streams
 from .containers import Container, Entry, FolderContainer, Skipped, Unusable, all_readable, open_container, read_json
 from .decode import is_picture_name
-from .labels import Label, check_mode, csv_labels, folder_labels, read_labels, stem
+from .labels import Label, check_mode, csv_columns, csv_labels, folder_labels, read_labels, stem
 
 __all__ = ['PictureSource', 'Skipped', 'SourcePicture', 'open_sources']
 
@@ -92,7 +92,7 @@ class _Files(PictureSource):
             found = csv_labels(all_readable(self._container, tables), mode[4:].strip())
             self._label_of = lambda name: found.get(name, found.get(stem(name)))
             if not found:
-                raise UserError(f'--labels {mode}: no CSV of {self.path} has a column or a line {mode[4:]} ({len(tables)} CSV files)')
+                raise UserError(f'--labels {mode}: no CSV of {self.path} has a column or a line {mode[4:]}{self._what_there_is(tables)}')
         elif mode != 'none':
             assert self.picture_names is not None
             data = read_json(self._container)
@@ -104,6 +104,12 @@ class _Files(PictureSource):
             if labels is not None:
                 self._label_of, self.labelled = labels.__getitem__, True
                 self.class_names = _class_names(data, labels.values())
+
+    def _what_there_is(self, tables: list[Entry]) -> str:
+        for name, data in all_readable(self._container, tables[:1]):
+            columns = csv_columns(data, any(stem(picture) == stem(name) for picture in self.picture_names or []))
+            return f': {name} has {", ".join(columns[:20]) or "nothing"}'
+        return '; there is none that can be read'
 
     def __iter__(self) -> Iterator[SourcePicture | Skipped]:
         for entry in self._entries:
@@ -264,7 +270,8 @@ def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSourc
         if path.suffix.lower() in streams.VIDEO_SUFFIXES and path.is_file():
             return _Stream(path, mode, class_name, streams.read_video(path, every), None)
         if streams.is_lmdb(path):
-            return _Stream(path, mode, class_name, streams.read_lmdb(path), streams.count_lmdb(path))
+            total, pictures = streams.open_lmdb(path)
+            return _Stream(path, mode, class_name, pictures, total)
         container = _one_idx_file(path) or open_container(path)
     except (OSError, RuntimeError) as error:  # the latter of links that lead to themselves, before Python 3.13
         raise UserError(f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}') from error

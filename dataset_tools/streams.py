@@ -1,17 +1,23 @@
 """Pictures that come one after the other out of one file: the frames of a video, the values of an LMDB."""
 
+import importlib.util
+import multiprocessing
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from dnnlib import UserError
 
-from .containers import Skipped
+from .containers import MAX_FILE, Skipped
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.ogv', '.wmv', '.flv', '.3gp'})
 _DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,ogg,asf,flv'  # none that opens further files, as playlists do
 _MAX_SIDE = 16384
+_SQUARE_PIXELS = "scale=w='iw*if(between(sar,1,4),sar,1)':h='ih*if(between(sar,0.25,1),1/sar,1)'"  # of DVDs and tapes they are oblong
 
 
 def is_lmdb(path: Path) -> bool:
@@ -19,43 +25,73 @@ def is_lmdb(path: Path) -> bool:
     return (path / 'data.mdb').is_file()
 
 
-def count_lmdb(path: Path) -> int:
-    """How many values there are.
+def open_lmdb(path: Path) -> tuple[int, Iterator[tuple[str, bytes] | Skipped]]:
+    """How many values there are, and their keys, as text, with them, in the order of the keys.
+
+    Another process reads, for a file that is damaged or cut short, as downloads are, ends a process that maps it into memory.
 
     Raises:
         UserError: it can't be read, or the package is missing.
     """
+    if importlib.util.find_spec('lmdb') is None:
+        raise UserError(f'--source {path}: an LMDB needs the package lmdb: pip install lmdb')
+    context = multiprocessing.get_context('spawn')
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_send_lmdb, args=(path, theirs), daemon=True)
+    process.start()
+    theirs.close()
     try:
-        import lmdb
-    except ImportError as error:
-        raise UserError(f'--source {path}: an LMDB needs the package lmdb: pip install lmdb') from error
-    try:
-        with lmdb.open(str(path), readonly=True, lock=False) as database:
-            return int(database.stat()['entries'])
-    except lmdb.Error as error:
-        raise UserError(f'--source {path}: its LMDB cannot be read: {error}') from error
+        total = ours.recv()
+    except (EOFError, OSError):
+        total = 'it is damaged'
+    if isinstance(total, str):
+        raise UserError(f'--source {path}: its LMDB cannot be read: {total}')
+    return total, _receive_lmdb(path, total, ours, process)
 
 
-def read_lmdb(path: Path) -> Iterator[tuple[str, bytes] | Skipped]:
-    """Keys, as text, and values, in the order of the keys."""
+def _receive_lmdb(path: Path, total: int, connection: Connection, process: SpawnProcess) -> Iterator[tuple[str, bytes] | Skipped]:
+    count = 0
+    try:
+        while not isinstance(item := connection.recv(), str | None):
+            yield item
+            count += 1
+        if item is not None:
+            yield Skipped(path.name, 'damaged', f'the LMDB breaks off after {count} of {total} values: {item}')
+    except (EOFError, OSError):  # the latter in the middle of a value
+        yield Skipped(path.name, 'damaged', f'the LMDB breaks off after {count} of {total} values: it is damaged, or cut short')
+    finally:
+        connection.close()
+        process.kill()
+        process.join()
+
+
+def _send_lmdb(path: Path, connection: Connection) -> None:
+    """Send the number of values, or what is wrong; each key and value; None at the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent deals with it
     import lmdb
     try:
-        with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as database, database.begin() as transaction:
+        with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as database, database.begin(buffers=True) as transaction:
+            connection.send(int(database.stat()['entries']))
             for key, value in transaction.cursor():
-                yield key.decode('utf-8', 'surrogateescape'), value
-    except lmdb.Error as error:
-        yield Skipped(path.name, 'damaged', f'the LMDB breaks off: {error}')
+                name = bytes(key).decode('utf-8', 'surrogateescape')
+                too_large = Skipped(f'{path.name}/{name}', 'too large', f'{len(value) / 1e6:.0f} MB')
+                connection.send((name, bytes(value)) if len(value) <= MAX_FILE else too_large)
+            connection.send(None)
+    except BrokenPipeError:  # no more are wanted
+        pass
+    except Exception as error:  # damaged files make it raise more than its own errors
+        connection.send(str(error) or type(error).__name__)
 
 
 def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
-    """Every so many frames of a video, upright, the first one being number 0; names are numbers, data are picture files.
+    """Every so many frames of a video, upright, with square pixels, the first being number 0; names are numbers, data are picture files.
 
     Raises:
         UserError: ffmpeg can't be run.
     """
     from imageio_ffmpeg import get_ffmpeg_exe
     command = [get_ffmpeg_exe(), '-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-format_whitelist', _DEMUXERS,
-               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every}))', '-fps_mode', 'passthrough',
+               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
                '-f', 'image2pipe', '-c:v', 'ppm', '-pix_fmt', 'rgb24', '-']
     count = 0
     with tempfile.TemporaryFile() as said:

@@ -3,13 +3,16 @@
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from concurrent.futures import Future
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 from dnnlib import UserError
 
@@ -30,38 +33,116 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
 
     Args:
         function: a function of some module, so that it can be sent to a process.
-        items: read as they are needed, in this process.
+        items: read as they are needed, in this process; an error may name one by `str`.
         workers: how many processes; 1 calls the function right here.
 
     Raises:
-        UserError: a worker was killed.
+        UserError: a worker was killed; the message names the item.
     """
     if workers <= 1:
         yield from map(function, items)
         return
-    pool = _start_pool(workers)
+    pool = _Pool(function, workers)
     pending: deque[Future[R]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(pool.submit(item))
             if len(pending) >= 3 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError('a worker process was killed, most likely for want of memory; try --workers 1') from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.end()
 
 
-def _start_pool(workers: int) -> ProcessPoolExecutor:
+class _Pool:
+    """Processes, each with a pipe and a thread of its own.
+
+    Those of a `ProcessPoolExecutor` share a pipe: it waits for ever for the rest of what a killed one was writing.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
+        self._tasks: queue.SimpleQueue[tuple[Any, Future[Any]] | None] = queue.SimpleQueue()
+        self._processes: list[BaseProcess] = []
+        self._threads: list[threading.Thread] = []
+        context = _start_method()
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(function, theirs), daemon=True)
+            process.start()
+            theirs.close()  # so that the pipe ends with the process
+            thread = threading.Thread(target=self._feed, args=(ours,), daemon=True)
+            thread.start()
+            self._processes.append(process)
+            self._threads.append(thread)
+
+    def submit(self, item: Any) -> 'Future[Any]':
+        """Have the function called with an item by the next process that is idle."""
+        future: Future[Any] = Future()
+        self._tasks.put((item, future))
+        return future
+
+    def end(self) -> None:
+        """End the processes, whatever they do."""
+        for process in self._processes:
+            process.kill()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        for process in self._processes:
+            process.join()
+
+    def _feed(self, connection: 'Connection[Any, Any]') -> None:
+        with connection:
+            while (task := self._tasks.get()) is not None:
+                item, future = task
+                try:
+                    connection.send(item)
+                    error, trace, value = connection.recv()
+                except (EOFError, OSError):
+                    future.set_exception(UserError(f'a worker process was killed at {item}: for want of memory (try --workers 1), or its '
+                                                   'picture breaks the program that decodes it (leave it out)'))
+                    continue
+                except Exception as error:  # of something that can't be sent
+                    future.set_exception(error)
+                    continue
+                if error is None:
+                    future.set_result(value)
+                else:
+                    error.__cause__ = _Elsewhere(trace)
+                    future.set_exception(error)
+
+
+class _Elsewhere(Exception):
+    """The traceback of an error in another process."""
+
+
+def _work(function: Callable[[Any], Any], connection: 'Connection[Any, Any]') -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent deals with it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        try:
+            item = connection.recv()
+        except (EOFError, OSError):
+            return
+        answer: tuple[Exception | None, str, Any]
+        try:
+            answer = None, '', function(item)
+        except Exception as error:
+            answer = error, f'\n{traceback.format_exc()}', None
+        with contextlib.suppress(OSError):  # the parent is gone, as the next look will tell
+            connection.send(answer)
+
+
+def _start_method() -> Any:  # a context of multiprocessing, whose types have no Process in common
     # Never a plain fork: the process may have threads or a CUDA context.
     if 'forkserver' not in multiprocessing.get_all_start_methods():
-        return ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
+        return multiprocessing.get_context('spawn')
     from multiprocessing import forkserver
     with _ignoring_sigint():  # which the server inherits, and its children from it, so that none of them prints a traceback
         forkserver.ensure_running()
-    return ProcessPoolExecutor(workers, multiprocessing.get_context('forkserver'), _start_worker)
+    return multiprocessing.get_context('forkserver')
 
 
 @contextlib.contextmanager
@@ -74,11 +155,6 @@ def _ignoring_sigint() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent deals with it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:

@@ -116,7 +116,7 @@ class PictureArchive:
 
     def _list_zip(self) -> list[str]:
         try:
-            return [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
+            return [name for name in self._open_zip().namelist() if not name.endswith('/')]
         except zipfile.BadZipFile as error:
             raise UserError(f'{self.path}: neither a folder nor a zip file ({error})') from error
         except OSError as error:
@@ -124,9 +124,10 @@ class PictureArchive:
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; names that start with a dot and macOS's shadows don't count."""
-    base = name.rsplit('/', 1)[-1]
-    return Path(base).suffix.lower() in PICTURE_SUFFIXES and not base.startswith('.') and '__MACOSX/' not in name
+    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
+    parts = name.split('/')
+    hidden = any(part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts)
+    return Path(parts[-1]).suffix.lower() in PICTURE_SUFFIXES and not hidden
 
 
 def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False) -> np.ndarray:

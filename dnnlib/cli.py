@@ -1,11 +1,14 @@
 """What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a terminal."""
 
+import contextlib
 import errno
 import math
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -151,6 +154,24 @@ def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
         return EXIT_USER
     except Exception as error:
         return _fault(prog, error)
+
+
+@contextlib.contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """SIGTERM, of `kill` and of batch systems, and SIGHUP, of a terminal that closes, as Ctrl-C: so that temporary files are removed."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = {}
+    if threading.current_thread() is threading.main_thread():  # Python allows no other to change it
+        for number in filter(None, (getattr(signal, name, None) for name in ('SIGTERM', 'SIGHUP'))):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                previous[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _fault(prog: str, error: Exception) -> int:

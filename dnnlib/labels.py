@@ -5,6 +5,10 @@ import numpy as np
 from .archive import PictureArchive
 from .util import UserError
 
+_MAX_CLASSES = 1 << 15
+
+_MAX_CLASSES = 1 << 15
+
 
 def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[str] | None]:
     """Those of `dataset.json`. Where it has none, the folders of the first level are the classes, in sorted order, unless all of them
@@ -29,14 +33,34 @@ def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[
         by_name = {str(name).replace('\\', '/'): label for name, label in listed}
         labels = np.asarray([by_name[name] for name in names])
         if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0:
-            return np.eye(int(labels.max()) + 1, dtype=np.float32)[labels], None
-        if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number):
+            return _one_hot(archive, labels), None
+        if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number) and (np.abs(labels) <= np.finfo(np.float32).max).all():
             return labels.astype(np.float32), None
     except (TypeError, ValueError) as error:
         raise UserError(f'{archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
     except KeyError as error:
         raise UserError(f'{archive.path}: dataset.json has no label for {error.args[0]}') from error
     raise UserError(f'{archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
+
+
+def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
+    highest = int(classes.max())
+    if highest >= _MAX_CLASSES:
+        raise UserError(f'{archive.path}: a label of dataset.json is {highest}; classes are numbered 0, 1, 2 … without gaps; the network '
+                        'has an input for each number')
+    one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
+    one_hot[np.arange(len(classes)), classes] = 1
+    return one_hot
+
+
+def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
+    highest = int(classes.max())
+    if highest >= _MAX_CLASSES:
+        raise UserError(f'{archive.path}: a label of dataset.json is {highest}; classes are numbered 0, 1, 2 … without gaps; the network '
+                        'has an input for each number')
+    one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
+    one_hot[np.arange(len(classes)), classes] = 1
+    return one_hot
 
 
 def _class_folders(archive: PictureArchive, option: str) -> list[str]:

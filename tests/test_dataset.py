@@ -90,6 +90,8 @@ def test_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize('labels,words', [
     (None, 'has no labels'), ([], 'has no labels'), ([['0.png', 1]], 'no label for 1.png'),
     ([['0.png', 'cat'], ['1.png', 'dog']], 'classes 0, 1, 2'), ([3], 'should be'), ([['0.png', -1], ['1.png', 0]], 'classes'),
+    ([['0.png', 10 ** 9], ['1.png', 0]], 'is 1000000000; classes are numbered 0, 1, 2'), ([['0.png', 10 ** 99], ['1.png', 0]], 'classes'),
+    ([['0.png', [1.5]], ['1.png', [float('nan')]]], 'vectors of one length'),
 ])
 def test_bad_labels(labels: list | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):

@@ -1,9 +1,11 @@
 """Bad input to prepare_data.py: each file is named and costs only itself, nothing hangs, nothing is written beside `--dest`."""
 
+import bz2
 import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -14,6 +16,8 @@ import sys
 import tarfile
 import tempfile
 import time
+import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -29,10 +33,12 @@ from test_prepare_data import encode, error_line, pixels, png, prepare, read
 from test_prepare_sources import cifar
 
 import prepare_data
-from dataset_tools import known_sets, open_sources
+from dataset_tools import containers, known_sets, open_sources
 from dataset_tools.containers import FolderContainer, Unusable
 from dataset_tools.labels import csv_labels
 from dnnlib import UserError
+from dnnlib.archive import PictureArchive
+from training.dataset import ImageFolderDataset
 
 unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
 
@@ -71,13 +77,14 @@ def test_links_pipes_and_sockets(source: Path, tmp_path: Path, capsys: pytest.Ca
     (source / 'a-self.png').symlink_to('a-self.png')
     (source / 'linked').symlink_to(elsewhere)
     (source / 'linked-too').symlink_to(elsewhere)
+    (source / 'photos').symlink_to(tmp_path / 'not mounted')
     os.mkfifo(source / 'pipe.png')
     with contextlib.chdir(source) if sys.version_info >= (3, 11) else contextlib.nullcontext(), socket.socket(socket.AF_UNIX) as plug:
         plug.bind('plug.png' if sys.version_info >= (3, 11) else str(source / 'plug.png'))
         files, err = survivors(source, tmp_path, capsys)
     assert files == ['good.png', 'linked/far.png']
     assert [line.split(':')[0] for line in sorted(err)] == [
-        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped pipe.png', 'skipped plug.png']
+        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped photos', 'skipped pipe.png', 'skipped plug.png']
 
 
 @unix
@@ -178,6 +185,19 @@ def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'skipped torn.png: unreadable' in said and 'remark ../../evil.png: odd name: points outside' in said
 
 
+def test_a_zip_bomb_of_many_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each harmless by itself."""
+    monkeypatch.setattr(containers, 'MAX_FILE', 1 << 20)
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr('a.png', png())
+        for i in range(12):
+            file.writestr(f'b{i:02}.png', bytes(900_000))
+    files, err = survivors(source, tmp_path, capsys)
+    bombs = [line for line in err if 'a zip bomb' in line]
+    assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs):]
+
+
 def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / 'all.tar.gz'
     with tarfile.open(source, 'w:gz') as tar:
@@ -211,6 +231,83 @@ def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
 
 
+@pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, 'sparse'])
+def test_a_tar_whose_header_never_ends(kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python would hold it in memory."""
+    source = tmp_path / 'bomb.tar.gz'
+    info = tarfile.TarInfo('x')
+    info.type, info.size = (tarfile.GNUTYPE_SPARSE, 0) if isinstance(kind, str) else (kind, 1 << 34)
+    header, more = bytearray(info.tobuf(tarfile.GNU_FORMAT)), bytes(1 << 20)
+    if isinstance(kind, str):  # a map of the parts that goes on and on
+        header[482] = 1
+        header[148:156] = b'%06o\0 ' % (sum(header) - sum(header[148:156]) + 8 * ord(' '))
+        more = (bytes(504) + b'\1' + bytes(7)) * 2048
+    with gzip.open(source, 'wb', compresslevel=1) as file:
+        good = tarfile.TarInfo('a.png')
+        good.size = len(png())
+        file.write(good.tobuf() + png() + bytes(-len(png()) % 512) + header)
+        for _ in range(60):
+            file.write(more)
+    tracemalloc.start()
+    try:
+        assert prepare(source, tmp_path / 'set.zip') == 0
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert capsys.readouterr().err.endswith('(what follows has a header of more than 1 MB)\n')
+    assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
+
+
+def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = {b'1-caf\xc3\xa9.png': '1-café.png', b'2-\x93\xfa\x96\x7b.png': '2-\udc93\udcfa\udc96{.png'}
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w') as file:
+        for i, name in enumerate(names):
+            file.writestr('x' * len(name), png(i))
+    data = source.read_bytes()
+    for name in names:
+        data = data.replace(b'x' * len(name), name)
+    source.write_bytes(data)
+    files, err = survivors(source, tmp_path, capsys)
+    assert files == list(names.values()) and err == ['remark 2-\\udc93\\udcfa\\udc96{.png: odd name: is not UTF-8']
+
+
+def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
+    source = tmp_path / 'all.zip'
+    with zipfile.ZipFile(source, 'w') as file:
+        file.writestr('nameless', png())
+        file.writestr('good.png', png())
+    source.write_bytes(source.read_bytes().replace(b'nameless', b'\0ameless'))
+    assert PictureArchive(source).picture_names == ['good.png']
+    assert prepare(source, tmp_path / 'set.zip') == 0
+
+
+def test_what_is_hidden_is_passed_over(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copies that Jupyter keeps, and what a run that was killed has left."""
+    for name in ('.ipynb_checkpoints/good-checkpoint.png', '.set.k3j2h1.tmp/00000/img00000000.png', '.good.png', '__MACOSX/._good.png'):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(png())
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    assert read(tmp_path / 'set.zip')[1]['files'] == PictureArchive(source).picture_names == ['good.png']
+    assert 'passed over 4 files' in capsys.readouterr().out
+
+
+def test_the_report_is_no_part_of_the_set(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for report in ('set', 'set/report'):
+        assert prepare(source, tmp_path / 'set', '--report', str(tmp_path / report)) == 2
+        assert 'lies in --dest' in error_line(capsys)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@unix
+def test_links_that_lead_to_themselves_as_options(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / 'loop').symlink_to('loop')
+    for options in (['--report', 'loop'], ['--report', 'loop/audit'], ['--source', 'loop']):
+        assert prepare(source, tmp_path / 'set.zip', options[0], str(tmp_path / options[1])) == 2
+        assert 'loop' in error_line(capsys)
+    assert prepare(source, tmp_path / 'loop/set.zip') == prepare(source, tmp_path / 'loop') == 2
+
+
 def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = tmp_path / 'train-images-idx3-ubyte'
     name.write_bytes(struct.pack('>4I', 0x803, 0xffffffff, 0xffff, 0xffff) + bytes(100))
@@ -224,6 +321,29 @@ def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert prepare(tmp_path / 'c', tmp_path / 'set.zip', resolution=32) == 0
     assert 'skipped cifar-10-batches-py/data_batch_1: damaged' in capsys.readouterr().err
     assert read(tmp_path / 'set.zip')[1]['num_images'] == 3
+
+
+def make_lmdb(path: Path) -> bytes:
+    """Of 40 pictures; its file, which is longer than that."""
+    lmdb = pytest.importorskip('lmdb')
+    with lmdb.open(str(path)) as database, database.begin(write=True) as transaction:
+        for i in range(40):
+            transaction.put(f'{i:03}'.encode(), png(i, (40, 40, 3)))
+    return (path / 'data.mdb').read_bytes()
+
+
+def test_an_lmdb_that_was_not_downloaded_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever maps it into memory gets a bus error."""
+    source = tmp_path / 'set'
+    data = make_lmdb(source)
+    (source / 'data.mdb').write_bytes(data[:len(data) * 2 // 3])
+    assert prepare(source, tmp_path / 'set.zip') == 0
+    files = read(tmp_path / 'set.zip')[1]['files']
+    assert 5 < len(files) < 39 and files == [f'set/{i:03}' for i in range(len(files))]
+    assert f'skipped set: damaged: the LMDB breaks off after {len(files)} of 40 values' in capsys.readouterr().err
+    (source / 'data.mdb').write_bytes(data[:100])
+    assert prepare(source, tmp_path / 'set.zip') == 2
+    assert 'its LMDB cannot be read' in error_line(capsys)
 
 
 @unix
@@ -246,7 +366,21 @@ def test_a_full_disk(source: Path, tmp_path: Path) -> None:
 
 # ---- fuzzing ----------------------------------------------------------------------------------------------------------
 
-FUZZ = settings(max_examples=40, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', '40'))  # a few thousand take minutes
+NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+FUZZ = settings(max_examples=EXAMPLES, deadline=5000, suppress_health_check=NO_CHECKS)
+
+
+PICTURES = [suffix for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm', 'ico', 'jp2', 'pcx', 'dds', 'sgi', 'avif', 'qoi')
+            if Image.registered_extensions().get(f'.{suffix}') in Image.SAVE]
+
+
+def cifar_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        cifar(Path(folder, 'c.tar.gz'))
+        with tarfile.open(Path(folder, 'c.tar.gz')) as tar:
+            found = {kind: tar.extractfile(f'cifar-10-batches-py/{name}') for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items()}
+            return {kind: file.read() for kind, file in found.items() if file is not None}
 
 
 def seeds() -> dict[str, bytes]:
@@ -261,8 +395,9 @@ def seeds() -> dict[str, bytes]:
         info.size = len(png(0, (4, 4, 3)))
         tar.addfile(info, io.BytesIO(png(0, (4, 4, 3))))
     return {'zip': buffer.getvalue(), 'tar': tar_buffer.getvalue()[:2048], 'gz': gzip.compress(tar_buffer.getvalue()),
-            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32),
-            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm')}}
+            'bz2': bz2.compress(tar_buffer.getvalue()), 'xz': lzma.compress(tar_buffer.getvalue()),
+            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32), **cifar_files(),
+            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in PICTURES}}
 
 
 SEEDS = seeds()
@@ -290,7 +425,7 @@ def only_the_dest() -> Iterator[Path]:
 
 
 @FUZZ
-@given(mangled(['zip', 'tar', 'gz', 'idx']))
+@given(mangled(['zip', 'tar', 'gz', 'bz2', 'xz', 'idx']))
 def test_mangled_archives(file: tuple[str, bytes]) -> None:
     with only_the_dest() as folder:
         (folder / 'source').write_bytes(file[1])
@@ -299,14 +434,38 @@ def test_mangled_archives(file: tuple[str, bytes]) -> None:
 
 
 @FUZZ
-@given(mangled(['png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm']))
+@given(mangled(PICTURES))
 def test_mangled_pictures(file: tuple[str, bytes]) -> None:
     with only_the_dest() as folder:
         (folder / 'source').mkdir()
         (folder / f'source/a.{file[0]}').write_bytes(file[1])
         (folder / 'source/good.png').write_bytes(png())
-        assert prepare(folder / 'source', folder / 'set.zip') == 0
+        assert prepare(folder / 'source', folder / 'set.zip', '--report', str(folder / 'source/audit')) == 0
         assert 'good.png' in read(folder / 'set.zip')[1]['files']
+        assert sorted(path.name for path in (folder / 'source/audit').iterdir()) == ['report.csv', 'report.html']
+
+
+@FUZZ
+@given(mangled(['cifar', 'cifar meta']))
+def test_mangled_cifar(file: tuple[str, bytes]) -> None:
+    with only_the_dest() as folder:
+        (folder / 'source').mkdir()
+        for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items():
+            (folder / 'source' / name).write_bytes(file[1] if kind == file[0] else SEEDS[kind])
+        code = prepare(folder / 'source', folder / 'set.zip', '--workers', '1', resolution=32)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
+
+
+@settings(FUZZ, max_examples=max(4, EXAMPLES // 20))  # each starts a process
+@given(st.integers(0, 7), st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=6), st.integers(1, 10))
+def test_mangled_lmdbs(page: int, changes: list[tuple[int, bytes]], part: int) -> None:
+    with only_the_dest() as folder:
+        data = bytearray(make_lmdb(folder / 'source'))
+        for place, new in changes:
+            data[4096 * page + place:4096 * page + place + len(new)] = new
+        (folder / 'source/data.mdb').write_bytes(data[:len(data) * part // 10])
+        code = prepare(folder / 'source', folder / 'set.zip', '--workers', '1', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
 
 
 @FUZZ
@@ -336,6 +495,55 @@ def test_any_bytes_as_labels(data: bytes) -> None:
         (folder / 'source/dataset.json').write_bytes(data)
         with contextlib.suppress(UserError):
             open_sources([folder / 'source'])
+
+
+ODD_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(['a.png', 'b\\\\c.png', '', 'cat', 10 ** 9, 10 ** 30, 10 ** 400, 1e300]),
+                        lambda x: st.lists(x, max_size=4) | st.dictionaries(st.sampled_from(['a.png', 'b/c.png', 'labels']), x, max_size=3), max_leaves=8)
+LABEL_LISTS = st.tuples(ODD_JSON, ODD_JSON).map(lambda both: [['a.png', both[0]], ['b/c.png', both[1]]])
+
+
+@FUZZ
+@given(ODD_JSON | LABEL_LISTS, ODD_JSON)
+def test_any_json_as_labels(labels: Any, names: Any) -> None:
+    """For making a set, and for training on one."""
+    with only_the_dest() as folder:
+        source = folder / 'source'
+        (source / 'b').mkdir(parents=True)
+        for name in ('a.png', 'b/c.png'):
+            (source / name).write_bytes(png(0, (8, 8, 3)))
+        (source / 'dataset.json').write_text(json.dumps({'labels': labels, 'class_names': names}))
+        code = prepare(source, folder / 'set.zip', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
+        for path in [source] + [folder / 'set.zip'] * (code == 0):
+            with contextlib.suppress(UserError):
+                data = ImageFolderDataset(path, use_labels=True)
+                assert data.stored_labels.isfinite().all() and len(data.stored_labels) == 2
+
+
+ODD_NAMES = st.lists(st.one_of(st.text(max_size=12), st.lists(st.sampled_from(['..', '.', '', 'a', 'A', 'ß', 'C:', '\\', '\0', 'nul', '\x1b[2J', '=1']),
+                                                              max_size=5).map('/'.join)), min_size=1, max_size=5)
+
+
+@FUZZ
+@given(ODD_NAMES, st.sampled_from(['zip', 'tar']), st.sampled_from(['none', 'folder', 'csv:a']))
+def test_any_names(names: list[str], kind: str, labels: str) -> None:
+    with only_the_dest() as folder:
+        source = folder / 'source'
+        with warnings.catch_warnings(), zipfile.ZipFile(source, 'w') if kind == 'zip' else tarfile.open(source, 'w') as archive:
+            warnings.simplefilter('ignore')  # of names that come twice
+            for name in [f'{stem}.{suffix}' for stem in names for suffix in ('png', 'csv')]:
+                data = png(0, (8, 8, 3)) if name.endswith('png') else b'a, 3\n'
+                try:
+                    if isinstance(archive, zipfile.ZipFile):
+                        archive.writestr(name, data)
+                    else:
+                        info = tarfile.TarInfo(name)
+                        info.size = len(data)
+                        archive.addfile(info, io.BytesIO(data))
+                except (UnicodeEncodeError, IndexError):  # the latter of an empty name
+                    continue
+        code = prepare(source, folder / 'set.zip', '--labels', labels, '--strict', resolution=8)
+        assert code == (0 if (folder / 'set.zip').exists() else 2)
 
 
 def test_a_pickle_cannot_ask_for_gigabytes() -> None:

@@ -44,7 +44,7 @@ def test_tars(packing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     pictures, metadata = read(tmp_path / 'set.zip')
     np.testing.assert_array_equal(pictures, [pixels(2), pixels(1)])
     assert metadata['files'] == ['b/2.png', 'a/1.png']
-    assert capsys.readouterr().out.endswith('passed over 1 file that are no pictures\n')
+    assert capsys.readouterr().out.endswith('passed over 1 file that is no picture\n')
 
 
 def cifar(path: Path, prefix: str = 'cifar-10-batches-py', hundred: bool = False) -> np.ndarray:
@@ -162,12 +162,12 @@ def test_lmdb(tmp_path: Path) -> None:
     assert metadata['files'] == [f'bedroom/{i:040x}' for i in (0, 1)]
 
 
-def video(path: Path, count: int = 10, turn: int | None = None) -> None:
+def video(path: Path, count: int = 10, shape_of_pixels: str = '1') -> None:
     """Frame i has the grey 20·i."""
     from imageio_ffmpeg import get_ffmpeg_exe
     frames = b''.join(np.full([48, 64, 3], 20 * i, np.uint8).tobytes() for i in range(count))
-    subprocess.run([get_ffmpeg_exe(), '-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '64x48', '-r', '10', '-i', '-', '-c:v', 'mpeg4',
-                    '-q:v', '2', str(path)], input=frames, check=True)
+    subprocess.run([get_ffmpeg_exe(), '-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '64x48', '-r', '10', '-i', '-', '-vf',
+                    f'setsar={shape_of_pixels}', '-c:v', 'mpeg4', '-q:v', '2', str(path)], input=frames, check=True)
 
 
 def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,6 +190,15 @@ def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'p/a.png').write_bytes(png())
     assert prepare(tmp_path / 'p', tmp_path / 'b.zip', '--every', '3') == 2
     assert '--every 3 does nothing' in error_line(capsys)
+
+
+@pytest.mark.parametrize(('shape_of_pixels', 'size'), [('1', (64, 48)), ('3/2', (96, 48)), ('1/2', (64, 96)), ('100', (64, 48))])
+def test_pixels_of_videos_become_square(shape_of_pixels: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """Those of DVDs are oblong; and what nobody makes is not believed."""
+    video(tmp_path / 'clip.mkv', 1, shape_of_pixels)
+    assert prepare(tmp_path / 'clip.mkv', tmp_path / 'set.zip', '--report', str(tmp_path / 'audit')) == 0
+    with (tmp_path / 'audit/report.csv').open(newline='') as file:
+        assert [(row['width'], row['height']) for row in csv.DictReader(file)] == [tuple(map(str, size))]
 
 
 def test_several_sources_are_merged(tmp_path: Path) -> None:
@@ -257,7 +266,7 @@ def test_a_folder_around_all_is_no_class(folder: Path, tmp_path: Path, capsys: p
     assert 'lie in one folder' in error_line(capsys)
 
 
-def test_labels_by_table(folder: Path, tmp_path: Path) -> None:
+def test_labels_by_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / 'table.csv').write_text('kind,filename,age\nred,dog/a.png,4\nblue,cat/b.png,2\nred,dog/deep/c.png,4\n')
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
     metadata = read(tmp_path / 'set.zip')[1]
@@ -265,6 +274,9 @@ def test_labels_by_table(folder: Path, tmp_path: Path) -> None:
     assert metadata['class_names'] == ['blue', 'red']
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:age') == 0
     assert labels(read(tmp_path / 'set.zip')[1]) == [2, 4, 4]
+    capsys.readouterr()
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:hair') == 2
+    assert 'has a column or a line hair: table.csv has kind, filename, age' in error_line(capsys)
 
 
 def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,10 +285,23 @@ def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytes
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:hair', '--strict') == 0
     assert labels(read(tmp_path / 'set.zip')[1]) == [2, 1, 0]
     assert capsys.readouterr().err == ''
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:beard') == 2
+    assert 'has eye_angle, hair' in error_line(capsys)
+
+
+def test_numbers_that_can_be_no_classes_are_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network has an input for each class up to the highest number."""
+    (folder / 'table.csv').write_text('file,year,kind\ndog/a.png,2001,0\ncat/b.png,1999,999\ndog/deep/c.png,2001,0\n')
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:year') == 0
+    assert capsys.readouterr().out.startswith('2 classes: 0 1999: 1, 1 2001: 2\n')
+    metadata = read(tmp_path / 'set.zip')[1]
+    assert labels(metadata) == [0, 1, 1] and metadata['class_names'] == ['1999', '2001']
+    assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
+    assert labels(read(tmp_path / 'set.zip')[1]) == [999, 0, 0]
 
 
 @pytest.mark.parametrize(('mode', 'message'), [('csv:', '--labels csv:: choose from'), ('colour', '--labels colour: choose from'),
-                                               ('csv:hair', 'no CSV of'), ('json', 'has no dataset.json')])
+                                               ('csv:hair', 'has a column or a line hair; there is none'), ('json', 'has no dataset.json')])
 def test_labels_that_are_not_there(mode: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(folder, tmp_path / 'set.zip', '--labels', mode) == 2
     assert message in error_line(capsys)
