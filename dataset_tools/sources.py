@@ -93,6 +93,7 @@ class _Files(PictureSource):
             self._label_of = lambda name: found.get(name, found.get(stem(name)))
             if not found:
                 raise UserError(f'--labels {mode}: no CSV of {self.path} has a column or a line {mode[4:]}{self._what_there_is(tables)}')
+            self.other_names = [name for name in self.other_names if not name.lower().endswith('.csv')]
         elif mode != 'none':
             assert self.picture_names is not None
             data = read_json(self._container)
