@@ -53,16 +53,6 @@ def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
     return one_hot
 
 
-def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
-    highest = int(classes.max())
-    if highest >= _MAX_CLASSES:
-        raise UserError(f'{archive.path}: a label of dataset.json is {highest}; classes are numbered 0, 1, 2 … without gaps; the network '
-                        'has an input for each number')
-    one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
-    one_hot[np.arange(len(classes)), classes] = 1
-    return one_hot
-
-
 def _class_folders(archive: PictureArchive, option: str) -> list[str]:
     names = archive.picture_names
     folders = sorted({name.split('/')[0] for name in names if '/' in name})
