@@ -7,8 +7,6 @@ from .util import UserError
 
 _MAX_CLASSES = 1 << 15
 
-_MAX_CLASSES = 1 << 15
-
 
 def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[str] | None]:
     """Those of `dataset.json`. Where it has none, the folders of the first level are the classes, in sorted order, unless all of them
