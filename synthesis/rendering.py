@@ -34,10 +34,12 @@ class Renderer:
         """
         names = tuple(noise)
         if names not in self._by_layers:
+            G, work = self._G, self._work  # not self: graphs hold a GPU's memory, which must not wait for the collector of cycles
+
             def draw(*tensors: torch.Tensor) -> torch.Tensor:
                 count = len(tensors) - len(names)
-                with torch.no_grad(), given_noise(self._G, dict(zip(names, tensors[count:]))):
-                    return self._work(*tensors[:count])
+                with torch.no_grad(), given_noise(G, dict(zip(names, tensors[count:]))):
+                    return work(*tensors[:count])
 
             self._by_layers[names] = Captured(draw, next(self._G.parameters()).device, 'the generator')
         return self._by_layers[names](*inputs, *noise.values())

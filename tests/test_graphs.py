@@ -1,6 +1,8 @@
 """Phases, and the generator, as graphs: on the CPU, where a tape stands for them."""
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from synthesis.drawing import Picture, draw
 from synthesis.images import render_ws, sample_images
 from synthesis.noise import given_noise, random_noise, stack_noise
 from synthesis.path_pairs import path_pairs
+from synthesis.rendering import Renderer
 from torch_utils import graphs
 from torch_utils.distributed import Ranks
 from torch_utils.graphs import WARM_UP
@@ -183,6 +186,21 @@ def test_drawing(mode: str, layers: list[str], recorder: TapeRecorder) -> None:
         with given_noise(G, stack_noise([noise] * 4)):
             expected = render_ws(G, picture.w.expand(4, -1, -1), 'none' if mode == 'none' else 'const')
         assert np.abs(pixels.astype(int) - expected[0].numpy()).max() <= 1
+
+
+def test_memory_is_given_back_at_once(recorder: TapeRecorder) -> None:
+    """Without the collector of cycles, which may come late."""
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema
+    renderer = Renderer(G, lambda ws: render_ws(G, ws))
+    for _ in range(WARM_UP + 1):
+        renderer(torch.zeros([1, G.num_ws, G.w_dim]), noise={})
+    gone = weakref.ref(renderer._by_layers[()])
+    gc.disable()
+    try:
+        del renderer
+        assert recorder.recorded == 1 and gone() is None
+    finally:
+        gc.enable()
 
 
 def test_metrics_draw_the_same(recorder: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
