@@ -17,7 +17,9 @@ _WIDE = 64  # channels
 
 @contextlib.contextmanager
 def no_weight_gradients(disable: bool = True) -> Iterator[None]:
-    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights' gradients."""
+    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights' gradients; those through the kernels of
+    `bias_act` and `modulated_act` skip those of biases and of the noise's strength.
+    """
     global _weight_gradients_enabled
     before = _weight_gradients_enabled
     if disable:
@@ -26,6 +28,11 @@ def no_weight_gradients(disable: bool = True) -> Iterator[None]:
         yield
     finally:
         _weight_gradients_enabled = before
+
+
+def weight_gradients_enabled() -> bool:
+    """False within `no_weight_gradients`."""
+    return _weight_gradients_enabled
 
 
 def conv2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
