@@ -67,22 +67,23 @@ def test_kernels_and_their_derivatives(dtype: torch.dtype, tolerance: float, lay
     assert custom_ops.enabled(torch.device('cuda', 0))
     f = upfirdn2d.setup_filter([1, 3, 3, 1])
     long = upfirdn2d.setup_filter(list(range(1, 13)))
-    # x and b lie on a grid so coarse that nothing reaches the limit by rounding; the limit itself is rounded down
-    works = [lambda x, b, dev, act=act: bias_act.bias_act(x, b, act=act, clamp=1.55) for act in bias_act.activation_funcs]
+    # what is bent or clamped lies on a grid, away from 0 and so coarse that nothing reaches the limit by rounding
+    works = [(True, lambda x, b, dev, act=act: bias_act.bias_act(x, b, act=act, clamp=1.55)) for act in bias_act.activation_funcs]
     for kwargs in [dict(padding=1), dict(up=2, padding=[2, 1, 2, 1], gain=4), dict(down=2, padding=1), dict(up=[1, 3], down=[2, 1], padding=3)]:
-        works.append(lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, f.to(dev), **kwargs) * b[0])
-        works.append(lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, long.to(dev), **{**kwargs, 'padding': 8}) * b[0])
-    for work in works:
+        works.append((False, lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, f.to(dev), **kwargs)))
+        works.append((False, lambda x, b, dev, kwargs=kwargs: upfirdn2d.upfirdn2d(x, long.to(dev), **{**kwargs, 'padding': 8})))
+    for biased, work in works:
         results = []
         for device, kind in [('cpu', torch.float64), ('cuda', dtype)]:
             generator = torch.Generator().manual_seed(0)
-            x, b = (torch.randn(size, generator=generator).mul(8).round().div(8).to(device, kind) for size in (shape, shape[1:2]))
-            x, b = x.contiguous(memory_format=layout).requires_grad_(True), b.requires_grad_(True)
+            x, b = (torch.randn(size, generator=generator).mul(8).round() / 8 for size in (shape, shape[1:2]))
+            x = (x + 1 / 16).to(device, kind).contiguous(memory_format=layout).requires_grad_(True)
+            b = b.to(device, kind).requires_grad_(True)
             y = work(x, b, device)
             dy = torch.randn(y.shape, generator=generator).to(dtype).to(device, kind).requires_grad_(True)
-            dx, db = torch.autograd.grad(y, [x, b], dy, create_graph=True)
-            second = torch.autograd.grad((dx * dx.detach()).sum() + (db * db.detach()).sum(), [dy, x], allow_unused=True)
-            results.append([None if tensor is None else tensor.detach().cpu().double() for tensor in (y, dx, db, *second)])
+            first = torch.autograd.grad(y, [x, b] if biased else [x], dy, create_graph=True)
+            second = torch.autograd.grad(sum((gradient * gradient.detach()).sum() for gradient in first), [dy, x], allow_unused=True)
+            results.append([None if tensor is None else tensor.detach().cpu().double() for tensor in (y, *first, *second)])
         for want, got in zip(*results):
             if want is not None and got is not None:
                 error = (want - got).abs().max() / (want.abs().max() + 1)
