@@ -17,6 +17,7 @@ import host_kernels
 import pytest
 import torch
 from conftest import GOLDEN
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dnnlib import UserError
 from torch_utils import custom_ops
@@ -355,6 +356,17 @@ def test_second_derivatives_keep_the_layout(on_the_host: set[str]) -> None:
     first = torch.autograd.grad(y, [x, scale], dy, create_graph=True)
     second = torch.autograd.grad(sum(gradient.float().square().sum() for gradient in first), [x, dy])
     assert all(tensor.stride() == x.stride() for tensor in (y, first[0], *second))
+
+
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_convolutions_get_weights_in_the_layout_of_their_pictures(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(conv2d_gradfix._Conv, 'apply', lambda x, w, geometry: seen.append(w))
+    with FakeTensorMode():  # a GPU's tensors, without their numbers
+        x = torch.empty([2, 8, 5, 5], device='cuda').contiguous(memory_format=layout)
+        conv2d_gradfix.conv2d(x, torch.empty([6, 8, 3, 3], device='cuda'))
+        conv2d_gradfix.conv_transpose2d(x, torch.empty([6, 8, 3, 3], device='cuda').transpose(0, 1))
+    assert [w.is_contiguous(memory_format=torch.channels_last) for w in seen] == [layout == torch.channels_last] * 2
 
 
 # ----------------------------------------------------------------------------
