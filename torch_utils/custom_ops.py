@@ -199,8 +199,13 @@ _LIBRARY = '''
 #define cudaLaunchKernel hipLaunchKernel
 #define cudaStream_t hipStream_t
 #endif
+#if defined(_WIN32)
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED
+#endif
 {text}
-extern "C" int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
+extern "C" EXPORTED int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
     return (int)cudaLaunchKernel((const void*)&{name}, dim3(gx, gy, gz), dim3(threads), args, 0, (cudaStream_t)stream);
 }}
 '''
