@@ -43,7 +43,8 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
         flush = torch.empty(256 << 20, dtype=torch.uint8, device=target)  # larger than the cache
         times = []
         for _ in range(repeats + 3):
-            flush.zero_()
+            for _ in range(4):  # and it keeps the GPU busy until all of the work is queued, or launches would be timed
+                flush.zero_()
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
             work()

@@ -59,14 +59,18 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graph
                f'graphs {graphs}')
     if target.type == 'cuda':
         torch.cuda.reset_peak_memory_stats()
-    times = {}
+    works: dict[str, Callable[[], object]] = {}
     for phase in run.phases:
         inputs = Batch(images, labels, *draw_latents(run, batch))
-        work: Callable[[], object] = functools.partial(phase.run, inputs, batch)
+        works[phase.name] = functools.partial(phase.run, inputs, batch)
         if run.graphs is not None:
-            work = functools.partial(run.graphs.run, phase, inputs)
-            for _ in range(WARM_UP):  # what comes before a graph
-                work()
+            works[phase.name] = functools.partial(run.graphs.run, phase, inputs)
+    for work in works.values():
+        for _ in range(WARM_UP if run.graphs is not None else 0):  # what comes before the graphs
+            work()
+    times = {}
+    for phase in run.phases:
+        work = works[phase.name]
         times[phase.name] = median_ms(work, repeats, target)
         share = gpu_share(work) if target.type == 'cuda' else ''
         click.echo(f'{phase.name}: {times[phase.name]:8.1f} ms, every {phase.interval} steps{share}')

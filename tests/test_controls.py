@@ -1,6 +1,7 @@
 """Every control of a run shows its effect within a few steps; every warning comes when it should and not otherwise."""
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,11 +221,14 @@ def test_ten_in_a_row_end_the_run(data: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_out_of_memory_says_what_fits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    original = Phase.run
+    original, filled = Phase.run, []
 
     def greedy(self: Phase, batch: Batch, batch_gpu: int, *args: object) -> torch.Tensor:
         if batch_gpu > 4:
+            activations = torch.zeros([100])
+            filled.append(weakref.ref(activations))
             raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB')
+        assert not any(reference() for reference in filled), 'what did not fit is let go of before less is tried'
         return original(self, batch, batch_gpu, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Phase, 'run', greedy)

@@ -1,7 +1,9 @@
 """Phases, and the generator, as graphs: on the CPU, where a tape stands for them."""
 
+import contextlib
 import gc
 import logging
+import unittest.mock
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,6 +145,61 @@ def test_what_waits_runs_as_it_is(make: Callable[..., Run], caplog: pytest.LogCa
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> None:
+    """Or the memory would have to hold a graph's numbers and those of an ordinary run."""
+    class Watching(TapeRecorder):
+        def record(self, function: Callable[[], object]) -> Callable[[], object]:
+            capturable.append([group['capturable'] for phase in run.phases for group in phase.optimizer.param_groups])
+            return super().record(function)
+
+    settings = {'loss': {'g_reg_interval': 2, 'd_reg_interval': 4}, **PLAIN}
+    capturable: list[list[bool]] = []
+    expected, run, recorder = steps(make(**settings), 13), make(**settings), Watching()
+    run.graphs = Graphs(recorder, 2, names=[phase.name for phase in run.phases])
+    steps(run, 9)  # Dreg's third run is the last of them
+    assert recorder.recorded == 0
+    run = make(**settings)
+    run.graphs = Graphs(recorder, 2, names=[phase.name for phase in run.phases])
+    found = steps(run, 13)
+    assert recorder.recorded == 4
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(any(flags) and not all(flags) for flags in capturable), 'Adam is told only of the recording that it is in'
+    assert not any(group['capturable'] for phase in run.phases for group in phase.optimizer.param_groups), 'else it warns of ordinary steps'
+
+
+def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch 2.9, imitated: what waits ends neither the stream nor the pool of its recording, nor that of random numbers."""
+    state: dict[str, Any] = {'stream': 'ordinary', 'pools': 0, 'recording': False, 'open': set()}
+
+    @contextlib.contextmanager
+    def graph(graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = '') -> Iterator[None]:
+        assert pool not in state['open'], 'already recording to mempool_id'
+        before, state['stream'], state['recording'] = state['stream'], stream, True
+        state['open'].add(pool)
+        yield  # an error of the function goes on from here, as from a failed capture_end
+        state['open'].remove(pool)
+        state['stream'], state['recording'] = before, False
+
+    def new_pool() -> int:
+        state['pools'] += 1
+        return state['pools']
+
+    cuda = dict(Stream=lambda device: 'recording', graph=graph, graph_pool_handle=new_pool, CUDAGraph=unittest.mock.MagicMock,
+                current_stream=lambda device: state['stream'], set_stream=lambda stream: state.update(stream=stream))
+    for name, value in cuda.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    recorder = graphs.CudaRecorder(torch.device('cpu'))
+
+    def waits() -> None:
+        raise RuntimeError('operation not permitted when stream is capturing')
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match='not permitted'):
+            recorder.record(waits)
+        assert state['stream'] == 'ordinary' and not state['recording']
+    assert recorder.record(lambda: None)
+
+
 def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -> None:
     class Full(TapeRecorder):
         def record(self, function: Callable[[], object]) -> Callable[[], object]:
@@ -155,7 +212,7 @@ def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -
 
 
 def test_there_are_none_on_a_cpu() -> None:
-    assert make_graphs(torch.device('cpu'), 4, Ranks()) is None
+    assert make_graphs(torch.device('cpu'), 4, Ranks(), []) is None
 
 
 # ----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The CUDA kernels without a GPU: their text run on the CPU, compiled for every architecture, their derivatives, their loaders."""
 
+import contextlib
 import ctypes
 import itertools
 import logging
@@ -7,6 +8,8 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ import host_kernels
 import pytest
 import torch
 from conftest import GOLDEN
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dnnlib import UserError
 from torch_utils import custom_ops
-from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
+from torch_utils.ops import affine_sample, bias_act, conv2d_gradfix, modulated_act, upfirdn2d
 from training.augment import AugmentPipe
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
@@ -103,12 +107,27 @@ def check_bias_act(x: torch.Tensor, dy: torch.Tensor, ddx: torch.Tensor, b: torc
     y = bias_act._bias_act_cuda(x, b, *settings)
     assert y.stride() == x.stride()
     assert_near(y, bias_act._bias_act_cpu(wide[0], wide[3], *settings), dtype)
+    settings = (*settings[:4], float(torch.tensor(settings[4], dtype=dtype)))  # for the wide ones, the limit as it is stored
     piecewise = settings[1] in bias_act._PIECEWISE
     ref, wide_ref, b, wide_b = (y, y.double(), None, None) if piecewise else (x, wide[0], b, wide[3])
     assert_near(bias_act._bias_act_grad_cuda(dy, ref, b, *settings), bias_act._bias_act_grad_cpu(wide[1], wide_ref, wide_b, *settings), dtype)
     if not piecewise:
         assert_near(bias_act._bias_act_grad2_cuda(ddx, dy, ref, b, *settings),
                     bias_act._bias_act_grad2_cpu(wide[2], wide[1], wide_ref, wide_b, *settings), dtype)
+
+
+@needs_compiler
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+def test_what_is_clamped_takes_no_gradient(dtype: torch.dtype, on_the_host: set[str]) -> None:
+    """Also where the limit isn't a number of that dtype, and is rounded down: 256 / sqrt(2), of the discriminator's blocks."""
+    x = torch.tensor([[[[300.0]], [[-2000.0]], [[1.0]], [[300.0]]]]).to(dtype).contiguous(memory_format=torch.channels_last)
+    dy, clamp = torch.ones_like(x), 256 * 0.5 ** 0.5
+    y = bias_act._bias_act_cuda(x, None, 1, 'lrelu', 0.2, 1.0, clamp)
+    for gradient in (bias_act._bias_act_grad_cuda, bias_act._bias_act_grad_cpu):
+        assert gradient(dy, y, None, 1, 'lrelu', 0.2, 1.0, clamp).flatten().tolist() == [0, 0, 1, 0]
+    x.requires_grad_(True)
+    y = modulated_act.modulated_act(x, torch.ones([1, 4]), act='lrelu', clamp=clamp)
+    assert torch.autograd.grad(y, x, dy)[0].flatten().tolist() == [0, 0, 1, 0]
 
 
 @needs_compiler
@@ -311,7 +330,43 @@ def test_ops_obey_pytorchs_rules() -> None:
     x, b = torch.randn([2, 3, 4, 4], requires_grad=True), torch.randn([3], requires_grad=True)
     torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'lrelu', 0.2, 1.0, 2.0))
     torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'swish', 0.0, 1.0, -1.0))
-    torch.library.opcheck(torch.ops.stylegan.upfirdn2d, (x, torch.ones(4), [2, 2], [1, 1], [1, 2, 1, 2], False, 1.0))
+    for layout in (torch.contiguous_format, torch.channels_last):
+        pictures = x.detach().contiguous(memory_format=layout).requires_grad_(True)
+        torch.library.opcheck(torch.ops.stylegan.upfirdn2d, (pictures, torch.ones(4), [2, 2], [1, 1], [1, 2, 1, 2], False, 1.0))
+
+
+def test_regularisers_skip_the_gradients_of_biases(on_the_host: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modulated_act, '_launch', lambda *args: None)  # only which gradients there are is looked at
+    x, b, scale, strength = (torch.randn(shape, requires_grad=True) for shape in ([2, 3, 4, 4], [3], [2, 3], []))
+    one = torch.ops.stylegan.bias_act(x, b, 1, 'lrelu', 0.2, 1.0, -1.0)
+    other = modulated_act.modulated_act(x.contiguous(memory_format=torch.channels_last), scale, torch.randn(4, 4), strength, b, act='lrelu')
+    for y, inputs in [(one, [x, b]), (other, [x, scale, b, strength])]:
+        for skips in (False, True):
+            with conv2d_gradfix.no_weight_gradients(skips):
+                found = torch.autograd.grad(y.sum(), inputs, create_graph=True, allow_unused=True)
+            assert [gradient is None for gradient in found] == [skips and any(tensor is other for other in (b, strength)) for tensor in inputs]
+
+
+@needs_compiler
+def test_second_derivatives_keep_the_layout(on_the_host: set[str]) -> None:
+    """A picture in another layout is a picture to be copied."""
+    x, dy = (normal([2, 8, 6, 5], torch.float16, True, seed).requires_grad_(True) for seed in (0, 1))
+    scale = normal([2, 8], torch.float32, False, 2).requires_grad_(True)
+    y = modulated_act.modulated_act(x, scale, act='lrelu')
+    first = torch.autograd.grad(y, [x, scale], dy, create_graph=True)
+    second = torch.autograd.grad(sum(gradient.float().square().sum() for gradient in first), [x, dy])
+    assert all(tensor.stride() == x.stride() for tensor in (y, first[0], *second))
+
+
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_convolutions_get_weights_in_the_layout_of_their_pictures(layout: torch.memory_format, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(conv2d_gradfix._Conv, 'apply', lambda x, w, geometry: seen.append(w))
+    with FakeTensorMode():  # a GPU's tensors, without their numbers
+        x = torch.empty([2, 8, 5, 5], device='cuda').contiguous(memory_format=layout)
+        conv2d_gradfix.conv2d(x, torch.empty([6, 8, 3, 3], device='cuda'))
+        conv2d_gradfix.conv_transpose2d(x, torch.empty([6, 8, 3, 3], device='cuda').transpose(0, 1))
+    assert [w.is_contiguous(memory_format=torch.channels_last) for w in seen] == [layout == torch.channels_last] * 2
 
 
 # ----------------------------------------------------------------------------
@@ -345,6 +400,7 @@ def test_what_does_not_compile_says_so() -> None:
 def choice(monkeypatch: pytest.MonkeyPatch):
     """Choose a loader as a machine with a GPU would: `choice(STYLEGAN_OPS, loaders)`."""
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda index: (9, 0))
+    monkeypatch.setattr(torch.cuda, 'device', lambda index: contextlib.nullcontext())
 
     def choose(wanted: str, **loaders: type[custom_ops.Loader]) -> custom_ops.Loader | None:
         monkeypatch.setenv(custom_ops.SWITCH, wanted)
@@ -365,6 +421,56 @@ class Works(custom_ops.Loader):
 class Fails(custom_ops.Loader):
     def load(self, source: str, name: str) -> custom_ops.Kernel:
         raise custom_ops.Unavailable('it broke')
+
+
+class NeedsNewerDriver(custom_ops.Loader):
+    def load(self, source: str, name: str) -> custom_ops.Kernel:
+        def launch(grid: tuple[int, int, int], block: int, args: Any) -> None:
+            raise RuntimeError('CUDA error 35\nat its launch')
+
+        return launch
+
+
+class NeedsLibrary(custom_ops.Loader):
+    def load(self, source: str, name: str) -> custom_ops.Kernel:
+        raise OSError('libcudart.so.13: cannot open shared object file')
+
+
+def test_what_compiles_but_does_not_run_is_passed_over(choice, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(choice('auto', nvrtc=NeedsNewerDriver, nvcc=Works), Works)
+    with caplog.at_level(logging.WARNING):
+        assert choice('auto', nvrtc=NeedsNewerDriver, nvcc=NeedsLibrary) is None
+    assert 'nvrtc: CUDA error 35 at its launch; nvcc: libcudart.so.13' in caplog.text
+    with pytest.raises(UserError, match='STYLEGAN_OPS=nvcc: nvcc: libcudart'):
+        choice('nvcc', nvcc=NeedsLibrary)
+
+
+@needs_compiler
+def test_the_probe_touches_nothing() -> None:
+    host_kernels.get_kernel(*custom_ops._PROBE, None)((1, 1, 1), 1, custom_ops._NOTHING)
+
+
+def test_each_thread_enters_the_devices_context_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip('cuda.core')
+    loader, core, entered = custom_ops.NvrtcLoader('90'), unittest.mock.MagicMock(), []
+    core.Device.return_value.set_current.side_effect = lambda: entered.append(threading.get_ident())
+    monkeypatch.setattr(loader, '_core', core)
+    monkeypatch.setattr(loader, '_version', lambda: 'none')
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
+    monkeypatch.setattr(torch.cuda, 'current_stream', unittest.mock.MagicMock())
+    (tmp_path / 'kernel').write_bytes(b'symbol\ncode')
+    monkeypatch.setattr(loader, 'cached', lambda *args: tmp_path / 'kernel')
+    kernel = loader.load('bias_act.cu', 'bias_act')
+
+    def twice() -> None:
+        kernel((1, 1, 1), 1, [])
+        kernel((1, 1, 1), 1, [])
+
+    twice()
+    thread = threading.Thread(target=twice)
+    thread.start()
+    thread.join()
+    assert len(entered) == len(set(entered)) == 2 and core.launch.call_count == 4
 
 
 def test_the_first_loader_that_works_is_taken(choice, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ SWITCH = 'STYLEGAN_OPS'
 TYPES = {torch.float32: 'float', torch.float16: 'half_t', torch.bfloat16: 'bfloat16_t', torch.float64: 'double'}  # as the kernels call them
 _SOURCES = Path(__file__).parent / 'ops'
 _PROBE = ('bias_act.cu', 'bias_act<float, LINEAR, 0, 4, NO_BIAS, unsigned>')
+_NOTHING: list[Argument] = [*[0] * 5, *[ctypes.c_longlong(0)] * 3, *[ctypes.c_float(0)] * 3]  # arguments of that: no elements
 
 
 class Unavailable(Exception):
@@ -65,7 +67,8 @@ def get_kernel(source: str, name: str, device_index: int) -> Kernel:
     """
     loader = _loader(device_index)
     assert loader is not None
-    kernel = loader.load(source, name)
+    with torch.cuda.device(device_index):
+        kernel = loader.load(source, name)
 
     def launch(grid: tuple[int, int, int], block: int, args: Sequence[Argument]) -> None:
         with torch.cuda.device(device_index):
@@ -83,10 +86,11 @@ def _loader(device_index: int) -> 'Loader | None':
     for name in LOADERS if wanted == 'auto' else [wanted] if wanted != 'ref' else []:
         try:
             loader = LOADERS[name](''.join(map(str, torch.cuda.get_device_capability(device_index))))
-            loader.load(*_PROBE)
+            with torch.cuda.device(device_index):
+                loader.load(*_PROBE)((1, 1, 1), 1, _NOTHING)  # a driver may be too old for what a compiler makes
             return loader
-        except Unavailable as error:
-            reasons.append(f'{name}: {error}')
+        except Exception as error:  # Unavailable, and what loading and launching raise, which has no common ancestor
+            reasons.append(f'{name}: {" ".join(str(error).split())[:500]}')
     if wanted in LOADERS:
         raise UserError(f'{SWITCH}={wanted}: {reasons[0]}')
     if reasons:
@@ -132,10 +136,12 @@ class NvrtcLoader(Loader):
             except ImportError:  # its name before 1.0
                 from cuda.core import experimental as core
         except ImportError as error:
-            raise Unavailable('the package cuda-core is missing (pip install cuda-core)') from error
+            bindings = f' "cuda-bindings=={torch.version.cuda.split(".")[0]}.*"' if torch.version.cuda else ''
+            raise Unavailable(f'the package cuda-core, or what it needs, is missing (pip install cuda-core{bindings})') from error
         self._core = core
         self._configs: dict[tuple[tuple[int, int, int], int], Any] = {}
         self._streams: dict[int, Any] = {}
+        self._threads = threading.local()
 
     def compile(self, source: str, name: str) -> tuple[str, bytes]:
         """The symbol and the machine code (cubin) of an instance; needs no GPU."""
@@ -155,16 +161,23 @@ class NvrtcLoader(Loader):
 
         symbol, _, code = self.cached(source, name, self._version(), '.cubin', build).read_bytes().partition(b'\n')
         core = self._core
-        core.Device(torch.cuda.current_device()).set_current()
+        self._enter_context()
         kernel = core.ObjectCode.from_cubin(code).get_kernel(symbol.decode())
 
         def launch(grid: tuple[int, int, int], block: int, args: Sequence[Argument]) -> None:
+            self._enter_context()
             config = self._configs.get((grid, block))
             if config is None:
                 config = self._configs[grid, block] = core.LaunchConfig(grid=grid, block=block)
             core.launch(self._stream(), config, kernel, *args)
 
         return launch
+
+    def _enter_context(self) -> None:
+        """Give this thread the device's context, which a launch by the driver's interface doesn't: autograd's threads begin without."""
+        if not hasattr(self._threads, 'entered'):
+            self._core.Device(torch.cuda.current_device()).set_current()
+            self._threads.entered = True
 
     def _stream(self) -> Any:
         handle = torch.cuda.current_stream().cuda_stream
@@ -186,8 +199,13 @@ _LIBRARY = '''
 #define cudaLaunchKernel hipLaunchKernel
 #define cudaStream_t hipStream_t
 #endif
+#if defined(_WIN32)
+#define EXPORTED __declspec(dllexport)
+#else
+#define EXPORTED
+#endif
 {text}
-extern "C" int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
+extern "C" EXPORTED int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
     return (int)cudaLaunchKernel((const void*)&{name}, dim3(gx, gy, gz), dim3(threads), args, 0, (cudaStream_t)stream);
 }}
 '''

@@ -1,5 +1,6 @@
 """CUDA graphs: what a function has the device do, recorded once, then replayed without Python and without launching kernels one by one."""
 
+import contextlib
 import logging
 import os
 from collections import Counter
@@ -49,10 +50,24 @@ class CudaRecorder:
 
     def record(self, function: Callable[[], object]) -> Replay:
         """See `Recorder`. Other threads may go on copying pictures meanwhile."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
-            function()
+        graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
+                function()
+        except RuntimeError:
+            self._clear_up(current)
+            raise
         return graph.replay
+
+    def _clear_up(self, current: torch.cuda.Stream) -> None:
+        """Undo what a recording leaves behind that waited for the device: PyTorch 2.9 stays on its stream, takes its memory for in use, and
+        lets nobody draw random numbers until another recording has come to its end.
+        """
+        torch.cuda.set_stream(current)
+        self._pool = torch.cuda.graph_pool_handle()
+        nothing = torch.cuda.CUDAGraph()
+        with contextlib.suppress(RuntimeError), torch.cuda.graph(nothing, stream=self._stream, capture_error_mode='thread_local'):
+            torch.zeros([], device=self._device)
 
 
 def make_recorder(device: torch.device) -> Recorder | None:
@@ -98,8 +113,7 @@ class Captured:
         shapes = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
         if shapes in self._graphs:
             own, result, replay = self._graphs[shapes]
-            for place, tensor in zip(own, inputs):
-                place.copy_(tensor)
+            torch._foreach_copy_(own, list(inputs))
             replay()
             return result.clone()
         self._runs[shapes] += 1

@@ -6,7 +6,7 @@ changes tensors in place, reads its inputs from where they always are, and never
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +39,12 @@ class Graphs:
         recorder: makes the graphs.
         batch_gpu: see `Phase.run`.
         ranks: likewise.
+        names: of the phases that must have run as they are before any is recorded. What a graph uses is lost for ordinary runs, so that
+            recording one phase before the others have run would take the memory of two.
     """
 
-    def __init__(self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE) -> None:
-        self._recorder, self._batch_gpu, self._ranks = recorder, batch_gpu, ranks
+    def __init__(self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE, names: Collection[str] = ()) -> None:
+        self._recorder, self._batch_gpu, self._ranks, self._names = recorder, batch_gpu, ranks, names
         self._runs: Counter[str] = Counter()
         self._graphs: dict[str, _Graph | None] = {}  # None: can't be recorded
 
@@ -52,7 +54,7 @@ class Graphs:
         Returns:
             See there; the next run overwrites it.
         """
-        if self._runs[phase.name] == WARM_UP:
+        if phase.name not in self._graphs and all(self._runs[name] >= WARM_UP for name in (phase.name, *self._names)):
             self._graphs[phase.name] = self._record(phase, batch)
         self._runs[phase.name] += 1
         graph = self._graphs.get(phase.name)
@@ -69,8 +71,6 @@ class Graphs:
 
     def _record(self, phase: Phase, batch: Batch) -> _Graph | None:
         own = batch.clone()
-        for group in phase.optimizer.param_groups:
-            group['capturable'] = True  # or Adam refuses; the fused one keeps its counters on the device either way
 
         def accumulate() -> None:
             phase.accumulate(own, self._batch_gpu)
@@ -80,6 +80,9 @@ class Graphs:
             phase.apply()
 
         pieces: list[Callable[[], object]] = [whole] if self._ranks.count == 1 else [accumulate, phase.apply]
+        groups = phase.optimizer.param_groups
+        for group in groups:
+            group['capturable'] = True  # or Adam refuses; the fused one keeps its counters on the device either way
         try:
             return _Graph(own, [self._recorder.record(piece) for piece in pieces])
         except torch.cuda.OutOfMemoryError:
@@ -87,9 +90,12 @@ class Graphs:
         except RuntimeError as error:
             log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', phase.name, first_line(error))
             return None
+        finally:
+            for group in groups:
+                group['capturable'] = False  # or an ordinary step of another phase warns
 
 
-def make_graphs(device: torch.device, batch_gpu: int, ranks: Ranks) -> Graphs | None:
-    """What runs the phases of a device; None where there are no graphs."""
+def make_graphs(device: torch.device, batch_gpu: int, ranks: Ranks, names: Collection[str]) -> Graphs | None:
+    """What runs the phases of a device, see `Graphs`; None where there are no graphs."""
     recorder = make_recorder(device)
-    return None if recorder is None else Graphs(recorder, batch_gpu, ranks)
+    return None if recorder is None else Graphs(recorder, batch_gpu, ranks, names)

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,6 +123,7 @@ def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> int:
                     log.info('stopped; go on with: python train.py --continue %s', run_dir)
                     return exit_code
     except torch.cuda.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # whose variables hold what filled the memory
         raise UserError(advice_on_memory(run)) from error
     finally:
         if desk is not None:
@@ -227,6 +229,7 @@ def advice_on_memory(run: Run) -> str:
     config = run.config
     local, group = config.batch_size // config.gpus, config.network.mbstd_group_size or 1
     sizes = [size for size in range(config.batch_gpu - 1, 0, -1) if local % size == 0 and size % min(group, size) == 0]
+    run.graphs = None  # they have memory of their own
     for size in sizes:
         if run.device.type == 'cuda':
             torch.cuda.empty_cache()
@@ -293,10 +296,10 @@ def setup(config: TrainingConfig, dataset: ImageFolderDataset, device: torch.dev
                    cache=config.data.cache, rank=ranks.rank, num_ranks=ranks.count)
     if ranks.count > 1:  # every process draws its own latents, noise and augmentations
         torch.manual_seed((config.seed + 1) * 1_000_003 + ranks.rank)
-    start = round(config.start_kimg * 1000)
-    run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, build_phases(losses, config.optimizer), stats, data, meta,
+    start, phases = round(config.start_kimg * 1000), build_phases(losses, config.optimizer)
+    run = Run(config, dataset, device, G, D, G_ema, augment_pipe, ada, losses, phases, stats, data, meta,
               cur_nimg=start, start_nimg=start, tick_nimg=start, notes=notes, ranks=ranks,
-              graphs=make_graphs(device, config.batch_gpu, ranks) if config.graphs else None)
+              graphs=make_graphs(device, config.batch_gpu, ranks, [phase.name for phase in phases]) if config.graphs else None)
     if state is not None:
         restore(run, state)
         run.elapsed = state['elapsed']

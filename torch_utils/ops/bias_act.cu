@@ -42,7 +42,7 @@ __global__ void bias_act(const T* x, const T* ddx, const T* ref, const T* b, T* 
     typedef typename Accumulator<T>::type A;
     typedef Vector<T, COUNT> V;
     constexpr bool FROM_OUTPUT = ACT <= LRELU && ORDER > 0;
-    const A alpha = alpha_, gain = gain_, limit = clamp_;
+    const A alpha = alpha_, gain = gain_, limit = load(store<T>(clamp_));  // as it is stored, or what reached it would look as if it hadn't
     const Index i = ((Index)blockIdx.x * blockDim.x + threadIdx.x) * COUNT, step = (Index)step_b, size = (Index)size_b;
     if (i >= (Index)count) return;
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 
 from torch_utils import custom_ops
 
+from .conv2d_gradfix import weight_gradients_enabled
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -170,7 +172,8 @@ def _second_derivative(u: torch.Tensor, act: str) -> torch.Tensor:
 
 def _unclamped(ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
     reached = ref if act in _PIECEWISE else activation_funcs[act].func(ref, alpha) * gain
-    return reached.abs() < clamp if clamp >= 0 else torch.ones_like(reached, dtype=torch.bool)
+    limit = torch.tensor(clamp, dtype=ref.dtype)  # as results are stored
+    return reached.abs() < limit if clamp >= 0 else torch.ones_like(reached, dtype=torch.bool)
 
 
 def _input_of(ref: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tensor:
@@ -272,7 +275,7 @@ def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     dx = db = None
     if any(ctx.needs_input_grad[:2]):
         dx = torch.ops.stylegan.bias_act_grad(dy, *ctx.saved_tensors, *ctx.settings)
-        db = _sum_to_bias(dx, ctx.dim) if ctx.needs_input_grad[1] else None
+        db = _sum_to_bias(dx, ctx.dim) if ctx.needs_input_grad[1] and weight_gradients_enabled() else None
     return dx, db, None, None, None, None, None
 
 

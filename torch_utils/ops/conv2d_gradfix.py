@@ -17,7 +17,9 @@ _WIDE = 64  # channels
 
 @contextlib.contextmanager
 def no_weight_gradients(disable: bool = True) -> Iterator[None]:
-    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights' gradients."""
+    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights' gradients; those through the kernels of
+    `bias_act` and `modulated_act` skip those of biases and of the noise's strength.
+    """
     global _weight_gradients_enabled
     before = _weight_gradients_enabled
     if disable:
@@ -26,6 +28,11 @@ def no_weight_gradients(disable: bool = True) -> Iterator[None]:
         yield
     finally:
         _weight_gradients_enabled = before
+
+
+def weight_gradients_enabled() -> bool:
+    """False within `no_weight_gradients`."""
+    return _weight_gradients_enabled
 
 
 def conv2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
@@ -38,7 +45,7 @@ def conv2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
         bias: `[C_out]` or None.
     """
     geometry = _Geometry(_pair(stride), _pair(padding), _pair(dilation), (0, 0), groups, False)
-    return _with_bias(_Conv.apply(input, weight, geometry), bias)
+    return _with_bias(_Conv.apply(input, _laid_out_for(input, weight), geometry), bias)
 
 
 def conv_transpose2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
@@ -52,7 +59,7 @@ def conv_transpose2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
         bias: `[C_out]` or None.
     """
     geometry = _Geometry(_pair(stride), _pair(padding), _pair(dilation), _pair(output_padding), groups, True)
-    return _with_bias(_Conv.apply(input, weight, geometry), bias)
+    return _with_bias(_Conv.apply(input, _laid_out_for(input, weight), geometry), bias)
 
 
 class _Geometry(NamedTuple):
@@ -114,6 +121,12 @@ class _ConvWeightGradient(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             dx = _Conv.apply(dy, ddw, ctx.geometry.adjoint(ctx.x_shape, ctx.dy_shape, ctx.w_shape))
         return ddy, dx, None, None
+
+
+def _laid_out_for(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    """Weights in the layout of the pictures. On a GPU cuDNN would else bring a copy there, and another one for each derivative."""
+    channels_last = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return w.contiguous(memory_format=torch.channels_last) if channels_last else w
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

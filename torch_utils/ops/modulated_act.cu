@@ -28,6 +28,7 @@ __global__ void modulated_act(const T* x, const float* scale, const float* noise
     A bias[COUNT], factor[COUNT];
     #pragma unroll
     for (int k = 0; k < COUNT; k++) bias[k] = b ? (A)b[at.c + k] : (A)0;
+    const A limit = load(store<T>(clamp));  // as it is stored, or what reached it would look as if it hadn't
     const A loudness = noise ? (A)*strength : (A)0;
     for (int n = blockIdx.z; n < batch; n += gridDim.z) {
         #pragma unroll
@@ -41,7 +42,7 @@ __global__ void modulated_act(const T* x, const float* scale, const float* noise
             for (int k = 0; k < COUNT; k++) {
                 A u = (A)load(in.at[k]) * factor[k] + added + bias[k];
                 u = (u > 0 ? u : u * (A)alpha) * (A)gain;
-                if (clamp >= 0) u = u > (A)clamp ? (A)clamp : u < -(A)clamp ? -(A)clamp : u;
+                if (limit >= 0) u = u > limit ? limit : u < -limit ? -limit : u;
                 out.at[k] = store<T>(u);
             }
             *(V*)(y + place) = out;
@@ -61,6 +62,7 @@ __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const fl
     typedef Vector<T, COUNT> V;
     const Strip<COUNT> at(channels, lanes);
     if (!at.inside) return;
+    const A limit = load(store<T>(clamp));
     for (int n = blockIdx.z; n < batch; n += gridDim.z) {
         A factor[COUNT], to_scale[COUNT], to_b[COUNT], to_strength = 0;
         #pragma unroll
@@ -77,7 +79,7 @@ __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const fl
             for (int k = 0; k < COUNT; k++) {
                 const A reached = (A)load(y_in.at[k]);
                 A du = (A)load(dy_in.at[k]) * (A)gain * (reached > 0 ? (A)1 : (A)alpha);
-                if (clamp >= 0 && (reached >= (A)clamp || reached <= -(A)clamp)) du = 0;
+                if (limit >= 0 && (reached >= limit || reached <= -limit)) du = 0;
                 out.at[k] = store<T>(du * factor[k]);
                 to_scale[k] += du * (A)load(x_in.at[k]);
                 to_b[k] += du;

@@ -12,6 +12,7 @@ import torch
 from torch_utils import custom_ops
 
 from .bias_act import NO_CLAMP
+from .conv2d_gradfix import weight_gradients_enabled
 
 _SLOPES = {'linear': 1.0, 'relu': 0.0, 'lrelu': 0.2}
 _THREADS = 256
@@ -73,11 +74,29 @@ def _gradients_as_ops(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, no
                       biased: bool, act: str, numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
     """Of x, scale, strength and b, by ops that can be differentiated."""
     du = dy * numbers[1] if y is None else torch.ops.stylegan.bias_act_grad(dy, y, None, 1, act, *numbers)
-    d_strength = None
-    if noise is not None:
-        d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
-    d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if biased else None
-    return du * scale.to(x.dtype)[:, :, None, None], (du * x).sum(dim=(2, 3), dtype=scale.dtype), d_strength, d_b
+    d_strength = d_b = None
+    if weight_gradients_enabled():
+        if noise is not None:
+            d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
+        d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if biased else None
+    return du * scale.to(x.dtype)[:, :, None, None], _Products.apply(du, x, scale.dtype), d_strength, d_b
+
+
+class _Products(torch.autograd.Function):
+    """The sums over the pixels of two pictures' products. PyTorch's own derivative of a sum of another dtype writes a whole picture of it,
+    in the other layout.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        ctx.save_for_backward(a, b)
+        return (a * b).sum(dim=(2, 3), dtype=dtype)
+
+    @staticmethod
+    def backward(ctx: Any, d_sums: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        a, b = ctx.saved_tensors
+        factors = d_sums.to(a.dtype)[:, :, None, None]
+        return b * factors if ctx.needs_input_grad[0] else None, a * factors if ctx.needs_input_grad[1] else None, None
 
 
 def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None,

@@ -257,19 +257,24 @@ def _output_size(x: torch.Tensor, f: torch.Tensor, up: Sequence[int], down: Sequ
     return height // down[1] + 1, width // down[0] + 1
 
 
+def _layout(x: torch.Tensor) -> torch.memory_format:
+    """Of the result."""
+    return torch.channels_last if x.stride(1) == 1 and x.shape[1] > 1 else torch.contiguous_format
+
+
 def _upfirdn2d_cpu(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
                    gain: float) -> torch.Tensor:
     kernel = f.ger(f) if f.ndim == 1 else f
-    return _upfirdn2d_ref(x, kernel, (up[0], up[1]), (down[0], down[1]), _parse_padding(padding), flip_filter, gain).contiguous()
+    return _upfirdn2d_ref(x, kernel, (up[0], up[1]), (down[0], down[1]), _parse_padding(padding), flip_filter,
+                          gain).contiguous(memory_format=_layout(x))
 
 
 def _upfirdn2d_cuda(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
                     gain: float) -> torch.Tensor:
     batch, channels, in_h, in_w = x.shape
     out_h, out_w = _output_size(x, f, up, down, padding)
-    channels_last = x.stride(1) == 1 and channels > 1
-    y = torch.empty([batch, channels, out_h, out_w], dtype=x.dtype, device=x.device,
-                    memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    channels_last = _layout(x) == torch.channels_last
+    y = torch.empty([batch, channels, out_h, out_w], dtype=x.dtype, device=x.device, memory_format=_layout(x))
     if y.numel() == 0:
         return y
     filters = _filters_for_kernels(f, flip_filter)
@@ -328,7 +333,8 @@ def _filters_for_kernels(f: torch.Tensor, flip_filter: bool) -> tuple[torch.Tens
 
 def _upfirdn2d_fake(x: torch.Tensor, f: torch.Tensor, up: list[int], down: list[int], padding: list[int], flip_filter: bool,
                     gain: float) -> torch.Tensor:
-    return x.new_empty([x.shape[0], x.shape[1], *_output_size(x, f, up, down, padding)])
+    return torch.empty([x.shape[0], x.shape[1], *_output_size(x, f, up, down, padding)], dtype=x.dtype, device=x.device,
+                       memory_format=_layout(x))
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
