@@ -24,8 +24,9 @@ $(VENV)/.installed: requirements.txt requirements-demo.txt requirements-align.tx
 demo: $(VENV)/.installed
 	$(BIN)/python demo/run.py --out out/demo
 
+# A process a core, and a thread a process.
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow
