@@ -1,5 +1,6 @@
 """Pictures as training data."""
 
+import io
 import json
 import multiprocessing
 import signal
@@ -17,6 +18,7 @@ import torch
 from PIL import Image
 
 from dnnlib import UserError
+from dnnlib.archive import decode_picture
 from training import data_cache
 from training.data_cache import available_memory, batches_from_gpu, batches_from_ram, choose_cache, decode_all
 from training.dataset import ImageFolderDataset, InfiniteSampler, batches
@@ -382,3 +384,22 @@ def test_caches_on_a_gpu(flips: dict, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(UserError, match='--cache=gpu: the decoded set takes'):
         batches(data, 4, seed=0, workers=0, device=gpu, cache='gpu')
+
+
+@pytest.mark.parametrize('imagecodecs', [True, False])
+@pytest.mark.parametrize('mode', ['L', 'LA', 'RGB', 'RGBA', 'P', '1', 'I;16'])
+def test_decoding_in_threads(mode: str, imagecodecs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs do it then; the pictures are the same, and damaged ones are refused."""
+    if imagecodecs:
+        pytest.importorskip('imagecodecs')
+    else:
+        monkeypatch.setitem(sys.modules, 'imagecodecs', None)
+    smooth = Image.fromarray(np.random.RandomState(0).randint(0, 256, [5, 7, 4], dtype=np.uint8)).resize((64, 48))
+    for options in ({}, {'transparency': (1, 2, 3) if mode == 'RGB' else 5}):
+        with io.BytesIO() as file:
+            smooth.convert(mode).save(file, 'png', **(options if mode in ('L', 'RGB', 'P') else {}))
+            data = file.getvalue()
+        expected = decode_picture(data)
+        np.testing.assert_array_equal(decode_picture(data, in_threads=True), expected)
+        with pytest.raises(UserError, match='not a readable picture'):
+            decode_picture(data[:len(data) // 2], in_threads=True)
