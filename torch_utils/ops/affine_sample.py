@@ -37,49 +37,36 @@ def affine_sample(x: torch.Tensor, matrix: torch.Tensor, f: torch.Tensor, size: 
     Returns:
         `[N, C, *size]`, the dtype of `x`.
     """
-    return _AffineSample.apply(x, matrix.detach().to(torch.float32).contiguous(), 2 * f.flip(0), tuple(size))
+    return _AffineSample.apply(x, matrix.detach().to(torch.float32).contiguous(), 2 * f.flip(0), tuple(size), False)
 
 
 class _AffineSample(torch.autograd.Function):
+    """The sampling, or its transpose: from gradients of the samples to those of the picture."""
+
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, size: tuple[int, int], transposed: bool) -> torch.Tensor:
         ctx.save_for_backward(matrix, taps)
-        ctx.size = x.shape[2], x.shape[3]
+        ctx.size, ctx.transposed = (x.shape[2], x.shape[3]), transposed
         y = x.new_empty([*x.shape[:2], *size])
-        _launch('affine_sample', x, matrix, taps, y, picture=x, samples=y)
+        _launch(x, matrix, taps, y, transposed)
         return y
 
     @staticmethod
-    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
-        return (_Transposed.apply(dy, *ctx.saved_tensors, ctx.size) if ctx.needs_input_grad[0] else None), None, None, None
+    def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dx = _AffineSample.apply(dy, *ctx.saved_tensors, ctx.size, not ctx.transposed) if ctx.needs_input_grad[0] else None
+        return dx, None, None, None, None
 
 
-class _Transposed(torch.autograd.Function):
-    """From gradients of the samples to gradients of the picture."""
-
-    @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        ctx.save_for_backward(matrix, taps)
-        ctx.size = dy.shape[2], dy.shape[3]
-        dx = dy.new_empty([*dy.shape[:2], *size])
-        _launch('affine_sample_transposed', dy, matrix, taps, dx, picture=dx, samples=dy)
-        return dx
-
-    @staticmethod
-    def backward(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
-        return (_AffineSample.apply(ddx, *ctx.saved_tensors, ctx.size) if ctx.needs_input_grad[0] else None), None, None, None
-
-
-def _launch(name: str, source: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, result: torch.Tensor, picture: torch.Tensor,
-            samples: torch.Tensor) -> None:
-    """Run a kernel from `source` to `result`, which are a picture and its samples in the one order or the other."""
+def _launch(source: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, result: torch.Tensor, transposed: bool) -> None:
     if result.numel() == 0:
         return
     batch, channels, height, width = result.shape
-    instance, groups = f'{name}<{custom_ops.TYPES[source.dtype]}>', 1
-    if source is samples:
+    picture, samples = (result, source) if transposed else (source, result)
+    kind, groups = custom_ops.TYPES[source.dtype], 1
+    instance = f'affine_sample<{kind}>'
+    if transposed:
         together = 3 if channels % 3 == 0 else 1
-        instance, groups = f'{name}<{custom_ops.TYPES[source.dtype]}, {together}>', channels // together
+        instance, groups = f'affine_sample_transposed<{kind}, {together}>', channels // together
     sizes = map(ctypes.c_int, (batch, channels, *picture.shape[2:], *samples.shape[2:]))
     strides = map(ctypes.c_longlong, (*source.stride(), *result.stride()))
     addresses = [tensor.data_ptr() for tensor in (source, matrix, taps, result)]
