@@ -44,7 +44,8 @@ class _AffineSample(torch.autograd.Function):
     """The sampling, or its transpose: from gradients of the samples to those of the picture."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, size: tuple[int, int], transposed: bool) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, matrix: torch.Tensor, taps: torch.Tensor, size: tuple[int, int],
+                transposed: bool) -> torch.Tensor:
         ctx.save_for_backward(matrix, taps)
         ctx.size, ctx.transposed = (x.shape[2], x.shape[3]), transposed
         y = x.new_empty([*x.shape[:2], *size])
