@@ -36,35 +36,6 @@ EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural pictures (1/f) 
 Matrix = Sequence[Sequence[Any]]
 
 
-class _Draws:
-    """Random numbers for a batch, or the same percentile of every distribution."""
-
-    def __init__(self, images: torch.Tensor, p: torch.Tensor, percentile: Optional[float]) -> None:
-        self.batch_size = images.shape[0]
-        self.device = images.device
-        self.p = p
-        self.percentile = percentile
-
-    def uniform(self, *shape: int) -> torch.Tensor:
-        """In 0…1, `[batch, *shape]`."""
-        size = (self.batch_size,) + shape
-        if self.percentile is not None:
-            return torch.full(size, float(self.percentile), device=self.device)
-        return torch.rand(size, device=self.device)
-
-    def normal(self, *shape: int) -> torch.Tensor:
-        """Standard normal, `[batch, *shape]`. The percentile's value is NVIDIA's, a √2 smaller than the quantile."""
-        size = (self.batch_size,) + shape
-        if self.percentile is not None:
-            return torch.full(size, self.percentile * 2 - 1.0, device=self.device).erfinv()
-        return torch.randn(size, device=self.device)
-
-    def gate(self, value: torch.Tensor, identity: float, strength: Any) -> torch.Tensor:
-        """`value` with probability `strength * p`, one decision a sample, else `identity`."""
-        chance = torch.rand([self.batch_size] + [1] * (value.ndim - 1), device=self.device)
-        return torch.where(chance < strength * self.p, value, torch.full_like(value, float(identity)))
-
-
 class _Matrices:
     """Batches of matrices, `[N, rows, columns]`, of numbers and `[N]` tensors. A number becomes a tensor once."""
 
@@ -107,6 +78,36 @@ class _Matrices:
         cos, sin = angle.cos(), angle.sin() / math.sqrt(3)
         same, plus, minus = cos + (1 - cos) / 3, (1 - cos) / 3 + sin, (1 - cos) / 3 - sin
         return self.of([[same, minus, plus, 0], [plus, same, minus, 0], [minus, plus, same, 0], [0, 0, 0, 1]])
+
+
+class _Draws:
+    """Random numbers for a batch, or the same percentile of every distribution."""
+
+    def __init__(self, images: torch.Tensor, p: torch.Tensor, percentile: Optional[float]) -> None:
+        self.batch_size = images.shape[0]
+        self.device = images.device
+        self.matrices = _Matrices(self.batch_size, self.device)
+        self.p = p
+        self.percentile = percentile
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        """In 0…1, `[batch, *shape]`."""
+        size = (self.batch_size,) + shape
+        if self.percentile is not None:
+            return torch.full(size, float(self.percentile), device=self.device)
+        return torch.rand(size, device=self.device)
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        """Standard normal, `[batch, *shape]`. The percentile's value is NVIDIA's, a √2 smaller than the quantile."""
+        size = (self.batch_size,) + shape
+        if self.percentile is not None:
+            return torch.full(size, self.percentile * 2 - 1.0, device=self.device).erfinv()
+        return torch.randn(size, device=self.device)
+
+    def gate(self, value: torch.Tensor, identity: float, strength: Any) -> torch.Tensor:
+        """`value` with probability `strength * p`, one decision a sample, else `identity`."""
+        chance = torch.rand([self.batch_size] + [1] * (value.ndim - 1), device=self.device)
+        return torch.where(chance < strength * self.p, value, torch.full_like(value, float(identity)))
 
 
 def _filter_bank() -> np.ndarray:
@@ -197,7 +198,7 @@ class AugmentPipe(torch.nn.Module):
         """
         draws = _Draws(images, self.p, debug_percentile)
         if any([self.xflip, self.rotate90, self.xint, self.scale, self.rotate, self.aniso, self.xfrac]):
-            images = self._warp(images, self._geometry(draws, images.shape[3], images.shape[2]))
+            images = self._warp(images, self._geometry(draws, images.shape[3], images.shape[2]), draws.matrices)
         if any([self.brightness, self.contrast, self.lumaflip, self.hue, self.saturation]):
             images = self._colour(images, draws)
         if self.imgfilter > 0:
@@ -212,7 +213,7 @@ class AugmentPipe(torch.nn.Module):
 
     def _geometry(self, draws: _Draws, width: int, height: int) -> torch.Tensor:
         """Output to input positions, in pixels from the centre: the inverses of the transforms, in their order. `[N, 3, 3]`."""
-        m = _Matrices(draws.batch_size, draws.device)
+        m = draws.matrices
         inverse = m.identity(3)
         if self.xflip > 0:
             flip = draws.gate((draws.uniform() * 2).floor(), 0, self.xflip)
@@ -245,28 +246,28 @@ class AugmentPipe(torch.nn.Module):
         chance = torch.rand([draws.batch_size], device=draws.device)
         return torch.where(chance < probability, angle, torch.zeros_like(angle))
 
-    def _warp(self, images: torch.Tensor, inverse: torch.Tensor) -> torch.Tensor:
+    def _warp(self, images: torch.Tensor, inverse: torch.Tensor, m: _Matrices) -> torch.Tensor:
         """Resample with little aliasing: reflect, double with sym6, sample bilinearly, halve with sym6 again."""
-        batch_size, _, height, width = images.shape
+        height, width = images.shape[2:]
         reach = self.Hz_geom.shape[0] // 4  # of the filters, in pixels
         out_height, out_width = (height + reach * 2) * 2, (width + reach * 2) * 2
-        m = _Matrices(batch_size, images.device)
         # From output to input positions, in doubled pixels from the centre. The filters' delay puts the origin of the transform half a
-        # doubled pixel off it.
-        doubled = m.translate2d(-0.5, -0.5) @ m.scale2d(2, 2) @ inverse @ m.scale2d(0.5, 0.5) @ m.translate2d(0.5, 0.5)
+        # doubled pixel off it: translate(-1/2) scale(2) inverse scale(1/2) translate(1/2).
+        doubled = m.of([[2, 0, -0.5], [0, 2, -0.5], [0, 0, 1]]) @ inverse @ m.of([[0.5, 0, 0.25], [0, 0.5, 0.25], [0, 0, 1]])
         if affine_sample is not None and affine_sample.available(images, self.Hz_geom):
             indices = m.translate2d(width - 0.5, height - 0.5) @ doubled @ m.translate2d((1 - out_width) / 2, (1 - out_height) / 2)
             images = affine_sample.affine_sample(images, indices[:, :2], self.Hz_geom, [out_height, out_width])
         else:
             margins = self._margins(images, inverse, reach)
-            images = self._sample(images, doubled, margins, [out_height, out_width])
+            images = self._sample(images, doubled, margins, [out_height, out_width], m)
         return upfirdn2d.downsample2d(images, self.Hz_geom, down=2, padding=-reach * 2, flip_filter=True)
 
-    def _sample(self, images: torch.Tensor, doubled: torch.Tensor, margins: Tuple[int, int, int, int], size: Sequence[int]) -> torch.Tensor:
+    def _sample(
+            self, images: torch.Tensor, doubled: torch.Tensor, margins: Tuple[int, int, int, int], size: Sequence[int], m: _Matrices
+    ) -> torch.Tensor:
         """Reflect, double, and sample at `doubled`, positions in doubled pixels from the centre: what `affine_sample` does in one go."""
         left, top, right, bottom = margins
         out_height, out_width = size
-        m = _Matrices(images.shape[0], images.device)
         images = torch.nn.functional.pad(images, [left, right, top, bottom], mode='reflect')
         images = upfirdn2d.upsample2d(images, self.Hz_geom, up=2)
         theta = m.scale2d(2 / images.shape[3], 2 / images.shape[2]) @ m.translate2d(left - right, top - bottom) @ doubled
@@ -291,7 +292,7 @@ class AugmentPipe(torch.nn.Module):
 
     def _colour(self, images: torch.Tensor, draws: _Draws) -> torch.Tensor:
         batch_size, channels, height, width = images.shape
-        m = _Matrices(batch_size, images.device)
+        m = draws.matrices
         matrix = identity = m.identity(4)
         luma = m.luma_projection()
         if self.brightness > 0:
