@@ -2,6 +2,8 @@
 
 import ast
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -160,3 +162,19 @@ def test_travelling_files(name: str) -> None:
             if node.module.startswith('torch_utils'):
                 assert {alias.name for alias in node.names} <= {'persistence', 'misc', 'bias_act', 'upfirdn2d', 'conv2d_resample', 'fma',
                                                                'conv2d_gradfix', 'grid_sample_gradfix'}
+
+
+def test_layout_follows_the_precision() -> None:
+    """On a GPU; and however the precision was set."""
+    on_gpu: Any = SimpleNamespace(is_cuda=True)
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for allowed, layout in [(True, torch.channels_last), (False, torch.contiguous_format)]:
+            torch.backends.cudnn.allow_tf32 = allowed
+            assert networks._memory_format(False, False, on_gpu) == layout and networks._memory_format(False, True, on_gpu) == torch.channels_last
+        torch.backends.cudnn.conv.fp32_precision = 'tf32'
+        with pytest.raises(RuntimeError):
+            assert torch.backends.cudnn.allow_tf32
+        assert networks._memory_format(False, False, on_gpu) == torch.channels_last
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

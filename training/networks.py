@@ -109,8 +109,15 @@ def _fp16_from(img_resolution_log2: int, num_fp16_res: int) -> int:
 
 def _memory_format(channels_last: bool, half: bool, like: torch.Tensor) -> torch.memory_format:
     """The layout of a block's activations. A CPU and tensor cores are quicker with the channels together, whatever the block says."""
-    together = channels_last or half or not like.is_cuda or torch.backends.cudnn.allow_tf32
+    together = channels_last or half or not like.is_cuda or _may_use_tf32()
     return torch.channels_last if together else torch.contiguous_format
+
+
+def _may_use_tf32() -> bool:
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:  # it was set for one kind of operator only, by the interface that newer versions have
+        return True
 
 
 @persistence.persistent_class
