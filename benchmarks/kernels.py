@@ -31,7 +31,7 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
 
     from torch_utils import custom_ops
     from torch_utils.misc import select_device
-    from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
+    from torch_utils.ops import affine_sample, bias_act, conv2d_gradfix, modulated_act, upfirdn2d
     from training.augment import AugmentPipe
     from training.config import AUGPIPES
 
@@ -84,9 +84,14 @@ def command(dtype: str, layout: str, repeats: int, device: str) -> None:
         scale, noise, strength = torch.ones(shape[:2], device=target), torch.randn(shape[2:], device=target), torch.ones([], device=target)
         inputs = [x.requires_grad_(True), scale.requires_grad_(True), noise, strength.requires_grad_(True), b.requires_grad_(True)]
         y = modulated_act.modulated_act(*inputs, clamp=256.0)
-        backward = partial(torch.autograd.grad, y, [x, scale, strength, b], torch.randn_like(y), retain_graph=True)
+        dy = torch.randn_like(y).requires_grad_(True)
+        backward = partial(torch.autograd.grad, y, [x, scale, strength, b], dy, retain_graph=True)
+        with conv2d_gradfix.no_weight_gradients():
+            first = torch.autograd.grad(y, [x, scale], dy, create_graph=True)
+        twice = partial(torch.autograd.grad, first, [dy, x, scale], [torch.randn_like(y), torch.ones_like(scale)], retain_graph=True)
         forward = partial(modulated_act.modulated_act, *(tensor.detach() for tensor in inputs), clamp=256.0)
-        for name, step, passes in [('modulated_act', forward, 2), ('modulated_act, backward', backward, 4)]:
+        for name, step, passes in [('modulated_act', forward, 2), ('modulated_act, backward', backward, 4),
+                                   ('modulated_act, twice', twice, 6)]:
             fast = milliseconds(step)
             share = 100 * passes * x.numel() * x.element_size() / fast / 1e6 / bandwidth
             click.echo(f'  {name:23s} {fast:7.3f} ms, {share:5.1f} % of a copy')

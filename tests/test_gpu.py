@@ -111,14 +111,19 @@ def test_warping_in_one_kernel(shape: tuple[int, ...], monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize('kind,tolerance', [(torch.float32, 1e-3), (torch.float16, 3e-2)])
 def test_what_follows_a_modulated_convolution(kind: torch.dtype, tolerance: float) -> None:
-    """The kernel against the composition of ops, gradients included."""
+    """The kernels against the composition of ops: gradients, and theirs."""
     x, dy = (torch.randn([4, 24, 33, 40], device='cuda', dtype=kind).contiguous(memory_format=torch.channels_last) for _ in range(2))
     scale, noise, strength, b = (torch.randn(size, device='cuda') for size in ([4, 24], [4, 1, 33, 40], [], [24]))
     inputs = [tensor.requires_grad_(True) for tensor in (x, scale, strength, b)]
     assert modulated_act.available(x, noise, 'lrelu')
     y = modulated_act.modulated_act(x, scale, noise, strength, b, gain=1.3)
     expected = bias_act.bias_act(x.float() * scale[:, :, None, None] + noise * strength, b, act='lrelu', gain=1.3, impl='ref')
-    for found, want in zip([y, *torch.autograd.grad(y, inputs, dy)], [expected, *torch.autograd.grad(expected, inputs, dy.float())]):
+    results = []
+    for result, weights in [(y, dy), (expected, dy.float())]:
+        first = torch.autograd.grad(result, inputs, weights, retain_graph=True)
+        twice = torch.autograd.grad(result, inputs[:2], weights, create_graph=True)
+        results.append([result, *first, *torch.autograd.grad(sum(gradient.float().square().mean() for gradient in twice), inputs[:2])])
+    for found, want in zip(*results):
         assert (found.float() - want.float()).abs().max() < tolerance * want.float().abs().max()
 
 

@@ -40,6 +40,7 @@ INSTANCES = [
     ('modulated_act.cu', 'modulated_act<half_t, 8>'),
     ('modulated_act.cu', 'modulated_act_grad<half_t, 8>'),
     ('modulated_act.cu', 'modulated_act_grad<float, 1>'),
+    ('modulated_act.cu', 'modulated_act_grad2<half_t, 8>'),
     ('affine_sample.cu', 'affine_sample<float>'),
     ('affine_sample.cu', 'affine_sample_transposed<float, 3>'),
     ('affine_sample.cu', 'affine_sample_transposed<half_t, 1>'),
@@ -234,16 +235,20 @@ def test_modulated_act(shape: list[int], dtype: torch.dtype, noise: list[int] | 
                                         for i, value in enumerate(drawn))
         x = x.contiguous(memory_format=torch.channels_last)
         inputs = [tensor.requires_grad_(True) for tensor in (x, scale, b, *((strength,) if noise else ()))]
+        dy = dy.requires_grad_(True)
         y = op(x, scale, n if noise else None, strength if noise else None, b, **settings)
         once = torch.autograd.grad(y, inputs, dy, retain_graph=True)
         again = torch.autograd.grad(y, inputs, dy, create_graph=True)
-        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in again), inputs[:2])
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in again[:2]), [*inputs[:2], dy], retain_graph=True)
+        slowly = torch.autograd.grad(sum(gradient.square().sum() for gradient in again), [*inputs[:2], dy], create_graph=True)
+        third = torch.autograd.grad(slowly[2].square().mean(), [*inputs[:2], dy])
         assert op is composed or y.stride() == x.stride()
-        results.append([y, *once, *again, *second])
+        results.append([y, *once, *again, *second, *slowly, *third])
     for found, expected in zip(*results):
         assert_near(found.double(), expected.double(), torch.float64, times=3 * TOLERANCE[dtype] / TOLERANCE[torch.float64])
     width = 16 // results[0][0].element_size()
-    assert f'modulated_act_grad<{custom_ops.TYPES[dtype]}, {width if shape[1] % width == 0 else 1}>' in on_the_host
+    for name in ('modulated_act_grad', 'modulated_act_grad2'):
+        assert f'{name}<{custom_ops.TYPES[dtype]}, {width if shape[1] % width == 0 else 1}>' in on_the_host
 
 
 @needs_compiler

@@ -89,6 +89,33 @@ def test_architectures(g: str, d: str, c_dim: int, channels: int) -> None:
     torch.testing.assert_close(one, fused, atol=1e-4, rtol=1e-4)
 
 
+def test_batches_judged_together_are_judged_apart() -> None:
+    D = Discriminator(0, 16, 3, epilogue_kwargs=dict(mbstd_group_size=4), **TINY)
+    img = torch.randn(12, 3, 16, 16)
+    apart = torch.cat([D(part, None) for part in img.split(4)])
+    torch.testing.assert_close(D(img, None, batches=3), apart)
+    assert not torch.allclose(D(img, None), apart, atol=1e-4)
+
+
+def test_half_precision_scales_neither_weights_nor_their_gradients() -> None:
+    """What is demodulated does not depend on the scale that keeps float16 from overflowing."""
+    weight, styles = (torch.randn(size).mul(100).requires_grad_(True) for size in ([6, 5, 3, 3], [4, 5]))
+    results = []
+    for dtype in (torch.float16, torch.float32):
+        w, s, d = networks._scales(torch.empty([4, 5, 8, 8], dtype=dtype), weight, styles, demodulate=True)
+        product = w * s[:, None, :, None, None] * d[:, :, None, None, None]
+        gradients = torch.autograd.grad(product.mul(torch.linspace(-1, 1, product.numel()).reshape(product.shape)).sum(), [weight, styles])
+        results.append([product.detach(), *gradients])
+    for half, plain in zip(*results):
+        torch.testing.assert_close(half, plain, atol=1e-5 * float(plain.abs().max()), rtol=0)
+
+
+def test_squares_of_kernels() -> None:
+    weight = torch.randn([3, 2, 3, 3], dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(networks._SquaresOfKernels.apply(weight), weight.square().sum(dim=(2, 3)))
+    assert torch.autograd.gradcheck(networks._SquaresOfKernels.apply, weight) and torch.autograd.gradgradcheck(networks._SquaresOfKernels.apply, weight)
+
+
 def test_nested_and_flat_arguments() -> None:
     nested = Generator(8, 0, 8, 16, 3, synthesis_kwargs=dict(num_fp16_res=2, **TINY))
     flat = Generator(8, 0, 8, 16, 3, num_fp16_res=2, **TINY)

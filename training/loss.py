@@ -111,12 +111,12 @@ def D_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, ge
     Args:
         z: float32 `[N, z_dim]`.
         gen_c, real_c: float32 `[N, c_dim]`.
-        real_img: float32 `[N, C, H, W]`, −1…1.
+        real_img: float32 `[N, C, H, W]`, −1…1; as many as `z`.
     """
     with torch.no_grad():
         gen_img = G.synthesis(mixed_ws(G, z, gen_c, style_mixing_prob, update_w_avg=False))
-    gen_logits = D(augment(gen_img), gen_c)  # apart from the reals: minibatch statistics must not mix
-    real_logits = D(augment(real_img), real_c)
+    logits = D(augment(torch.cat([gen_img, real_img])), torch.cat([gen_c, real_c]), batches=2)  # half the launches of one after the other
+    gen_logits, real_logits = logits.chunk(2)
     return DMain(F.softplus(gen_logits), F.softplus(-real_logits), gen_logits, real_logits)
 
 

@@ -70,11 +70,31 @@ def _scales(
     """Weights and styles that suit the dtype of `x`, and what each output channel is demodulated with: `[N, C_out]`."""
     if not demodulate:
         return weight, styles, None
-    if x.dtype == torch.float16:  # demodulation undoes any scale, so take one that cannot overflow
-        weight = weight * (1 / math.sqrt(weight[0].numel()) / weight.abs().amax(dim=(1, 2, 3), keepdim=True))
-        styles = styles / styles.abs().amax(dim=1, keepdim=True)
+    if x.dtype == torch.float16:  # demodulation undoes any scale, so take one that cannot overflow; hence it needs no gradient either
+        weight = weight * (1 / math.sqrt(weight[0].numel()) / weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True))
+        styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
     # the sum over (w_oik * s_i)^2, without making the product
-    return weight, styles, (styles.square().matmul(weight.square().sum(dim=(2, 3)).t()) + 1e-8).rsqrt()
+    return weight, styles, (styles.square().matmul(_SquaresOfKernels.apply(weight).t()) + 1e-8).rsqrt()
+
+
+class _SquaresOfKernels(torch.autograd.Function):
+    """`[C_out, C_in, kh, kw]` to the sums of squares `[C_out, C_in]`. PyTorch's own derivative of a square makes three passes."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        return weight.square().sum(dim=(2, 3))
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        (weight,) = ctx.saved_tensors
+        return weight * (grad * 2)[:, :, None, None]
+
+
+def _for_pictures(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Weights in the dtype of the pictures and, on a GPU, in their layout: one copy in place of two."""
+    together = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return weight.to(dtype=x.dtype, memory_format=torch.channels_last if together else torch.preserve_format)
 
 
 def _modulated_conv2d(
@@ -87,8 +107,8 @@ def _modulated_conv2d(
         x = modulated_act.modulated_act(x, styles)
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
-    x = conv2d_resample.conv2d_resample(x=x, w=weight.to(x.dtype), f=resample_filter, up=up, padding=padding, flip_weight=flip_weight)
-    return x, dcoefs
+    weight = _for_pictures(weight, x)
+    return conv2d_resample.conv2d_resample(x=x, w=weight, f=resample_filter, up=up, padding=padding, flip_weight=flip_weight), dcoefs
 
 
 def _demodulate(x: torch.Tensor, dcoefs: Optional[torch.Tensor], noise: Optional[torch.Tensor]) -> torch.Tensor:
@@ -198,7 +218,7 @@ class Conv2dLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
         """`[N, in_channels, H, W]` to `[N, out_channels, H * up / down, W * up / down]`."""
-        w = (self.weight * self.weight_gain).to(x.dtype)
+        w = _for_pictures(self.weight * self.weight_gain, x)
         b = self.bias.to(x.dtype) if self.bias is not None else None
         x = conv2d_resample.conv2d_resample(x=x, w=w, f=self.resample_filter, up=self.up, down=self.down,
                                             padding=self.padding, flip_weight=(self.up == 1))
@@ -643,18 +663,23 @@ class MinibatchStdLayer(torch.nn.Module):
         self.group_size = group_size
         self.num_channels = num_channels
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`[N, C, H, W]` to `[N, C + num_channels, H, W]`. A batch that no group fits is split into the largest equal groups that do."""
+    def forward(self, x: torch.Tensor, batches: int = 1) -> torch.Tensor:
+        """`[N, C, H, W]` to `[N, C + num_channels, H, W]`. A batch that no group fits is split into the largest equal groups that do.
+
+        Args:
+            batches: so many of equal size follow one another in `x`, and no group has members of two.
+        """
         n, c, h, w = x.shape
+        n //= batches
         g = n if self.group_size is None else min(self.group_size, n)
         while n % g != 0:
             g -= 1
         f = self.num_channels
-        y = x.reshape(g, -1, f, c // f, h, w)  # members of a group are n / g apart
-        y = y - y.mean(dim=0)
-        y = (y.square().mean(dim=0) + 1e-8).sqrt()
-        y = y.mean(dim=[2, 3, 4]).reshape(-1, f, 1, 1)
-        return torch.cat([x, y.repeat(g, 1, h, w)], dim=1)
+        y = x.reshape(batches, g, n // g, f, c // f, h, w)  # members of a group are n / g apart
+        y = y - y.mean(dim=1, keepdim=True)
+        y = (y.square().mean(dim=1) + 1e-8).sqrt()
+        y = y.mean(dim=[3, 4, 5]).reshape(batches, 1, n // g, f, 1, 1)
+        return torch.cat([x, y.repeat(1, g, 1, 1, h, w).reshape(-1, f, h, w)], dim=1)
 
 
 @persistence.persistent_class
@@ -684,14 +709,14 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def forward(
-            self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False
+            self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False, batches: int = 1
     ) -> torch.Tensor:
         """`[N, in_channels, resolution, resolution]` and cmap `[N, cmap_dim]` to logits float32 `[N, 1]`. Always in float32."""
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == 'skip':
             x = x + self.fromrgb(img.to(torch.float32))
         if self.mbstd is not None:
-            x = self.mbstd(x)
+            x = self.mbstd(x, batches)
         x = self.conv(x)
         x = self.fc(x.flatten(1))
         x = self.out(x)
@@ -744,7 +769,8 @@ class Discriminator(torch.nn.Module):
         self.b4 = DiscriminatorEpilogue(_channels(4, channel_base, channel_max), cmap_dim=cmap_dim, resolution=4, **epilogue_kwargs)
 
     def forward(
-            self, img: torch.Tensor, c: Optional[torch.Tensor], force_fp32: bool = False, update_emas: bool = False
+            self, img: torch.Tensor, c: Optional[torch.Tensor], force_fp32: bool = False, update_emas: bool = False,
+            batches: int = 1
     ) -> torch.Tensor:
         """Judge pictures.
 
@@ -753,6 +779,7 @@ class Discriminator(torch.nn.Module):
             c: float32 `[N, c_dim]`, one-hot; unused where c_dim is 0.
             force_fp32: compute every block in float32.
             update_emas: accepted for callers of StyleGAN3's interface; these networks have nothing to update here.
+            batches: so many of equal size follow one another in `img`, judged as if each came alone: their statistics stay apart.
 
         Returns:
             Logits, float32 `[N, 1]`; positive means real.
@@ -761,4 +788,4 @@ class Discriminator(torch.nn.Module):
         for res in self.block_resolutions:
             x, img = getattr(self, 'b{}'.format(res))(x, img, force_fp32=force_fp32)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
-        return self.b4(x, img, cmap, force_fp32=force_fp32)
+        return self.b4(x, img, cmap, force_fp32=force_fp32, batches=batches)

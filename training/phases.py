@@ -67,6 +67,7 @@ class Phase:
     running: Sequence[torch.Tensor] = ()
 
     def __post_init__(self) -> None:
+        self.module.requires_grad_(False)  # until it is this phase's turn
         device = next(self.module.parameters()).device
         self.bad, self.bad_in_a_row = torch.zeros([], device=device), torch.zeros([], device=device)
         self._ends = [torch.zeros_like(tensor) for tensor in self.running]

@@ -1,4 +1,4 @@
-// What follows a modulated convolution, clamp(gain * lrelu(x * scale + strength * noise + b)), and its gradients, in one pass each.
+// What follows a modulated convolution, clamp(gain * lrelu(x * scale + strength * noise + b)), its gradients, and theirs, in one pass each.
 //
 // Pictures are channels_last: a thread takes COUNT neighbouring channels (one 16-byte access) of every `lanes`-th pixel, so that scale and b
 // stay in registers and sums over pixels need no other thread: each writes its own part of them, of which there are few.
@@ -95,5 +95,48 @@ __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const fl
             if (d_b) d_b[part + k] = to_b[k];
         }
         if (noise) d_strength[part / COUNT] = to_strength;
+    }
+}
+
+// The gradients of dx and of the sums that are the gradient of scale, with ddx and dd_scale coming back to them: what goes to dy and to x
+// (where to_x is not null), and for each picture and lane the sums that go to scale, `[batch, lanes, channels]`.
+template <class T, int COUNT>
+__global__ void modulated_act_grad2(const T* ddx, const float* dd_scale, const T* dy, const T* x, const T* y, const float* scale, T* to_dy,
+                                    T* to_x, typename Accumulator<T>::type* to_scale, int batch, int channels, int pixels, int lanes,
+                                    float alpha, float gain, float clamp) {
+    typedef typename Accumulator<T>::type A;
+    typedef Vector<T, COUNT> V;
+    const Strip<COUNT> at(channels, lanes);
+    if (!at.inside) return;
+    const A limit = load(store<T>(clamp));
+    for (int n = blockIdx.z; n < batch; n += gridDim.z) {
+        A factor[COUNT], weight[COUNT], sums[COUNT];
+        #pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+            factor[k] = (A)scale[(int64)n * channels + at.c + k];
+            weight[k] = (A)dd_scale[(int64)n * channels + at.c + k];
+            sums[k] = 0;
+        }
+        for (int p = at.lane; p < pixels; p += lanes) {
+            const int64 place = ((int64)n * pixels + p) * channels + at.c;
+            const V ddx_in = *(const V*)(ddx + place), dy_in = *(const V*)(dy + place);
+            const V x_in = *(const V*)(x + place), y_in = *(const V*)(y + place);
+            V out, out_x;
+            #pragma unroll
+            for (int k = 0; k < COUNT; k++) {
+                const A reached = (A)load(y_in.at[k]), coming = (A)load(ddx_in.at[k]);
+                A slope = reached > 0 ? (A)gain : (A)alpha * (A)gain;
+                if (limit >= 0 && (reached >= limit || reached <= -limit)) slope = 0;
+                const A du = slope * (A)load(dy_in.at[k]);
+                out.at[k] = store<T>(slope * (coming * factor[k] + weight[k] * (A)load(x_in.at[k])));
+                out_x.at[k] = store<T>(du * weight[k]);
+                sums[k] += du * coming;
+            }
+            *(V*)(to_dy + place) = out;
+            if (to_x) *(V*)(to_x + place) = out_x;
+        }
+        const int64 part = ((int64)n * lanes + at.lane) * channels + at.c;
+        #pragma unroll
+        for (int k = 0; k < COUNT; k++) to_scale[part + k] = sums[k];
     }
 }

@@ -56,7 +56,7 @@ class _ModulatedAct(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor | None,
                 noise: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
         y = torch.empty_like(x)
-        _launch('modulated_act', [x, scale, noise, strength, b, y], x, noise, numbers, _channels_at_once(x, y))
+        _launch('modulated_act', [x, scale, noise, strength, b, y], x, numbers, _channels_at_once(x, y), _step(noise))
         bent = act != 'linear' or numbers[2] != NO_CLAMP
         ctx.save_for_backward(x, scale, noise, y if bent else None)
         ctx.biased, ctx.act, ctx.numbers = b is not None, act, numbers
@@ -64,54 +64,76 @@ class _ModulatedAct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        gradients = _gradients_as_ops if torch.is_grad_enabled() else _gradients  # the former for gradients of gradients
         x, scale, noise, y = ctx.saved_tensors
-        dx, d_scale, d_strength, d_b = gradients(dy, x, scale, noise, y, ctx.biased, ctx.act, ctx.numbers)
+        if not torch.is_grad_enabled():
+            dx, d_scale, d_strength, d_b = _gradients(dy, x, scale, noise, y, ctx.biased, ctx.numbers)
+            return dx, d_scale, d_strength, d_b, None, None, None
+        dx, d_scale = _Gradients.apply(dy, x, scale, y, ctx.act, ctx.numbers)  # of which gradients are wanted
+        d_strength = d_b = None
+        if weight_gradients_enabled() and (ctx.biased or noise is not None):
+            du = _times_slope(dy, y, ctx.act, ctx.numbers)
+            if noise is not None:
+                d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
+            d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if ctx.biased else None
         return dx, d_scale, d_strength, d_b, None, None, None
 
 
-def _gradients_as_ops(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None,
-                      biased: bool, act: str, numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
-    """Of x, scale, strength and b, by ops that can be differentiated."""
-    du = dy * numbers[1] if y is None else torch.ops.stylegan.bias_act_grad(dy, y, None, 1, act, *numbers)
-    d_strength = d_b = None
-    if weight_gradients_enabled():
-        if noise is not None:
-            d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
-        d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if biased else None
-    return du * scale.to(x.dtype)[:, :, None, None], _Products.apply(du, x, scale.dtype), d_strength, d_b
-
-
-class _Products(torch.autograd.Function):
-    """The sums over the pixels of two pictures' products. PyTorch's own derivative of a sum of another dtype writes a whole picture of it,
-    in the other layout.
-    """
+class _Gradients(torch.autograd.Function):
+    """Of x and of scale; differentiable in one pass as well."""
 
     @staticmethod
-    def forward(ctx: Any, a: torch.Tensor, b: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        ctx.save_for_backward(a, b)
-        return (a * b).sum(dim=(2, 3), dtype=dtype)
+    def forward(ctx: Any, dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, y: torch.Tensor | None, act: str,
+                numbers: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+        ctx.save_for_backward(dy, x, scale, y)
+        ctx.act, ctx.numbers = act, numbers
+        dx, d_scale, _, _ = _gradients(dy, x, scale, None, y, False, numbers)
+        return dx, d_scale
 
     @staticmethod
-    def backward(ctx: Any, d_sums: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        a, b = ctx.saved_tensors
-        factors = d_sums.to(a.dtype)[:, :, None, None]
-        return b * factors if ctx.needs_input_grad[0] else None, a * factors if ctx.needs_input_grad[1] else None, None
+    def backward(ctx: Any, ddx: torch.Tensor, dd_scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        dy, x, scale, y = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for a third derivative
+            du, factor, weight = _times_slope(dy, y, ctx.act, ctx.numbers), *(t.to(x.dtype)[:, :, None, None] for t in (scale, dd_scale))
+            to_dy = _times_slope(ddx * factor + x * weight, y, ctx.act, ctx.numbers)
+            return to_dy, du * weight, (du * ddx).sum(dim=(2, 3), dtype=scale.dtype), None, None, None
+        return *_gradients_of_gradients(ddx, dd_scale, dy, x, scale, y, ctx.numbers, ctx.needs_input_grad[1]), None, None, None
 
 
-def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None,
-               biased: bool, act: str, numbers: tuple[float, float, float]) -> tuple[torch.Tensor | None, ...]:
-    """The same in one pass."""
+def _times_slope(t: torch.Tensor, y: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
+    """What reaches the activation's input of a gradient of its result `y`, by an op that can be differentiated."""
+    return t * numbers[1] if y is None else torch.ops.stylegan.bias_act_grad(t, y, None, 1, act, *numbers)
+
+
+def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None, biased: bool,
+               numbers: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Of x, scale, strength and b, in one pass."""
     y = x if y is None else y  # where there is neither bend nor clamp, nobody asks on which side a result is
     dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
-    (batch, channels), lanes, count = scale.shape, _lanes(x), _channels_at_once(x, y, dy, dx)
+    channels, count = x.shape[1], _channels_at_once(x, y, dy, dx)
+    d_scale = _sums(x, channels)
+    d_b, d_strength = _sums(x, channels) if biased else None, None if noise is None else _sums(x, channels // count)
+    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength], x, numbers, count, _step(noise))
+    return (dx, d_scale.sum(dim=1).to(scale.dtype), None if d_strength is None else d_strength.sum().to(scale.dtype),
+            None if d_b is None else d_b.sum(dim=(0, 1)).to(scale.dtype))
+
+
+def _gradients_of_gradients(ddx: torch.Tensor, dd_scale: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor,
+                            y: torch.Tensor | None, numbers: tuple[float, float, float],
+                            of_x: bool) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """What the gradients `ddx` and `dd_scale` of the results of `_Gradients` are to its dy, x and scale."""
+    y = x if y is None else y
+    ddx, dy = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (ddx, dy))
+    to_dy, to_x = torch.empty_like(x), torch.empty_like(x) if of_x else None
+    to_scale = _sums(x, x.shape[1])
+    tensors = [ddx, dd_scale.to(torch.float32).contiguous(), dy, x, y, scale, to_dy, to_x, to_scale]
+    _launch('modulated_act_grad2', tensors, x, numbers, _channels_at_once(x, y, dy, ddx, to_dy))
+    return to_dy, to_x, to_scale.sum(dim=1).to(scale.dtype)
+
+
+def _sums(x: torch.Tensor, size: int) -> torch.Tensor:
+    """Room for sums over the pixels of `x`, one of each lane."""
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    parts = [torch.empty([batch, lanes, size], dtype=kind, device=x.device) if wanted else None
-             for size, wanted in [(channels, True), (channels, biased), (channels // count, noise is not None)]]
-    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, *parts], x, noise, numbers, count)
-    d_scale, d_b, d_strength = (None if part is None else part.to(scale.dtype) for part in parts)
-    return (dx, None if d_scale is None else d_scale.sum(dim=1), None if d_strength is None else d_strength.sum(),
-            None if d_b is None else d_b.sum(dim=(0, 1)))
+    return torch.empty([x.shape[0], _lanes(x), size], dtype=kind, device=x.device)
 
 
 def _lanes(x: torch.Tensor) -> int:
@@ -120,20 +142,25 @@ def _lanes(x: torch.Tensor) -> int:
     return -(-pixels // (_PIXELS if pixels >= 1024 else 8))
 
 
+def _step(noise: torch.Tensor | None) -> ctypes.c_longlong:
+    """From one picture's noise to the next one's."""
+    return ctypes.c_longlong(0 if noise is None or len(noise) == 1 else noise.shape[1])
+
+
 def _channels_at_once(*tensors: torch.Tensor) -> int:
     """How many channels a thread may read and write in one access."""
     count = 16 // tensors[0].element_size()
     return count if tensors[0].shape[1] % count == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors) else 1
 
 
-def _launch(name: str, tensors: list[torch.Tensor | None], x: torch.Tensor, noise: torch.Tensor | None,
-            numbers: tuple[float, float, float], count: int) -> None:
+def _launch(name: str, tensors: list[torch.Tensor | None], x: torch.Tensor, numbers: tuple[float, float, float], count: int,
+            *more: ctypes.c_longlong) -> None:
     if x.numel() == 0:
         return
     batch, channels, height, width = x.shape
     lanes, pixels = _lanes(x), height * width
     kernel = custom_ops.get_kernel('modulated_act.cu', f'{name}<{custom_ops.TYPES[x.dtype]}, {count}>', x.device.index)
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    sizes = [*map(ctypes.c_int, (batch, channels, pixels, lanes)), ctypes.c_longlong(0 if noise is None or len(noise) == 1 else pixels)]
+    sizes = map(ctypes.c_int, (batch, channels, pixels, lanes))
     blocks = -(-(channels // count * lanes) // _THREADS)
-    kernel((blocks, 1, min(batch, _BLOCKS)), _THREADS, [*addresses, *sizes, *map(ctypes.c_float, numbers)])
+    kernel((blocks, 1, min(batch, _BLOCKS)), _THREADS, [*addresses, *sizes, *more, *map(ctypes.c_float, numbers)])
