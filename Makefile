@@ -36,7 +36,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed
-	set -e; for name in train_step generate data freezed; do $(BIN)/python benchmarks/$$name.py; done
+	set -e; for name in train_step generate data freezed traffic; do $(BIN)/python benchmarks/$$name.py; done
 
 # What the kernels, the phases (batch by resolution, with and without graphs) and the generator take; a test that fails doesn't end it.
 bench-gpu: $(VENV)/.installed

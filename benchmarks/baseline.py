@@ -60,9 +60,8 @@ def use_plain_ops() -> None:
     def plain_bias_act(*args: Any, **kwargs: Any) -> torch.Tensor:
         return fast_bias_act(*args, **{**kwargs, 'impl': 'ref'})
 
-    def plain_upfirdn2d(x: torch.Tensor, f: torch.Tensor | None, *args: Any, **kwargs: Any) -> torch.Tensor:
-        kernel = f.ger(f) if f is not None and f.ndim == 1 else f
-        return fast_upfirdn2d(x, kernel, *args, **{**kwargs, 'impl': 'ref'})
+    def plain_upfirdn2d(*args: Any, **kwargs: Any) -> torch.Tensor:
+        return fast_upfirdn2d(*args, **{**kwargs, 'impl': 'ref'})
 
     affine_sample.available = modulated_act.available = lambda *args: False
     bias_act.bias_act = plain_bias_act

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,11 @@ KINDS = {
 }
 
 
-def run(script: str, *options: str) -> str:
-    words = [sys.executable, str(ROOT / 'benchmarks' / script), '--device=cpu', '--resolution=8', '--repeats=1', '--cfg=demo', *options]
+SMALL = ('--device=cpu', '--resolution=8', '--repeats=1', '--cfg=demo')
+
+
+def run(script: str, *options: str, common: Sequence[str] = SMALL) -> str:
+    words = [sys.executable, str(ROOT / 'benchmarks' / script), *common, *options]
     result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -50,6 +54,18 @@ def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
 def test_the_generator_against_plain_ops() -> None:
     output = run('generate.py', '--batch=1', '--baseline=eager')
     assert re.search(r'speedup \d+\.\d\dx\n$', output)
+
+
+def test_what_a_step_asks_of_a_gpu() -> None:
+    """Nothing in it waits for the device or mixes it with the CPU, and there is less of it than without the kernels."""
+    numbers = []
+    for plain in (0, 1):
+        output = run('traffic.py', '--resolution=32', '--batch=8', '--augpipe=bgcfnc', f'--plain={plain}', '--top=2', common=())
+        assert output.count(' × ') == 8
+        numbers.append([float(x) for x in re.search(r'step: (\d+) launches, ([\d.]+) GB, ([\d.]+) TFLOP; at least [\d.]+ ms', output).groups()])
+    (launches, volume, flops), (plain_launches, plain_volume, plain_flops) = numbers
+    assert launches < 0.7 * plain_launches and volume < 0.7 * plain_volume
+    assert flops == pytest.approx(plain_flops, rel=0.1)
 
 
 def test_preparing_against_plain_pillow() -> None:

@@ -32,6 +32,7 @@ INSTANCES = [
     ('bias_act.cu', 'bias_act<float, LRELU, 1, 4, NO_BIAS, int64>'),
     ('bias_act.cu', 'bias_act<bfloat16_t, SWISH, 2, 1, ANY_BIAS, unsigned>'),
     ('bias_act.cu', 'bias_act<double, SOFTPLUS, 0, 2, SAME_BIAS, unsigned>'),
+    ('bias_act.cu', 'bias_act_grad_sums<half_t, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_general<half_t>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 1, 1, 4, 8, 8>'),
     ('upfirdn2d.cu', 'upfirdn2d_separable<half_t, 2, 1, 4, 8, 8>'),
@@ -129,6 +130,20 @@ def test_what_is_clamped_takes_no_gradient(dtype: torch.dtype, on_the_host: set[
     x.requires_grad_(True)
     y = modulated_act.modulated_act(x, torch.ones([1, 4]), act='lrelu', clamp=clamp)
     assert torch.autograd.grad(y, x, dy)[0].flatten().tolist() == [0, 0, 1, 0]
+
+
+@needs_compiler
+@pytest.mark.parametrize('dtype', list(TOLERANCE))
+@pytest.mark.parametrize('shape', [[2, 16, 33, 31], [3, 5, 4, 4], [1, 8, 1, 1], [5, 16, 128, 129]])
+@pytest.mark.parametrize('act,clamp', [('lrelu', -1.0), ('relu', 0.5), ('linear', 0.75)])
+def test_gradients_with_their_sums(dtype: torch.dtype, shape: list[int], act: str, clamp: float, on_the_host: set[str]) -> None:
+    y, dy = normal(shape, dtype, True, 0), normal(shape, dtype, False, 1)
+    settings = act, 0.2, 1.5, clamp
+    dx, db = bias_act._bias_act_grad_sums_cuda(dy, y, *settings)
+    wide = bias_act._bias_act_grad_cpu(dy.double(), y.double(), None, 1, act, 0.2, 1.5, float(torch.tensor(clamp, dtype=dtype)))
+    assert_near(dx, wide, dtype)
+    assert_near(db, wide.sum(dim=(0, 2, 3)), dtype)
+    assert dx.stride() == y.stride() and len(on_the_host) == 1
 
 
 @needs_compiler
@@ -307,8 +322,9 @@ def test_filters_follow_their_tensor() -> None:
 
 @pytest.mark.parametrize('act', bias_act.activation_funcs)
 @pytest.mark.parametrize('clamp', [bias_act.NO_CLAMP, 1.2])
-def test_derivatives_of_bias_act(act: str, clamp: float) -> None:
-    x = normal([2, 3, 2, 2], torch.float64, False, 0).requires_grad_(True)
+@pytest.mark.parametrize('channels_last', [False, True])
+def test_derivatives_of_bias_act(act: str, clamp: float, channels_last: bool) -> None:
+    x = normal([2, 3, 2, 2], torch.float64, channels_last, 0).requires_grad_(True)
     b = normal([3], torch.float64, False, 1).requires_grad_(True)
 
     def op(x: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -335,6 +351,7 @@ def test_ops_obey_pytorchs_rules() -> None:
     x, b = torch.randn([2, 3, 4, 4], requires_grad=True), torch.randn([3], requires_grad=True)
     torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'lrelu', 0.2, 1.0, 2.0))
     torch.library.opcheck(torch.ops.stylegan.bias_act, (x, b, 1, 'swish', 0.0, 1.0, -1.0))
+    torch.library.opcheck(torch.ops.stylegan.bias_act_grad_sums, (x.detach(), x.detach().square(), 'lrelu', 0.2, 1.0, 2.0))
     for layout in (torch.contiguous_format, torch.channels_last):
         pictures = x.detach().contiguous(memory_format=layout).requires_grad_(True)
         torch.library.opcheck(torch.ops.stylegan.upfirdn2d, (pictures, torch.ones(4), [2, 2], [1, 1], [1, 2, 1, 2], False, 1.0))

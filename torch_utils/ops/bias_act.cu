@@ -1,4 +1,4 @@
-// clamp(gain * act(x + b)) and its first and second derivatives, one 16-byte access a thread.
+// clamp(gain * act(x + b)) and its first and second derivatives, with 16-byte accesses.
 #include "common.cuh"
 
 // The order of `activation_funcs` in bias_act.py.
@@ -74,4 +74,36 @@ __global__ void bias_act(const T* x, const T* ddx, const T* ref, const T* b, T* 
         result.at[k] = store<T>(y);
     }
     *(V*)(out + i) = result;
+}
+
+// Order 1 of the piecewise linear activations, of pictures or vectors `[pixels, channels]`, and the sums over the pixels of each lane, which
+// together are the gradient of b: `[lanes, channels]`. A thread takes COUNT channels of every `lanes`-th pixel.
+template <class T, int COUNT>
+__global__ void bias_act_grad_sums(const T* dy, const T* y, T* dx, typename Accumulator<T>::type* d_b, int64 pixels, int channels, int lanes,
+                                   float alpha, float gain, float clamp) {
+    typedef typename Accumulator<T>::type A;
+    typedef Vector<T, COUNT> V;
+    const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+    const int groups = channels / COUNT, c = (int)(i % groups) * COUNT;
+    const int64 lane = i / groups;
+    if (lane >= lanes) return;
+    const A limit = load(store<T>(clamp));
+    A sums[COUNT];
+    #pragma unroll
+    for (int k = 0; k < COUNT; k++) sums[k] = 0;
+    for (int64 p = lane; p < pixels; p += lanes) {
+        const V dy_in = *(const V*)(dy + p * channels + c), y_in = *(const V*)(y + p * channels + c);
+        V out;
+        #pragma unroll
+        for (int k = 0; k < COUNT; k++) {
+            const A reached = load(y_in.at[k]);
+            A du = (A)load(dy_in.at[k]) * (A)gain * (reached > 0 ? (A)1 : (A)alpha);
+            if (limit >= 0 && (reached >= limit || reached <= -limit)) du = 0;
+            out.at[k] = store<T>(du);
+            sums[k] += du;
+        }
+        *(V*)(dx + p * channels + c) = out;
+    }
+    #pragma unroll
+    for (int k = 0; k < COUNT; k++) d_b[lane * channels + c + k] = sums[k];
 }

@@ -125,16 +125,20 @@ def _bias_act_homogeneous(x: torch.Tensor, b: torch.Tensor | None, dim: int, act
 
 # ----------------------------------------------------------------------------
 # The kernel as ops of PyTorch: `bias_act`, its derivative in x applied to dy, and that one's derivative in x applied to ddx.
+# `bias_act_grad_sums` is the first derivative of channels_last pictures with that in b, in one pass, which cannot be differentiated again.
 # They take resolved numbers, alpha >= 0 and gain > 0, and NO_CLAMP for no limit. Their CPU versions are what kernels are held against.
 
 NO_CLAMP = -1.0
 _PIECEWISE = ('linear', 'relu', 'lrelu')  # the sign of the result tells the derivative, so the input need not be kept
 _THREADS = 256
+_PIXELS = 64  # that a thread adds up, of many
 
 _SETTINGS = 'Tensor? b, int dim, str act, float alpha, float gain, float clamp'
 torch.library.define('stylegan::bias_act', f'(Tensor x, {_SETTINGS}) -> Tensor')
 torch.library.define('stylegan::bias_act_grad', f'(Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
 torch.library.define('stylegan::bias_act_grad2', f'(Tensor ddx, Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
+torch.library.define('stylegan::bias_act_grad_sums', '(Tensor dy, Tensor ref, str act, float alpha, float gain, float clamp) '
+                                                     '-> (Tensor, Tensor)')
 
 
 def _sigmoid_slope(u: torch.Tensor) -> torch.Tensor:
@@ -212,6 +216,32 @@ def _bias_act_grad2_cuda(ddx: torch.Tensor, dy: torch.Tensor, ref: torch.Tensor,
     return _launch(2, _laid_out_as(ref, dy), _laid_out_as(ref, ddx), ref, b, dim, act, alpha, gain, clamp)
 
 
+def _bias_act_grad_sums_cpu(dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float,
+                            clamp: float) -> tuple[torch.Tensor, torch.Tensor]:
+    dx = _bias_act_grad_cpu(dy, ref, None, 1, act, alpha, gain, clamp)
+    return dx, _sum_to_bias(dx, 1)
+
+
+def _bias_act_grad_sums_cuda(dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float,
+                             clamp: float) -> tuple[torch.Tensor, torch.Tensor]:
+    dy, dx, channels = _laid_out_as(ref, dy), torch.empty_like(ref), ref.shape[1]
+    if ref.numel() == 0:
+        return dx, ref.new_zeros(channels)
+    pixels = ref.numel() // channels
+    lanes = -(-pixels // (_PIXELS if pixels >= 1 << 16 else 8))
+    sums = torch.empty([lanes, channels], dtype=torch.promote_types(ref.dtype, torch.float32), device=ref.device)
+    tensors = [dy, ref, dx]
+    width = 16 // ref.element_size()
+    if channels % width != 0 or any(tensor.data_ptr() % 16 != 0 for tensor in tensors):
+        width = 1
+    kernel = custom_ops.get_kernel('bias_act.cu', f'bias_act_grad_sums<{custom_ops.TYPES[ref.dtype]}, {width}>', ref.device.index)
+    addresses = [tensor.data_ptr() for tensor in (*tensors, sums)]
+    slope = {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]
+    kernel((-(-(channels // width * lanes) // _THREADS), 1, 1), _THREADS,
+           [*addresses, ctypes.c_longlong(pixels), *map(ctypes.c_int, (channels, lanes)), *map(ctypes.c_float, (slope, gain, clamp))])
+    return dx, sums.sum(dim=0).to(ref.dtype)
+
+
 def _dense(x: torch.Tensor) -> torch.Tensor:
     """With elements that fill a stretch of memory, in the order of `x` where it has one."""
     return x if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) else x.contiguous()
@@ -256,9 +286,12 @@ torch.library.impl('stylegan::bias_act_grad', 'cpu', _bias_act_grad_cpu)
 torch.library.impl('stylegan::bias_act_grad', 'cuda', _bias_act_grad_cuda)
 torch.library.impl('stylegan::bias_act_grad2', 'cpu', _bias_act_grad2_cpu)
 torch.library.impl('stylegan::bias_act_grad2', 'cuda', _bias_act_grad2_cuda)
+torch.library.impl('stylegan::bias_act_grad_sums', 'cpu', _bias_act_grad_sums_cpu)
+torch.library.impl('stylegan::bias_act_grad_sums', 'cuda', _bias_act_grad_sums_cuda)
 torch.library.register_fake('stylegan::bias_act', lambda x, *settings: torch.empty_like(x))
 torch.library.register_fake('stylegan::bias_act_grad', lambda dy, ref, *settings: torch.empty_like(ref))
 torch.library.register_fake('stylegan::bias_act_grad2', lambda ddx, dy, ref, *settings: torch.empty_like(ref))
+torch.library.register_fake('stylegan::bias_act_grad_sums', lambda dy, ref, *settings: (torch.empty_like(ref), ref.new_empty(ref.shape[1])))
 
 
 def _sum_to_bias(dx: torch.Tensor, dim: int) -> torch.Tensor:
@@ -266,17 +299,24 @@ def _sum_to_bias(dx: torch.Tensor, dim: int) -> torch.Tensor:
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-    x, b, ctx.dim, act, *_ = inputs
+    x, b, ctx.dim, ctx.act, *_ = inputs
     ctx.settings = inputs[2:]
-    ctx.save_for_backward(*((output, None) if act in _PIECEWISE else (x, b)))
+    ctx.save_for_backward(*((output, None) if ctx.act in _PIECEWISE else (x, b)))
 
 
 def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     dx = db = None
-    if any(ctx.needs_input_grad[:2]):
-        dx = torch.ops.stylegan.bias_act_grad(dy, *ctx.saved_tensors, *ctx.settings)
-        db = _sum_to_bias(dx, ctx.dim) if ctx.needs_input_grad[1] and weight_gradients_enabled() else None
+    (ref, b), summed = ctx.saved_tensors, ctx.needs_input_grad[1] and weight_gradients_enabled()
+    if summed and ctx.act in _PIECEWISE and _is_channels_last(ref, ctx.dim) and not torch.is_grad_enabled():
+        dx, db = torch.ops.stylegan.bias_act_grad_sums(dy, ref, *ctx.settings[1:])
+    elif any(ctx.needs_input_grad[:2]):
+        dx = torch.ops.stylegan.bias_act_grad(dy, ref, b, *ctx.settings)
+        db = _sum_to_bias(dx, ctx.dim) if summed else None
     return dx, db, None, None, None, None, None
+
+
+def _is_channels_last(x: torch.Tensor, dim: int) -> bool:
+    return x.ndim == 4 and dim == 1 and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def _setup_context_of_grad(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
