@@ -303,6 +303,20 @@ def test_a_generator_with_and_without(noise_mode: str, on_the_host: set[str], mo
     assert {'modulated_act<float, 4>', 'modulated_act_grad<float, 4>'} <= on_the_host
 
 
+@needs_compiler
+def test_a_single_picture_takes_the_kernels_where_there_are_some(on_the_host: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema.eval()
+    z = torch.randn([1, G.z_dim], generator=torch.Generator().manual_seed(0))
+    results = []
+    with torch.no_grad():
+        for fused in (False, True):
+            monkeypatch.setattr(modulated_act, 'has_kernels', lambda device, fused=fused: fused)
+            monkeypatch.setattr(modulated_act, 'available', lambda x, noise, act, fused=fused: fused)
+            results.append(G(z, None, noise_mode='const'))
+            assert ('modulated_act<float, 4>' in on_the_host) == fused
+    assert_near(results[1], results[0].double(), torch.float32, times=3)
+
+
 def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:
     with pytest.raises(ValueError, match='larger than the padded picture'):
         upfirdn2d._output_size(torch.zeros([1, 1, 3, 3]), torch.ones(5), [1, 1], [1, 1], [0, 0, 0, 0])

@@ -71,8 +71,8 @@ def _scales(
     if not demodulate:
         return weight, styles, None
     if x.dtype == torch.float16:  # demodulation undoes any scale, so take one that cannot overflow; hence it needs no gradient either
-        weight = weight * (1 / math.sqrt(weight[0].numel()) / weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True))
-        styles = styles / styles.detach().abs().amax(dim=1, keepdim=True)
+        weight = weight / (weight.detach().norm(float('inf'), dim=(1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
+        styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
     # the sum over (w_oik * s_i)^2, without making the product
     return weight, styles, (styles.square().matmul(_SquaresOfKernels.apply(weight).t()) + 1e-8).rsqrt()
 
@@ -389,7 +389,8 @@ class SynthesisBlock(torch.nn.Module):
         in_channels: 0 for the first block, which starts from a learned constant.
         architecture: `skip` (a ToRGB at every resolution, summed), `resnet` or `orig` (ToRGB at the last one only).
         fp16_channels_last: use that memory format where the block is in float16.
-        fused_modconv_default: `inference_only` scales weights rather than activations when a single picture is made, or True or False.
+        fused_modconv_default: `inference_only` scales weights rather than activations when a single picture is made and no kernel scales
+            activations in one pass; or True or False.
     """
 
     def __init__(
@@ -450,7 +451,8 @@ class SynthesisBlock(torch.nn.Module):
         if fused_modconv is None:
             fused_modconv = self.fused_modconv_default
         if fused_modconv == 'inference_only':
-            fused_modconv = not self.training and ws.shape[0] == 1
+            kernels = modulated_act is not None and memory_format == torch.channels_last and modulated_act.has_kernels(ws.device)
+            fused_modconv = not self.training and ws.shape[0] == 1 and not kernels
         w_iter = iter(ws.unbind(dim=1))
         style: Dict[str, Any] = dict(noise_mode=noise_mode, fused_modconv=fused_modconv)
 

@@ -20,11 +20,16 @@ _BLOCKS = 65535  # at most, along z
 _PIXELS = 32  # a thread, of large pictures
 
 
+def has_kernels(device: torch.device) -> bool:
+    """Whether there are kernels for channels_last pictures on this device."""
+    return custom_ops.enabled(device)
+
+
 def available(x: torch.Tensor, noise: torch.Tensor | None, act: str) -> bool:
     """Whether there is a kernel for these arguments of `modulated_act`."""
     if not x.is_cuda or x.dtype not in custom_ops.TYPES or not x.is_contiguous(memory_format=torch.channels_last):
         return False
-    return act in _SLOPES and not (noise is not None and noise.requires_grad) and custom_ops.enabled(x.device)
+    return act in _SLOPES and not (noise is not None and noise.requires_grad) and has_kernels(x.device)
 
 
 def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None = None, strength: torch.Tensor | None = None,
