@@ -190,8 +190,10 @@ def training_step(run: Run) -> None:
 
 def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """z, float32 `[count, z_dim]`, and labels of random pictures of the data set, float32 `[count, c_dim]`."""
-    z = torch.randn([count, run.G.z_dim], device=run.device)
-    return z, run.dataset.random_labels(count).to(run.device, non_blocking=True)
+    z, labels = torch.randn([count, run.G.z_dim], device=run.device), run.dataset.random_labels(count)
+    if run.device.type == 'cuda' and labels.numel() > 0:
+        labels = labels.pin_memory()  # or their copy may wait for what the GPU has yet to do
+    return z, labels.to(run.device, non_blocking=True)
 
 
 # ----------------------------------------------------------------------------
