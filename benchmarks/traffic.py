@@ -23,9 +23,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from baseline import PHASES, use_plain_ops  # noqa: E402
 
+import dnnlib  # noqa: E402
 from dnnlib import cli  # noqa: E402
 from dnnlib.cli import option  # noqa: E402
 from torch_utils import custom_ops  # noqa: E402
+from training.config import AUGPIPES, build_config  # noqa: E402
 
 WAITING = ('_local_scalar_dense', 'item', 'nonzero', 'is_nonzero', 'equal')
 NOTHING = ('empty', 'empty_like', 'empty_strided', 'new_empty', 'new_empty_strided', 'detach', 'lift_fresh', '_unsafe_view')  # no launch
@@ -39,6 +41,10 @@ class Count:
     launches: int = 0
     bytes: float = 0.0
     flops: float = 0.0
+
+
+class Waiting(Exception):
+    """What no GPU does without waiting."""
 
 
 class Meter(TorchDispatchMode):
@@ -74,10 +80,10 @@ class Meter(TorchDispatchMode):
         name = func.overloadpacket.__name__
         inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         if name in WAITING:
-            raise RuntimeError(f'{name} waits for the device')
+            raise Waiting(f'{name} waits for the device')
         devices = {tensor.device.type for tensor in inputs if tensor.ndim > 0}
         if len(devices) > 1 or (name in MOVES and any(str(kwargs.get('device', device)) != device for device in devices)):
-            raise RuntimeError(f'{name} mixes the devices {devices} {kwargs}')
+            raise Waiting(f'{name} has tensors on {" and ".join(sorted(devices | {str(kwargs.get("device", "meta"))}))}')
         result = func(*args, **kwargs)
         if name == 'convolution' and any(map(is_channels_last, args[:2])):  # as cuDNN does, and as PyTorch cannot know here
             result = result.contiguous(memory_format=torch.channels_last)
@@ -123,19 +129,21 @@ def pass_for_a_gpu(meter: Meter) -> None:
     custom_ops.get_kernel = meter.kernel  # type: ignore[assignment]
 
 
+POSITIVE = click.FloatRange(0, min_open=True)
+
+
 @cli.command(name='traffic', help=__doc__)
-@option('--resolution', type=int, default=256, help='Size of the pictures.')
-@option('--batch', type=int, default=16, help='Pictures a step.')
+@option('--resolution', type=click.IntRange(8), default=256, help='Size of the pictures.')
+@option('--batch', type=click.IntRange(1), default=16, help='Pictures a step.')
 @option('--cfg', default='auto', help='Preset of configs/.')
-@option('--augpipe', default='bgc', help='Which augmentations; none for none.')
-@option('--bandwidth', type=float, default=2.8, help='Of the memory, in TB/s.')
-@option('--tflops', type=float, default=500.0, help='Of convolutions in float16; half of it for others.')
-@option('--launch', type=float, default=1.5, help='Microseconds that the shortest kernel takes.')
-@option('--top', type=int, default=0, help='Print so many of the costliest operators of each phase.')
+@option('--augpipe', type=click.Choice(['none', *AUGPIPES]), default='bgc', help='Which augmentations; none for none.')
+@option('--bandwidth', type=POSITIVE, default=2.8, help='Of the memory, in TB/s.')
+@option('--tflops', type=POSITIVE, default=500.0, help='Of convolutions in float16; half of it for others.')
+@option('--launch', type=POSITIVE, default=1.5, help='Microseconds that the shortest kernel takes.')
+@option('--top', type=click.IntRange(0), default=0, help='Print so many of the costliest operators of each phase.')
 @option('--plain', type=bool, default=False, help="Count PyTorch's plain ops, without this project's kernels.")
 def command(resolution: int, batch: int, cfg: str, augpipe: str, bandwidth: float, tflops: float, launch: float, top: int,
             plain: bool) -> None:
-    from training.config import build_config
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
     from training.training_loop import setup
@@ -168,8 +176,12 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, bandwidth: floa
         phase.optimizer.step = lambda: None  # type: ignore[method-assign]
         for _ in range(2):  # the first time makes what stays
             meter.counts.clear()
-            with meter:
-                phase.run(inputs, batch)
+            try:
+                with meter:
+                    phase.run(inputs, batch)
+            except Waiting as error:
+                less = '; without kernels large batches do: take a smaller --batch or --augpipe=none' if plain else ''
+                raise dnnlib.UserError(f'{phase.name} waits for the device and cannot be counted ({error}){less}') from error
         counts, share = list(meter.counts.values()), 1 / PHASES[phase.name]
         launches, volume, flops = (sum(getattr(count, field) for count in counts) for field in ('launches', 'bytes', 'flops'))
         milliseconds = sum(bound(shape, count) for (_, shape), count in meter.counts.items())

@@ -17,13 +17,14 @@ from baseline import PHASES, job_of, median_ms, run_baseline  # noqa: E402
 import dnnlib  # noqa: E402
 from dnnlib import cli  # noqa: E402
 from dnnlib.cli import option  # noqa: E402
+from training.config import AUGPIPES, build_config  # noqa: E402
 
 
 @cli.command(name='train_step', help=__doc__)
 @option('--resolution', type=int, default=64, help='Size of the pictures.')
 @option('--batch', type=int, default=8, help='Pictures a step.')
 @option('--cfg', default='auto', help='Preset of configs/.')
-@option('--augpipe', default='bgc', help='Which augmentations; none for none.')
+@option('--augpipe', type=click.Choice(['none', *AUGPIPES]), default='bgc', help='Which augmentations; none for none.')
 @option('--p', type=float, default=0.3, help='Their probability.')
 @option('--graphs', type=bool, default=False, help='Replay the phases as CUDA graphs.')
 @option('--repeats', type=int, default=10, help='Timings a phase; the median counts.')
@@ -36,7 +37,6 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graph
 
     from torch_utils.graphs import WARM_UP
     from torch_utils.misc import select_device
-    from training.config import AUGPIPES, build_config
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
     from training.training_loop import draw_latents, setup
