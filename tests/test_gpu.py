@@ -117,7 +117,7 @@ def test_what_follows_a_modulated_convolution(kind: torch.dtype, tolerance: floa
     scale, noise, strength, b = (torch.randn(size, device='cuda') for size in ([4, 24], [4, 1, 33, 40], [], [24]))
     inputs = [tensor.requires_grad_(True) for tensor in (x, scale, strength, b)]
     assert modulated_act.available(x, noise, 'lrelu')
-    y = modulated_act.modulated_act(x, scale, noise, strength, b, gain=1.3)
+    y = modulated_act.modulated_act(x, scale, noise, strength, b, act='lrelu', gain=1.3)
     expected = bias_act.bias_act(x.float() * scale[:, :, None, None] + noise * strength, b, act='lrelu', gain=1.3, impl='ref')
     results = []
     for result, weights in [(y, dy), (expected, dy.float())]:

@@ -384,6 +384,19 @@ def test_regularisers_skip_the_gradients_of_biases(on_the_host: set[str], monkey
 
 
 @needs_compiler
+def test_infinity_does_not_pass_where_results_are_clamped(on_the_host: set[str]) -> None:
+    x, dy, ddx = (torch.ones([1, 8, 1, 2]).contiguous(memory_format=torch.channels_last).requires_grad_(True) for _ in range(3))
+    with torch.no_grad():
+        x[..., 0] = 9
+        dy[0, 0, 0, 0], ddx[0, 1, 0, 0] = torch.inf, torch.inf
+    scale = torch.ones([1, 8], requires_grad=True)
+    first = torch.autograd.grad(modulated_act.modulated_act(x, scale, act='lrelu', clamp=2.0), [x, scale], dy, create_graph=True)
+    second = torch.autograd.grad(first, [x, scale, dy], [ddx, torch.ones_like(scale)])
+    assert all(gradient.isfinite().all() for gradient in (*first, *second)) and not second[2][..., 0].any() and second[2][..., 1].all()
+    assert 'modulated_act_grad2<float, 4>' in on_the_host
+
+
+@needs_compiler
 def test_second_derivatives_keep_the_layout(on_the_host: set[str]) -> None:
     """A picture in another layout is a picture to be copied."""
     x, dy = (normal([2, 8, 6, 5], torch.float16, True, seed).requires_grad_(True) for seed in (0, 1))

@@ -29,7 +29,7 @@ SYM6 = (0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.04
 
 # Up to so many numbers in a batch, a GPU without kernels pads the pictures as far as reflection goes, whatever was drawn: nine times the
 # area. Beyond, it waits for the margins that this batch needs, which costs large pictures less. The result is the same.
-WIDE_MARGINS = 1 << 23
+WIDE_MARGINS = 1 << 24
 
 EXPECTED_POWER = (10 / 13, 1 / 13, 1 / 13, 1 / 13)  # of natural pictures (1/f) in the four bands of the image filter
 

@@ -125,12 +125,11 @@ __global__ void modulated_act_grad2(const T* ddx, const float* dd_scale, const T
             #pragma unroll
             for (int k = 0; k < COUNT; k++) {
                 const A reached = (A)load(y_in.at[k]), coming = (A)load(ddx_in.at[k]);
-                A slope = reached > 0 ? (A)gain : (A)alpha * (A)gain;
-                if (limit >= 0 && (reached >= limit || reached <= -limit)) slope = 0;
-                const A du = slope * (A)load(dy_in.at[k]);
-                out.at[k] = store<T>(slope * (coming * factor[k] + weight[k] * (A)load(x_in.at[k])));
+                const bool clamped = limit >= 0 && (reached >= limit || reached <= -limit);  // nothing passes, not even what is infinite
+                const A slope = reached > 0 ? (A)gain : (A)alpha * (A)gain, du = clamped ? (A)0 : slope * (A)load(dy_in.at[k]);
+                out.at[k] = store<T>(clamped ? (A)0 : slope * (coming * factor[k] + weight[k] * (A)load(x_in.at[k])));
                 out_x.at[k] = store<T>(du * weight[k]);
-                sums[k] += du * coming;
+                sums[k] += clamped ? (A)0 : du * coming;
             }
             *(V*)(to_dy + place) = out;
             if (to_x) *(V*)(to_x + place) = out_x;
