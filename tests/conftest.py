@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -38,6 +37,7 @@ def read_video(path: Path) -> tuple[np.ndarray, float]:
         with Image.open(path) as image:
             frames = [(np.asarray(frame.convert('RGB')), frame.info['duration']) for frame in ImageSequence.Iterator(image)]
         return np.stack([frame for frame, _ in frames]), sum(time for _, time in frames) / 1000
+    import imageio_ffmpeg  # not everywhere that the tests for GPUs run
     reader = imageio_ffmpeg.read_frames(path)
     width, height = next(reader)['size']
     return (np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]),

@@ -17,9 +17,10 @@ import train
 from synthesis.distances import pyramid
 from synthesis.images import sample_images
 from synthesis.projection import Settings, project
-from torch_utils import custom_ops
+from torch_utils import custom_ops, persistence
 from torch_utils.graphs import CudaRecorder
 from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
+from training import loss
 from training.augment import AugmentPipe
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
@@ -38,6 +39,43 @@ def test_golden_networks(name: str) -> None:
         torch.testing.assert_close(D(data['D_in'], data['c'], force_fp32=True), data['D_logits'], atol=1e-4, rtol=1e-4)
     half = G(data['z'], data['c'], truncation_psi=0.7, noise_mode='const')
     torch.testing.assert_close(half, data['G_ema_img_const'], atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.parametrize('num_fp16_res,tolerance', [(0, 1e-3), (2, 2e-2)])
+@pytest.mark.parametrize('term', ['G_main', 'G_pl', 'D_main', 'D_r1', 'D_r1_aug'])
+def test_golden_losses(term: str, num_fp16_res: int, tolerance: float) -> None:
+    """The losses and the norms of their gradients; half precision counts small norms by the largest."""
+    data = {key: torch.as_tensor(value).cuda() for key, value in load_npz('losses').items()}
+    nets = load_networks(GOLDEN / 'ada-uncond-32.pkl')
+    synthesis = {**persistence.constructor_kwargs(nets.G).get('synthesis_kwargs', {}), 'num_fp16_res': num_fp16_res, 'conv_clamp': 256}
+    G = persistence.clone(nets.G, synthesis_kwargs=synthesis).cuda().train().requires_grad_(False)
+    D = persistence.clone(nets.D, num_fp16_res=num_fp16_res, conv_clamp=256).cuda().train().requires_grad_(False)
+    assert G.synthesis.b32.use_fp16 == D.b32.use_fp16 == (num_fp16_res > 0)
+    for name, parameter in G.named_parameters():
+        if name.endswith('noise_strength'):
+            parameter.zero_()
+    network, z, real, c = (G if term[0] == 'G' else D).requires_grad_(True), data['z'], data['real'], torch.zeros([4, 0], device='cuda')
+    if term == 'G_main':
+        value = loss.G_main(G, D, lambda x: x, z, c, update_w_avg=False).loss
+        pairs = [(value, data['G_main'])]
+    elif term == 'G_pl':
+        terms = loss.G_pl(G, z[:2], c[:2], torch.zeros([], device='cuda'), pl_noise=data['pl_noise'] / 32, update_w_avg=False)
+        value, pairs = terms.penalty * 2, [(terms.lengths, data['pl_lengths']), (terms.penalty, data['pl_penalty'])]
+    elif term == 'D_main':
+        both = loss.D_main(G, D, lambda x: x, z, c, real, c)
+        value, pairs = both.loss_gen + both.loss_real, [(both.loss_gen, data['D_gen']), (both.loss_real, data['D_real'])]
+    else:
+        pipe = AugmentPipe(**dict.fromkeys(AUGPIPES['bgc'], 1)).cuda()
+        penalty = loss.D_r1(D, (lambda x: x) if term == 'D_r1' else (lambda x: pipe(x, debug_percentile=0.7)), real, c).penalty
+        value, pairs = penalty * 5, [(penalty, data['r1_penalty' if term == 'D_r1' else 'r1_penalty_aug_p0.7'])]
+    for found, want in pairs:
+        assert (found.detach() - want).norm() < tolerance * want.norm()
+    value.mean().backward()
+    norms = {key.split(':', 2)[2]: float(norm) for key, norm in data.items() if key.startswith(f'grad_norm:{term}:')}
+    parameters, least = dict(network.named_parameters()), 1e-9 if num_fp16_res == 0 else tolerance * max(norms.values()) / 10
+    for name, norm in norms.items():
+        gradient = parameters[name].grad
+        assert (0.0 if gradient is None else gradient.norm().item()) == pytest.approx(norm, rel=tolerance, abs=least), name
 
 
 @pytest.mark.parametrize('name', ['bg', 'bgc', 'bgcf'])

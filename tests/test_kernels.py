@@ -4,7 +4,9 @@ import contextlib
 import ctypes
 import itertools
 import logging
+import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -315,6 +317,19 @@ def test_a_single_picture_takes_the_kernels_where_there_are_some(on_the_host: se
             results.append(G(z, None, noise_mode='const'))
             assert ('modulated_act<float, 4>' in on_the_host) == fused
     assert_near(results[1], results[0].double(), torch.float32, times=3)
+
+
+@needs_compiler
+def test_what_is_for_gpus_on_the_cpu(tmp_path: Path) -> None:
+    """The tests for GPUs of what the kernels compute, golden losses in half precision among them, in a process that takes the CPU for one."""
+    here = Path(__file__).parent
+    text = (here / 'test_gpu.py').read_text().replace("'cuda'", "'cpu'").replace('.cuda()', '.cpu()').replace('pytestmark = pytest.mark.gpu', '')
+    (tmp_path / 'test_on_the_cpu.py').write_text(text)
+    chosen = 'golden or follows or warping or test_upfirdn2d'
+    result = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'on_the_cpu', '-p', 'no:cacheprovider', '-c', str(here.parent / 'pyproject.toml'),
+                             '--rootdir', str(tmp_path), '-k', chosen, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path,
+                            env={**os.environ, 'PYTHONPATH': f'{here}{os.pathsep}{here.parent}'})
+    assert result.returncode == 0 and re.search(r'(2[0-9]) passed', result.stdout), result.stdout
 
 
 def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:
