@@ -108,7 +108,7 @@ def command(out: Path, device: str) -> None:
     plain, toon = demo.data('plain', size.source_count), demo.data('toon', size.target_count)
     source = demo.train(plain, '--aug=noaug', f'--kimg={size.source_kimg:g}')
     tuned = demo.train(toon, '--resume', source, '--aug=ada', '--aug-strength=0.05', '--augpipe=bg', '--freezed=2',
-                       '--lrate=0.002', '--gamma=0.5', f'--kimg={size.target_kimg:g}')
+                       '--lrate=0.002', f'--kimg={size.target_kimg:g}')
 
     fakes = f'0-{size.fakes - 1}'
     folders = {'source': demo.generate(source, 'source', fakes)}
