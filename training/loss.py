@@ -115,6 +115,7 @@ def D_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, ge
     """
     with torch.no_grad():
         gen_img = G.synthesis(mixed_ws(G, z, gen_c, style_mixing_prob, update_w_avg=False))
+    assert len(gen_img) == len(real_img)
     logits = D(augment(torch.cat([gen_img, real_img])), torch.cat([gen_c, real_c]), batches=2)  # half the launches of one after the other
     gen_logits, real_logits = logits.chunk(2)
     return DMain(F.softplus(gen_logits), F.softplus(-real_logits), gen_logits, real_logits)
