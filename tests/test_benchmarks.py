@@ -22,7 +22,7 @@ class StyleGAN2Loss:
         self.generate = {generate}
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, {ending}):
-        assert phase in ('Gmain', 'Greg', 'Dmain', 'Dreg') and gain >= 1 and self.pipe.p == 0.25 and self.weights == (0.5, 0.1, 0)
+        assert phase in ('Gmain', 'Greg', 'Dmain', 'Dreg') and gain >= 1 and self.pipe.p == 0.25 and self.weights == (0.5, 2, 0)
         self.D(self.pipe(self.generate(gen_z, gen_c)), gen_c).sum().mul(gain).backward()
 '''
 KINDS = {
