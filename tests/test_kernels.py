@@ -329,7 +329,7 @@ def test_what_is_for_gpus_on_the_cpu(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'on_the_cpu', '-p', 'no:cacheprovider', '-c', str(here.parent / 'pyproject.toml'),
                              '--rootdir', str(tmp_path), '-k', chosen, str(tmp_path)], capture_output=True, text=True, cwd=tmp_path,
                             env={**os.environ, 'PYTHONPATH': f'{here}{os.pathsep}{here.parent}'})
-    assert result.returncode == 0 and re.search(r'(2[0-9]) passed', result.stdout), result.stdout
+    assert result.returncode == 0 and re.search(r'2\d passed', result.stdout), result.stdout
 
 
 def test_upfirdn2d_names_a_filter_that_is_too_large() -> None:

@@ -66,9 +66,9 @@ __global__ void bias_act(const T* x, const T* ddx, const T* ref, const T* b, T* 
             y = (A)load(x_in.at[k]) * gain;
             if (ORDER == 2) y *= (A)load(ddx_in.at[k]);
             y *= activation<ACT, ORDER>(FROM_OUTPUT ? r : r + bias, alpha);
-            if (limit >= 0) {
+            if (limit >= 0) {  // or the activation is not needed
                 const A reached = FROM_OUTPUT ? r : activation<ACT, 0>(r + bias, alpha) * gain;
-                if (reached >= limit || reached <= -limit) y = 0;
+                if (is_clamped(reached, limit)) y = 0;
             }
         }
         result.at[k] = store<T>(y);
@@ -98,7 +98,7 @@ __global__ void bias_act_grad_sums(const T* dy, const T* y, T* dx, typename Accu
         for (int k = 0; k < COUNT; k++) {
             const A reached = load(y_in.at[k]);
             A du = (A)load(dy_in.at[k]) * (A)gain * (reached > 0 ? (A)1 : (A)alpha);
-            if (limit >= 0 && (reached >= limit || reached <= -limit)) du = 0;
+            if (is_clamped(reached, limit)) du = 0;
             out.at[k] = store<T>(du);
             sums[k] += du;
         }

@@ -230,16 +230,19 @@ def _bias_act_grad_sums_cuda(dy: torch.Tensor, ref: torch.Tensor, act: str, alph
     pixels = ref.numel() // channels
     lanes = -(-pixels // (_PIXELS if pixels >= 1 << 16 else 8))
     sums = torch.empty([lanes, channels], dtype=torch.promote_types(ref.dtype, torch.float32), device=ref.device)
-    tensors = [dy, ref, dx]
-    width = 16 // ref.element_size()
-    if channels % width != 0 or any(tensor.data_ptr() % 16 != 0 for tensor in tensors):
-        width = 1
+    width = channels_at_once(dy, ref, dx)
     kernel = custom_ops.get_kernel('bias_act.cu', f'bias_act_grad_sums<{custom_ops.TYPES[ref.dtype]}, {width}>', ref.device.index)
-    addresses = [tensor.data_ptr() for tensor in (*tensors, sums)]
+    addresses = [tensor.data_ptr() for tensor in (dy, ref, dx, sums)]
     slope = {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]
     kernel((-(-(channels // width * lanes) // _THREADS), 1, 1), _THREADS,
            [*addresses, ctypes.c_longlong(pixels), *map(ctypes.c_int, (channels, lanes)), *map(ctypes.c_float, (slope, gain, clamp))])
     return dx, sums.sum(dim=0).to(ref.dtype)
+
+
+def channels_at_once(*tensors: torch.Tensor) -> int:
+    """How many channels a thread may read and write in one access, of channels_last pictures."""
+    count = 16 // tensors[0].element_size()
+    return count if tensors[0].shape[1] % count == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors) else 1
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:

@@ -46,3 +46,6 @@ template <> __device__ inline bfloat16_t store<bfloat16_t>(float x) { return to_
 
 // COUNT numbers that are read and written at once; up to 16 bytes.
 template <class T, int COUNT> struct alignas(sizeof(T) * COUNT) Vector { T at[COUNT]; };
+
+// Whether a result lies at its limit, beyond which no gradient passes; a negative limit is none.
+template <class A> __device__ inline bool is_clamped(A result, A limit) { return limit >= 0 && (result >= limit || result <= -limit); }

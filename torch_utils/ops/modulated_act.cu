@@ -79,7 +79,7 @@ __global__ void modulated_act_grad(const T* dy, const T* x, const T* y, const fl
             for (int k = 0; k < COUNT; k++) {
                 const A reached = (A)load(y_in.at[k]);
                 A du = (A)load(dy_in.at[k]) * (A)gain * (reached > 0 ? (A)1 : (A)alpha);
-                if (limit >= 0 && (reached >= limit || reached <= -limit)) du = 0;
+                if (is_clamped(reached, limit)) du = 0;
                 out.at[k] = store<T>(du * factor[k]);
                 to_scale[k] += du * (A)load(x_in.at[k]);
                 to_b[k] += du;
@@ -125,7 +125,7 @@ __global__ void modulated_act_grad2(const T* ddx, const float* dd_scale, const T
             #pragma unroll
             for (int k = 0; k < COUNT; k++) {
                 const A reached = (A)load(y_in.at[k]), coming = (A)load(ddx_in.at[k]);
-                const bool clamped = limit >= 0 && (reached >= limit || reached <= -limit);  // nothing passes, not even what is infinite
+                const bool clamped = is_clamped(reached, limit);  // nothing passes, not even what is infinite
                 const A slope = reached > 0 ? (A)gain : (A)alpha * (A)gain, du = clamped ? (A)0 : slope * (A)load(dy_in.at[k]);
                 out.at[k] = store<T>(clamped ? (A)0 : slope * (coming * factor[k] + weight[k] * (A)load(x_in.at[k])));
                 out_x.at[k] = store<T>(du * weight[k]);

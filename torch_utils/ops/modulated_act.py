@@ -11,7 +11,7 @@ import torch
 
 from torch_utils import custom_ops
 
-from .bias_act import NO_CLAMP
+from .bias_act import NO_CLAMP, channels_at_once
 from .conv2d_gradfix import weight_gradients_enabled
 
 _SLOPES = {'linear': 1.0, 'relu': 0.0, 'lrelu': 0.2}
@@ -61,7 +61,7 @@ class _ModulatedAct(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor | None,
                 noise: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
         y = torch.empty_like(x)
-        _launch('modulated_act', [x, scale, noise, strength, b, y], x, numbers, _channels_at_once(x, y), _step(noise))
+        _launch('modulated_act', [x, scale, noise, strength, b, y], x, numbers, channels_at_once(x, y), _step(noise))
         bent = act != 'linear' or numbers[2] != NO_CLAMP
         ctx.save_for_backward(x, scale, noise, y if bent else None)
         ctx.biased, ctx.act, ctx.numbers = b is not None, act, numbers
@@ -114,7 +114,7 @@ def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: to
     """Of x, scale, strength and b, in one pass."""
     y = x if y is None else y  # where there is neither bend nor clamp, nobody asks on which side a result is
     dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
-    channels, count = x.shape[1], _channels_at_once(x, y, dy, dx)
+    channels, count = x.shape[1], channels_at_once(x, y, dy, dx)
     d_scale = _sums(x, channels)
     d_b, d_strength = _sums(x, channels) if biased else None, None if noise is None else _sums(x, channels // count)
     _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength], x, numbers, count, _step(noise))
@@ -131,7 +131,7 @@ def _gradients_of_gradients(ddx: torch.Tensor, dd_scale: torch.Tensor, dy: torch
     to_dy, to_x = torch.empty_like(x), torch.empty_like(x) if of_x else None
     to_scale = _sums(x, x.shape[1])
     tensors = [ddx, dd_scale.to(torch.float32).contiguous(), dy, x, y, scale, to_dy, to_x, to_scale]
-    _launch('modulated_act_grad2', tensors, x, numbers, _channels_at_once(x, y, dy, ddx, to_dy))
+    _launch('modulated_act_grad2', tensors, x, numbers, channels_at_once(x, y, dy, ddx, to_dy))
     return to_dy, to_x, to_scale.sum(dim=1).to(scale.dtype)
 
 
@@ -150,12 +150,6 @@ def _lanes(x: torch.Tensor) -> int:
 def _step(noise: torch.Tensor | None) -> ctypes.c_longlong:
     """From one picture's noise to the next one's."""
     return ctypes.c_longlong(0 if noise is None or len(noise) == 1 else noise.shape[1])
-
-
-def _channels_at_once(*tensors: torch.Tensor) -> int:
-    """How many channels a thread may read and write in one access."""
-    count = 16 // tensors[0].element_size()
-    return count if tensors[0].shape[1] % count == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors) else 1
 
 
 def _launch(name: str, tensors: list[torch.Tensor | None], x: torch.Tensor, numbers: tuple[float, float, float], count: int,
