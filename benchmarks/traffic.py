@@ -43,6 +43,20 @@ class Count:
     flops: float = 0.0
 
 
+@dataclass(frozen=True)
+class Machine:
+    """TB/s, TFLOP/s in float16, and microseconds a launch."""
+
+    bandwidth: float
+    tflops: float
+    launch: float
+
+    def milliseconds(self, shape: str, count: Count) -> float:
+        """At least, for operators of this shape."""
+        peak = self.tflops if 'float16' in shape else self.tflops / 2
+        return max(count.bytes / self.bandwidth / 1e9, count.flops / peak / 1e9, count.launches * self.launch / 1000)
+
+
 class Waiting(Exception):
     """What no GPU does without waiting."""
 
@@ -129,6 +143,19 @@ def pass_for_a_gpu(meter: Meter) -> None:
     custom_ops.get_kernel = meter.kernel  # type: ignore[assignment]
 
 
+def report(name: str, meter: Meter, machine: Machine, top: int) -> tuple[Count, float]:
+    """Print a phase and its costliest operators; returns their sum and its milliseconds."""
+    rows = [(machine.milliseconds(shape, count), operator, shape, count) for (operator, shape), count in meter.counts.items()]
+    total, milliseconds = Count(), sum(row[0] for row in rows)
+    for *_, count in rows:
+        total = Count(total.launches + count.launches, total.bytes + count.bytes, total.flops + count.flops)
+    click.echo(f'{name}: {total.launches:5d} launches, {total.bytes / 1e9:6.2f} GB, {total.flops / 1e12:5.2f} TFLOP; '
+               f'at least {milliseconds:6.2f} ms, every {PHASES[name]} steps')
+    for cost, operator, shape, count in sorted(rows, key=lambda row: row[0], reverse=True)[:top]:
+        click.echo(f'  {cost:7.3f} ms, {count.launches:3d} × {operator}, largest {shape}: {count.bytes / 1e9:.2f} GB')
+    return total, milliseconds
+
+
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
@@ -162,11 +189,7 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, bandwidth: floa
     def draw(*size: int) -> torch.Tensor:
         return torch.empty([batch, *size], device='meta')
 
-    def bound(shape: str, count: Count) -> float:
-        """In milliseconds."""
-        peak = tflops if 'float16' in shape else tflops / 2
-        return max(count.bytes / bandwidth / 1e9, count.flops / peak / 1e9, count.launches * launch / 1000)
-
+    machine = Machine(bandwidth, tflops, launch)
     click.echo(f'{resolution} px, batch {batch}, cfg {cfg}, augpipe {augpipe}{", plain ops" if plain else ""}; '
                f'PyTorch {torch.__version__}; bound for {bandwidth:g} TB/s, {tflops:g} TFLOP/s, {launch:g} µs a launch')
     step = Count()
@@ -182,15 +205,9 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, bandwidth: floa
             except Waiting as error:
                 less = '; without kernels large batches do: take a smaller --batch or --augpipe=none' if plain else ''
                 raise dnnlib.UserError(f'{phase.name} waits for the device and cannot be counted ({error}){less}') from error
-        counts, share = list(meter.counts.values()), 1 / PHASES[phase.name]
-        launches, volume, flops = (sum(getattr(count, field) for count in counts) for field in ('launches', 'bytes', 'flops'))
-        milliseconds = sum(bound(shape, count) for (_, shape), count in meter.counts.items())
-        click.echo(f'{phase.name}: {launches:5d} launches, {volume / 1e9:6.2f} GB, {flops / 1e12:5.2f} TFLOP; '
-                   f'at least {milliseconds:6.2f} ms, every {PHASES[phase.name]} steps')
-        ranking = sorted(meter.counts.items(), key=lambda item: bound(item[0][1], item[1]), reverse=True)
-        for (name, shape), count in ranking[:top]:
-            click.echo(f'  {bound(shape, count):7.3f} ms, {count.launches:3d} × {name}, largest {shape}: {count.bytes / 1e9:.2f} GB')
-        step = Count(step.launches + round(launches * share), step.bytes + volume * share, step.flops + flops * share)
+        count, milliseconds = report(phase.name, meter, machine, top)
+        share = 1 / PHASES[phase.name]
+        step = Count(step.launches + round(count.launches * share), step.bytes + count.bytes * share, step.flops + count.flops * share)
         total += milliseconds * share
     click.echo(f'step: {step.launches} launches, {step.bytes / 1e9:.2f} GB, {step.flops / 1e12:.2f} TFLOP; at least {total:.2f} ms, '
                f'{total / batch:.2f} s/kimg')
