@@ -1,17 +1,22 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
+import copy
 import functools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
+
+if TYPE_CHECKING:
+    from training.options import Plan
+    from training.outputs import Evaluation
 
 AUGPIPES = ['blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc']
 NOTHING = {'show_default': False, 'default': None}  # the preset decides, or nothing is to be said
@@ -30,8 +35,8 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
         help='fresh: a snapshot without G or D will do; G is then G_ema, D new.')
 @cli.trust_option('General')
 @option('--continue', 'continue_dir', group='General', type=cli.given_path,
-        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --keep --metrics --cache "
-             '--device may change.', **NOTHING)
+        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --keep --metrics "
+             '--metrics-kimg --cache --data --device may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
@@ -73,10 +78,14 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
 @option('--keep', group='Output', type=int, help='Delete all snapshots but the newest so many and the best (default: none).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
-@option('--metrics', group='Output', help='Comma-separated, or none (default: fid50k_full, on a CPU none).', **NOTHING)
+@option('--metrics', group='Output',
+        help='Comma-separated, or none. The first ranks the snapshots. Default: fid50k_full; for fewer than 2,048 pictures '
+             'kid5k_full,fid5k_full; on a CPU none.', **NOTHING)
+@option('--metrics-kimg', group='Output', type=float,
+        help='Evaluate at the first snapshot after every so many thousand pictures (default: preset, at each snapshot).', **NOTHING)
 def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, dry_run: bool, **options: Any) -> int:
     from torch_utils.misc import select_device
-    from training.options import plan_continuation, plan_new_run
+    from training.options import plan_continuation, plan_new_run, processes_of, try_plan
     from training.run_dir import options_text
     from training.start import start
 
@@ -86,16 +95,23 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
     if continue_dir is not None:
         if outdir is not None or context.get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT:
             raise dnnlib.UserError('--outdir and --cfg belong to new runs; --continue takes them from the run')
-        plan = plan_continuation(continue_dir, given)
+        make_plan: Callable[[], Plan] = functools.partial(plan_continuation, continue_dir, given)
+        gpus = processes_of(continue_dir, given)
     else:
         if 'data' not in given or (outdir is None and not dry_run):
             raise dnnlib.UserError('--data and --outdir are needed (or --continue, to go on with a run)')
-        given.setdefault('metrics', parse_metrics('none' if target.type == 'cpu' else 'fid50k_full'))
-        plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
+        new_plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
+        make_plan = functools.partial(copy.copy, new_plan)  # nothing is left to do
+        gpus = new_plan.config.gpus
     if dry_run:
+        plan = make_plan()
+        notes = try_plan(plan, target.type)
         click.echo(options_text(plan.config))
+        for line in notes:
+            click.echo(line, err=True)
         return 0
-    return start(plan, target, make_evaluate, [sys.executable, str(Path(__file__).resolve()), *context.obj])
+    command = [sys.executable, str(Path(__file__).resolve()), *context.obj]
+    return start(make_plan, gpus, target, make_evaluation, command, continue_dir)
 
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
@@ -115,14 +131,17 @@ def parse_metrics(text: str) -> tuple[str, ...]:
     return names
 
 
-def make_evaluate(run: Any) -> Any:
-    """G_ema to metrics by name; None without any."""
+def make_evaluation(run: Any) -> 'Evaluation | None':
+    """How the snapshots of a run are judged; None without metrics."""
     if not run.config.metrics:
         return None
     from metrics.evaluate import make_evaluator
+    from metrics.names import validate_metrics
     from metrics.ppl import path_length_metric
     from synthesis.images import sample_images
     from synthesis.path_pairs import path_pairs
+    from training.outputs import Evaluation
+    from training.ranking import Criterion
     evaluator = make_evaluator(run.config.metrics, run.config.data.path, device=run.device, mirror=run.config.data.xflip)
     label_fn = run.dataset.random_labels
 
@@ -130,7 +149,7 @@ def make_evaluate(run: Any) -> Any:
         path_length = path_length_metric(functools.partial(path_pairs, G_ema, label_fn=label_fn), device=run.device)
         return evaluator(lambda count: sample_images(G_ema, count, label_fn=label_fn), path_length)
 
-    return evaluate
+    return Evaluation(evaluate, Criterion(*validate_metrics(run.config.metrics)[0].main))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import pickle
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from dnnlib import UserError, atomic_path, make_cache_dir_path
 from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
-from torch_utils.misc import load_plain
+from torch_utils.misc import float32_precision, load_plain
 
 from .protocols import NVIDIA, Protocol
 
@@ -284,14 +284,6 @@ def download(url: str, dest: Path, sha256: str, *, timeout: float = 30.0) -> Non
 @contextlib.contextmanager
 def _arithmetic(device: torch.device, precision: str) -> Iterator[None]:
     """Switches while the block runs: TF32 changes the third decimal of a FID, and a training run that turned it on shall see calc_fid's."""
-    wanted = [(torch.backends.cudnn.conv, 'tf32' if precision == 'tf32' else 'ieee'),  # type: ignore[attr-defined]
-              (torch.backends.cuda.matmul, 'ieee')]
-    before = [(switch, switch.fp32_precision) for switch, _ in wanted]
-    try:
-        for switch, value in wanted:
-            switch.fp32_precision = value
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16'):
-            yield
-    finally:
-        for switch, value in before:
-            switch.fp32_precision = value
+    convolutions: Literal['ieee', 'tf32'] = 'tf32' if precision == 'tf32' else 'ieee'
+    with float32_precision(convolutions, 'ieee'), torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bfloat16'):
+        yield

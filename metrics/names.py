@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from dnnlib import UserError
 
 KINDS = ('fid', 'kid', 'pr', 'is', 'nearest', 'ppl')
+# What each kind's results are called, after the metric's name, and whether more is better. The first decides which snapshot is best.
+_VALUES: dict[str, dict[str, bool]] = {
+    'fid': {'': False},
+    'kid': {'': False},
+    'pr': {'_precision': True, '_recall': True},
+    'is': {'_mean': True},
+    'nearest': {'_ratio': True, '_close': False},
+    'ppl': {'': False},
+}
 _KIND_OF_KEY = {'fd': 'fid', 'kd': 'kid'}  # with another detector than Inception they are other quantities, of other names
 
 _NUM = r'(?P<num>[1-9][0-9]*?k?)'
@@ -39,6 +48,16 @@ class Metric:
     num_fake: int | None = None
     num_real: int | None = None
     full: bool = False
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """The names of its results, spreads left out, and whether more is better; the main result comes first."""
+        return {f'{self.name}{suffix}': more for suffix, more in _VALUES[self.kind].items()}
+
+    @property
+    def main(self) -> tuple[str, bool]:
+        """The name of the result that ranks snapshots, and whether more is better."""
+        return next(iter(self.directions.items()))
 
 
 def metric_names() -> tuple[str, ...]:

@@ -51,16 +51,27 @@ def as_lines(result: Result, metrics: Sequence[Metric]) -> list[str]:
                     f'{values["_close"]:.1%} of the fakes closer than half of it')
         else:
             text = f'{title}: {main:.4f}{spread}' if metric.kind != 'kid' else f'{title}: {main:.6f}{spread}'
+        text += f', {better(metrics, metric.main[0])}'
         counts = [f'{"?" if num is None else f"{num:,}"} {side}' for num, side in zip(result.nums[metric.name], ('real', 'fake'))
                   if side == 'fake' or metric.kind not in ('is', 'ppl')]
         lines.append(f'{text} ({", ".join(counts)} pictures)')
     return lines
 
 
-def as_table(results: Mapping[str, Result]) -> list[str]:
-    """A line a fake set, a column a number."""
+def better(metrics: Sequence[Metric], key: str) -> str:
+    """Say which way a number gets better; nothing for a spread."""
+    for metric in metrics:
+        if key in metric.directions:
+            return 'higher is better' if metric.directions[key] else 'lower is better'
+    return ''
+
+
+def as_table(results: Mapping[str, Result], metrics: Sequence[Metric]) -> list[str]:
+    """A line a fake set, a column a number; an arrow in the heading points to the better side."""
     keys = list(next(iter(results.values())).values)
-    rows = [['', *keys], *([label, *(f'{result.values[key]:.6g}' for key in keys)] for label, result in results.items())]
+    arrows = {'higher is better': ' ↑', 'lower is better': ' ↓', '': ''}
+    headings = [key + arrows[better(metrics, key)] for key in keys]
+    rows = [['', *headings], *([label, *(f'{result.values[key]:.6g}' for key in keys)] for label, result in results.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(keys) + 1)]
     return ['  '.join([row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:]))]) for row in rows]
 
@@ -75,15 +86,16 @@ def plot(results: Mapping[str, Result], metrics: Sequence[Metric]) -> np.ndarray
               for metric in metrics for key in _keys(metric) if not key.endswith('_std')
               and all(np.isfinite(result.values.get(key, np.nan)) for result in results.values())]
     font = ImageFont.load_default(13)
-    widest = max([_BAR * len(results), *(int(font.getlength(key)) for key, _, _ in panels)]) + 2 * _MARGIN
+    titles = ['higher is better', *(key for key, _, _ in panels)]
+    widest = max([_BAR * len(results), *(int(font.getlength(title)) for title in titles)]) + 2 * _MARGIN
     legend = [f'{number}  {label}' for number, label in enumerate(results, 1)]
     width = max(widest * len(panels), *(int(font.getlength(text)) + 3 * _MARGIN for text in legend))
-    page = Image.new('RGB', (width, _HEIGHT + 4 * _MARGIN + len(legend) * 20), 'white')
+    page = Image.new('RGB', (width, _HEIGHT + 5 * _MARGIN + len(legend) * 20), 'white')
     draw = ImageDraw.Draw(page)
     for number, (key, values, spreads) in enumerate(panels):
-        _panel(draw, number * widest + _MARGIN, key, values, spreads, font)
+        _panel(draw, number * widest + _MARGIN, f'{key}\n{better(metrics, key)}', values, spreads, font)
     for number, text in enumerate(legend):
-        y = _HEIGHT + 3 * _MARGIN + number * 20
+        y = _HEIGHT + 4 * _MARGIN + number * 20
         draw.rectangle((_MARGIN, y + 2, _MARGIN + 12, y + 14), fill=_COLOURS[number % len(_COLOURS)])
         draw.text((_MARGIN + 20, y), text, fill='black', font=font)
     return np.asarray(page)
@@ -115,16 +127,16 @@ def _spread(result: Result, key: str) -> float:
     return result.values.get(f'{key.removesuffix("_mean")}_std', 0.0)
 
 
-def _panel(draw: ImageDraw.ImageDraw, left: int, key: str, values: Sequence[float], spreads: Sequence[float],
+def _panel(draw: ImageDraw.ImageDraw, left: int, title: str, values: Sequence[float], spreads: Sequence[float],
            font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> None:
     high = max([0.0, *(value + spread for value, spread in zip(values, spreads))])
     low = min([0.0, *(value - spread for value, spread in zip(values, spreads))])
-    top, scale = 2 * _MARGIN, _HEIGHT / ((high - low) or 1.0)
+    top, scale = 3 * _MARGIN, _HEIGHT / ((high - low) or 1.0)
 
     def y(value: float) -> float:
         return top + (high - value) * scale
 
-    draw.text((left, 6), key, fill='black', font=font)
+    draw.text((left, 4), title, fill='black', font=font)
     for number, (value, spread) in enumerate(zip(values, spreads)):
         x = left + number * _BAR + 6
         colour = _COLOURS[number % len(_COLOURS)]

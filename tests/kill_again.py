@@ -52,7 +52,8 @@ def main() -> None:
     damaged, unbegun, ended = [], 0, []
     for _ in range(int(count)):
         runs = sorted(path for path in Path(outdir).glob('0*') if path.is_dir())
-        child = start(*(['--continue', str(runs[0]), '--device=cpu'] if runs else beginning))
+        unsaved = [f'--resume={snapshot}'] if runs and not list(runs[0].glob('training-state-*.pt')) else []
+        child = start(*(['--continue', str(runs[0]), '--device=cpu', *unsaved] if runs else beginning))
         time.sleep(moments.uniform(0, 3))
         alive = os.waitpid(child, os.WNOHANG)
         if alive != (0, 0):

@@ -99,7 +99,7 @@ def test_a_table_and_a_plot_of_several_sets(root: Path, tmp_path: Path, capsys: 
     assert reports[0]['results']['fd_random_vgg'] < reports[1]['results']['fd_random_vgg']
     assert calc_fid.main([*options, '--detector=random-vgg', '--device=cpu', '--plot', str(tmp_path / 'bars.png')]) == 0
     head, *rows = capsys.readouterr().out.splitlines()
-    assert head.split() == list(reports[0]['results'])
+    assert [word for word in head.split() if word not in '↑↓'] == list(reports[0]['results']) and '↑' in head and '↓' in head
     for row, report in zip(rows, reports):
         label, *numbers = row.split()
         assert label == report['fake'] and [float(x) for x in numbers] == pytest.approx(list(report['results'].values()), rel=1e-5)
@@ -484,7 +484,7 @@ def test_what_was_done_before_an_error_is_told(root: Path, tmp_path: Path, capsy
     assert calc_fid.main(['--device=cpu', '--detector=random-vgg', '--real', str(root / 'real'), *(f'--fake={path}' for path in fakes)]) == 2
     out, err = capsys.readouterr()
     head, row = out.splitlines()
-    assert head.split() == ['fd_random_vgg'] and row.startswith(str(root / 'near')) and float(row.split()[1]) > 0
+    assert head.split() == ['fd_random_vgg', '↓'] and row.startswith(str(root / 'near')) and float(row.split()[1]) > 0
     assert '005.png: not a readable picture' in err.splitlines()[-1]
 
 

@@ -18,6 +18,8 @@ from torch_utils.misc import named_tensors
 from training import training_loop
 from training.checkpoint import load_networks
 from training.config import AUGPIPES
+from training.outputs import Evaluation
+from training.ranking import Criterion
 from training.run_dir import add_snapshot, claim
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -78,7 +80,7 @@ def test_stopped_in_the_middle_of_a_tick(data: Path, tmp_path: Path, monkeypatch
     assert train.main(['--outdir', str(tmp_path / 'cut'), '--data', str(data), '--device=cpu', '--batch=4', '--snap=1', *options]) == 130
     monkeypatch.undo()
     (cut,) = (tmp_path / 'cut').iterdir()
-    assert [path.name for path in cut.glob('*.pt')] == ['training-state-000000.pt'] and not list(cut.glob('*.pkl'))
+    assert [path.name for path in cut.glob('*.pt')] == ['training-state-000000.012.pt'] and not list(cut.glob('*.pkl'))
     assert 'go on with: python train.py --continue' in (cut / 'log.txt').read_text()
     with (cut / 'stats.jsonl').open('a') as file:  # what a killed process may have logged after its last state
         file.write('{"half a line')
@@ -138,7 +140,7 @@ def test_a_damaged_state_is_passed_over(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('options,words', [
-    (['--gamma=5'], "--gamma can't be changed"), (['--aug-strength=0.2'], "--aug-strength can't be changed"), (['--data=x'], "--data can't be changed"),
+    (['--gamma=5'], "--gamma can't be changed"), (['--aug-strength=0.2'], "--aug-strength can't be changed"), (['--data=x'], 'x: no such file'),
     (['--kimg=0'], '--kimg=0'), (['--metrics=fid7up'], 'fid7up'),
 ])
 def test_bad_input(options: list[str], words: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -177,24 +179,32 @@ def test_snapshots_json_and_keep(tmp_path: Path) -> None:
     for i, score in scores.items():
         name = f'network-snapshot-{i:06d}.pkl'
         (tmp_path / name).write_text('x')
-        add_snapshot(tmp_path, name, 1000 * i, {'fid50k_full': score, 'other': -i}, metric='fid50k_full', keep=2)
+        add_snapshot(tmp_path, name, 1000 * i, {'fid50k_full': score, 'other': -i}, Criterion('fid50k_full'), keep=2)
     index = json.loads((tmp_path / 'snapshots.json').read_text())
     assert index['last'] == 'network-snapshot-000005.pkl' and index['best'] == 'network-snapshot-000002.pkl'
     assert sorted(path.name for path in tmp_path.glob('*.pkl')) == [f'network-snapshot-{i:06d}.pkl' for i in (2, 4, 5)]
     assert [row['kimg'] for row in index['snapshots']] == [2.0, 4.0, 5.0]
     (tmp_path / 'network-snapshot-000002.pkl').unlink()  # the user may delete what they like
-    add_snapshot(tmp_path, 'network-snapshot-000005.pkl', 5000, {}, metric='fid50k_full')
+    add_snapshot(tmp_path, 'network-snapshot-000005.pkl', 5000, {}, Criterion('fid50k_full'))
     index = json.loads((tmp_path / 'snapshots.json').read_text())
     assert index['best'] is None and len(index['snapshots']) == 2
 
 
-def test_a_run_prunes_and_names_its_snapshots(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = iter([3.0, 1.0, 2.0, 4.0, 5.0])
-    monkeypatch.setattr(train, 'make_evaluate', lambda *args: lambda G_ema: {'fid50k_full': next(values)})
-    folder = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004', '--metrics=fid50k_full', '--keep=1')
+def evaluation_by(values: list[float], key: str = 'fid50k_full', higher_is_better: bool = False) -> Evaluation:
+    """An evaluation that gives one value after the other."""
+    left = iter(values)
+    return Evaluation(lambda G_ema: {key: next(left)}, Criterion(key, higher_is_better))
+
+
+def test_a_run_keeps_the_newest_and_the_best_snapshot(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluation = evaluation_by([3.0, 1.0, 2.0, 4.0])
+    monkeypatch.setattr(train, 'make_evaluation', lambda run: evaluation)
+    folder = start(data, tmp_path, '--cfg=demo', '--kimg=0.016', '--tick=0.004', '--metrics=fid50k_full', '--keep=1')
     index = json.loads((folder / 'snapshots.json').read_text())
-    assert index == {'last': 'network-snapshot-000000.pkl', 'best': 'network-snapshot-000000.pkl', 'metric': 'fid50k_full',
-                     'snapshots': [{'file': 'network-snapshot-000000.pkl', 'kimg': 0.004, 'metrics': {'fid50k_full': 3.0}}]}
+    rows = [(row['file'], row['kimg'], row['metrics']) for row in index['snapshots']]
+    assert rows == [('network-snapshot-000000.008.pkl', 0.008, {'fid50k_full': 1.0}), ('network-snapshot-000000.016.pkl', 0.016, {'fid50k_full': 4.0})]
+    assert (index['last'], index['best'], index['metric']) == ('network-snapshot-000000.016.pkl', 'network-snapshot-000000.008.pkl', 'fid50k_full')
+    assert sorted(path.name for path in folder.glob('*.pkl')) == [row[0] for row in rows]
 
 
 def test_a_run_that_never_saved_begins_again(data: Path, tmp_path: Path) -> None:
@@ -204,7 +214,7 @@ def test_a_run_that_never_saved_begins_again(data: Path, tmp_path: Path) -> None
     for path in folder.iterdir():
         if path.suffix in ('.pt', '.pkl') or path.name in ('snapshots.json', 'progress.png'):
             path.unlink()
-    (folder / '.network-snapshot-000000.abc.tmp.pkl').write_text('half')
+    (folder / '.network-snapshot-000000.abcdefgh.tmp.pkl').write_text('half')
     assert train.main(['--continue', str(folder), '--device=cpu']) == 0
     assert_same_end(whole, folder)
     assert not list(folder.glob('.*'))
@@ -249,7 +259,7 @@ def test_a_run_of_nvidias_goes_on(data: Path, tmp_path: Path) -> None:
     assert options['data']['xflip'] and options['data']['subset'] == 9 and options['network']['freeze_layers'] == 4
     assert options['augment']['pipe'] == 'bg' and options['augment']['target'] == 0.5 and options['augment']['p'] == pytest.approx(0.328)
     assert 'Not restored' in log and "Adam's moments" in log and 'fid50k_full' in log and '(403 kimg)' in log and '18 pictures' in log
-    nets = load_networks(ours / 'network-snapshot-000403.pkl')
+    nets = load_networks(ours / 'network-snapshot-000403.008.pkl')
     assert nets.augment_pipe is not None and abs(float(nets.augment_pipe.p) - 0.328) < 1e-3
     assert {path.name: path.read_bytes() for path in theirs.iterdir()} == before
     assert train.main(['--continue', str(ours), '--device=cpu', '--kimg=403.016']) == 0  # from now on exactly
@@ -292,7 +302,7 @@ def test_the_best_snapshot_outlives_a_change_of_metrics(tmp_path: Path) -> None:
     for i, (metrics, metric) in enumerate([({'fid': 3.0}, 'fid'), ({'fid': 9.0}, 'fid'), ({}, None), ({'other': 5.0}, 'other')]):
         name = f'network-snapshot-{i:06d}.pkl'
         (tmp_path / name).write_text('x')
-        add_snapshot(tmp_path, name, 1000 * i, metrics, metric, keep=1)
+        add_snapshot(tmp_path, name, 1000 * i, metrics, metric and Criterion(metric), keep=1)
         assert (tmp_path / 'network-snapshot-000000.pkl').exists()
 
 

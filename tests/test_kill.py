@@ -12,7 +12,7 @@ from conftest import GOLDEN
 from test_continue import assert_same_end
 
 import train
-from training.state import PATTERN
+from training.run_dir import STATE_NAME, own_files
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -55,7 +55,7 @@ def test_no_space_left(limit: float, data: Path, tmp_path: Path) -> None:
                f'--resume={SNAPSHOT}']
     assert train.main(options) == 0
     (run_dir,) = (tmp_path / 'runs').iterdir()
-    (state,) = run_dir.glob(PATTERN)
+    (state,) = own_files(run_dir, STATE_NAME)
     before = {path.name: path.read_bytes() for path in run_dir.iterdir() if path.suffix in ('.pt', '.pkl', '.png')}
     script = FULL.format(root=str(ROOT), limit=int(state.stat().st_size * limit), options=['--continue', str(run_dir), '--device=cpu', '--kimg=0.02'])
     result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True, timeout=120)

@@ -194,14 +194,16 @@ def test_travelling_files(name: str) -> None:
 def test_layout_follows_the_precision() -> None:
     """On a GPU; and however the precision was set."""
     on_gpu: Any = SimpleNamespace(is_cuda=True)
-    before = torch.backends.cudnn.allow_tf32
+    before = torch.backends.cudnn.conv.fp32_precision
     try:
-        for allowed, layout in [(True, torch.channels_last), (False, torch.contiguous_format)]:
-            torch.backends.cudnn.allow_tf32 = allowed
-            assert networks._memory_format(False, False, on_gpu) == layout and networks._memory_format(False, True, on_gpu) == torch.channels_last
-        torch.backends.cudnn.conv.fp32_precision = 'tf32'
-        with pytest.raises(RuntimeError):
-            assert torch.backends.cudnn.allow_tf32
+        for precision, layout in [('tf32', torch.channels_last), ('ieee', torch.contiguous_format)]:
+            torch.backends.cudnn.conv.fp32_precision = precision
+            assert networks._memory_format(False, False, on_gpu) == layout
+            assert networks._memory_format(False, True, on_gpu) == torch.channels_last
+        torch.backends.cudnn.allow_tf32 = True  # by the interface of older versions
         assert networks._memory_format(False, False, on_gpu) == torch.channels_last
+        torch.backends.cudnn.allow_tf32 = False
+        assert networks._memory_format(False, False, on_gpu) == torch.contiguous_format
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.conv.fp32_precision = before

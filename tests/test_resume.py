@@ -78,7 +78,7 @@ def test_dropped_labels(source: str, cond: bool, classes: int, data: Path) -> No
 
 def test_a_conditional_run_from_an_unconditional_snapshot(data: Path, tmp_path: Path) -> None:
     run_dir = run(data, tmp_path, f'--resume={UNCOND}', '--cond=1', '--resume-labels=drop', '--kimg=0.008')
-    nets = load_networks(run_dir / 'network-snapshot-000000.pkl')
+    nets = load_networks(run_dir / 'network-snapshot-000000.008.pkl')
     assert nets.G_ema.c_dim == 3 and nets.D is not None and nets.D.c_dim == 3
     assert 'mapping.embed.weight' in (run_dir / 'log.txt').read_text()
     assert nets.meta['toonify']['parents'][0]['name'] == 'ada-uncond-32.pkl'
@@ -118,7 +118,7 @@ def test_another_resolution_is_an_error_naming_both(tmp_path: Path, capsys: pyte
 
 def test_lineage_tells_preset_and_kimg(data: Path, tmp_path: Path) -> None:
     first = run(data, tmp_path, f'--resume={UNCOND}', '--nkimg=3', '--kimg=3.004')
-    second = run(data, tmp_path, f"--resume={first / 'network-snapshot-000003.pkl'}", '--cfg=demo', '--kimg=0.004')
-    parents = load_networks(second / 'network-snapshot-000000.pkl').meta['toonify']['parents']
+    second = run(data, tmp_path, f"--resume={first / 'network-snapshot-000003.004.pkl'}", '--cfg=demo', '--kimg=0.004')
+    parents = load_networks(second / 'network-snapshot-000000.004.pkl').meta['toonify']['parents']
     assert [(row['name'], row['kimg'], row['preset']) for row in parents] == [
-        ('network-snapshot-000003.pkl', 3.004, 'auto'), ('ada-uncond-32.pkl', None, None)]
+        ('network-snapshot-000003.004.pkl', 3.004, 'auto'), ('ada-uncond-32.pkl', None, None)]

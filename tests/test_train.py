@@ -20,7 +20,9 @@ from training.dataset import ImageFolderDataset
 from training.ema import ema_beta, update_ema
 from training.freezed import frozen_names
 from training.networks import Generator
+from training.outputs import Evaluation
 from training.phases import Batch, lazy_adam
+from training.ranking import Criterion
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 FEW = ['--batch=8', '--batch-gpu=4', '--tick=0.016', '--device=cpu', '--metrics=none', '--augpipe=color']
@@ -47,10 +49,10 @@ def test_fine_tuning(data: Path, tmp_path: Path) -> None:
     run_dir = run(data, tmp_path, f'--resume={SNAPSHOT}', '--aug=ada', '--aug-strength=0.328', '--freezed=4', '--gamma=50', '--mirror=1',
                   '--nkimg=10', '--kimg=10.032')
     names = {path.name for path in run_dir.iterdir()}
-    assert {'network-snapshot-000010.pkl', 'fakes000010.png', 'fakes_init.png', 'reals.png', 'stats.jsonl', 'training_options.json',
+    assert {'network-snapshot-000010.032.pkl', 'fakes000010.032.png', 'fakes_init.png', 'reals.png', 'stats.jsonl', 'training_options.json',
             'log.txt'} <= names
     assert run_dir.name.startswith('00000-')
-    source, nets = load_networks(SNAPSHOT), load_networks(run_dir / 'network-snapshot-000010.pkl')
+    source, nets = load_networks(SNAPSHOT), load_networks(run_dir / 'network-snapshot-000010.032.pkl')
     assert source.D is not None and nets.D is not None and nets.G is not None and nets.augment_pipe is not None
     frozen = frozen_names(nets.D)
     assert len(frozen) == 7
@@ -74,11 +76,11 @@ def test_fine_tuning(data: Path, tmp_path: Path) -> None:
 
 def test_from_scratch_with_classes(data: Path, tmp_path: Path) -> None:
     run_dir = run(data, tmp_path, '--cfg=demo', '--cond=1', '--aug=noaug', '--kimg=0.032', '--snap=1')
-    assert sorted(path.name for path in run_dir.glob('*.pkl')) == ['network-snapshot-000000.pkl']
-    nets = load_networks(run_dir / 'network-snapshot-000000.pkl')
+    assert sorted(path.name for path in run_dir.glob('*.pkl')) == ['network-snapshot-000000.016.pkl', 'network-snapshot-000000.032.pkl']
+    nets = load_networks(run_dir / 'network-snapshot-000000.032.pkl')
     assert nets.G_ema.c_dim == 3 and nets.augment_pipe is None and nets.G_ema.synthesis.b32.conv1.conv_clamp is None
     assert last_stats(run_dir)['Progress/tick']['mean'] == 2
-    again = run(data, tmp_path, f"--resume={run_dir / 'network-snapshot-000000.pkl'}", '--cfg=demo', '--cond=1', '--kimg=0.008')
+    again = run(data, tmp_path, f"--resume={run_dir / 'network-snapshot-000000.032.pkl'}", '--cfg=demo', '--cond=1', '--kimg=0.008')
     assert again.name.startswith('00001-')
 
 
@@ -95,7 +97,7 @@ def test_same_seed_same_run(data: Path, tmp_path: Path) -> None:
     options = ['--cfg=demo', '--kimg=0.024', '--aug-strength=0.5']
     first, second = (run(data, tmp_path / str(i), *options) for i in range(2))
     other = run(data, tmp_path / '2', *options, '--seed=1')
-    tensors = [dict(named_tensors(load_networks(path / 'network-snapshot-000000.pkl').G_ema)) for path in (first, second, other)]
+    tensors = [dict(named_tensors(load_networks(path / 'network-snapshot-000000.024.pkl').G_ema)) for path in (first, second, other)]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
     assert not torch.equal(tensors[0]['synthesis.b4.const'], tensors[2]['synthesis.b4.const'])
 
@@ -105,18 +107,18 @@ def test_metrics_are_written_and_never_stop_a_run(data: Path, tmp_path: Path, mo
     run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full,pr_random_vgg4_full')
     (line,) = (run_dir / 'metric-fd_random_vgg4_full.jsonl').read_text().splitlines()
     row = json.loads(line)
-    assert row['snapshot_pkl'] == 'network-snapshot-000000.pkl' and row['results']['fd_random_vgg4_full'] > 0
+    assert row['snapshot_pkl'] == 'network-snapshot-000000.008.pkl' and row['results']['fd_random_vgg4_full'] > 0
     row = json.loads((run_dir / 'metric-pr_random_vgg4_full.jsonl').read_text())
     assert list(row['results']) == ['pr_random_vgg4_full_precision', 'pr_random_vgg4_full_recall'] and row['metric'] == 'pr_random_vgg4_full'
     assert len(list(run_dir.glob('metric-*'))) == 2
 
-    def broken(*args: object, **kwargs: object) -> None:
+    def broken(*args: object, **kwargs: object) -> dict[str, float]:
         raise RuntimeError('no luck')
 
-    monkeypatch.setattr(train, 'make_evaluate', lambda *args: broken)
+    monkeypatch.setattr(train, 'make_evaluation', lambda run: Evaluation(broken, Criterion('fd_random_vgg4_full')))
     run_dir = run(data, tmp_path / 'runs', '--cfg=demo', '--kimg=0.008', '--metrics=fd_random_vgg4_full')
     assert 'metrics failed and are left out (RuntimeError: no luck)' in (run_dir / 'log.txt').read_text()
-    assert (run_dir / 'network-snapshot-000000.pkl').exists()
+    assert (run_dir / 'network-snapshot-000000.008.pkl').exists()
 
 
 def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -134,7 +136,7 @@ def test_dry_run(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     (['--aug=maybe'], 'maybe'), (['--aug-strength=2'], '2'), (['--kimg=1', '--nkimg=2'], '--kimg=1'), (['--batch=7', '--batch-gpu=2'], '--batch=7'),
     (['--metrics=fid7up'], 'fid7up'), (['--augpipe=x'], 'x'), (['--tick=0'], '--tick=0'), (['--device=cuda'], '--device=cuda'),
     ([f"--resume={GOLDEN / 'ada-cond-32.pkl'}"], 'number of classes is 3'), (['--cond=1', f'--resume={SNAPSHOT}'], 'number of classes is 0'),
-    (['--lrate=fast'], 'fast'), (['--outdir=file'], 'cannot be written'), (['--lrate=-1'], '--lrate=-1'), (['--lrate=nan'], '--lrate=nan'),
+    (['--lrate=fast'], 'fast'), (['--outdir=file'], 'file is a file, not a folder'), (['--lrate=-1'], '--lrate=-1'), (['--lrate=nan'], '--lrate=nan'),
     (['--workers=-1'], '--workers=-1'), (['--kimg=nan'], '--kimg=nan'), (['--kimg=inf'], '--kimg=inf'), (['--nkimg=-5'], '--nkimg=-5'),
     (['--seed=99999999999999999999999'], '--seed='), (['--gamma=-3'], '--gamma=-3'), (['--freezed=-3'], '--freezed=-3'),
     (['--target=9'], '--target=9'), (['--batch=100000000'], '--batch='), (['--resume='], '--resume'), (['--data='], '--data'), (['--outdir='], '--outdir'),

@@ -1,28 +1,31 @@
 """Several processes that train one network: who is who, sums over all of them, and a launcher for one machine.
 
-The processes find each other as `torchrun` arranges it, by `RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT`; `launch` sets the
-same variables, so either may start them.
+The processes find each other as `torchrun` arranges it, by `RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT`, or, if `launch`
+has started them, by a file in a private folder, over the loopback interface alone.
 """
 
 import contextlib
 import datetime
+import json
 import os
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from dnnlib import UserError
 
-SUPERVISED = 'TOONIFY_SUPERVISED'  # set for the processes that `launch` starts
-TIMEOUT = datetime.timedelta(hours=2)  # the others wait as long while the first computes a metric
+MEETING_PLACE = 'TOONIFY_MEETING_PLACE'  # for the processes that `launch` starts: the file by which they find each other
+TIMEOUT = datetime.timedelta(minutes=30)  # for a peer that neither answers nor ends
+METRICS_TIMEOUT = datetime.timedelta(days=30)  # for the first process, while it evaluates a snapshot
 GRACE_SECONDS = 20.0  # for a process whose peer is lost, to be ended by whoever started it
 
 
@@ -39,12 +42,14 @@ class Ranks:
         count: how many there are.
         local_rank: number on this machine, and of its GPU.
         control: the group for decisions of the hosts (gloo on the CPU); None when alone.
+        patient: a group like `control` that waits for as long as a metric may take.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
     control: Any = None
+    patient: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -72,13 +77,29 @@ class Ranks:
         torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(parts, tensors)])
 
     def gather(self, value: Any) -> list[Any]:
-        """Everybody's plain value, at every process, by rank. Waits for the hosts, not for the GPUs."""
+        """Return every process's value, by rank, at every process. Waits for the hosts, not for the GPUs.
+
+        Args:
+            value: plain data: what JSON can hold, and CPU tensors, in dicts and lists. Nothing is
+                unpickled: what arrives over a network could be anybody's.
+        """
         if self.count == 1:
             return [value]
-        values: list[Any] = [None] * self.count
+        packed = _pack(value)
         with _peers():
-            torch.distributed.all_gather_object(values, value, group=self.control)
-        return values
+            sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.count)]
+            torch.distributed.all_gather(sizes, torch.tensor([len(packed)]), group=self.control)
+            longest = max(int(size) for size in sizes)
+            padded = torch.nn.functional.pad(packed, (0, longest - len(packed)))
+            parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]
+            torch.distributed.all_gather(parts, padded, group=self.control)
+        return [_unpack(part[:int(size)]) for part, size in zip(parts, sizes)]
+
+    def wait_for_main(self) -> None:
+        """Wait until all processes are here: while the first one evaluates a snapshot, this may take hours."""
+        if self.count > 1:
+            with _peers():
+                torch.distributed.barrier(group=self.patient)
 
     def flags(self, *values: int) -> list[int]:
         """The greatest of everybody's numbers, one by one."""
@@ -91,6 +112,41 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+_DTYPES = {str(dtype): dtype for dtype in (torch.uint8, torch.int64, torch.float32, torch.float64)}
+
+
+def _pack(value: Any) -> torch.Tensor:
+    """Return plain data as bytes, uint8 `[N]`: the length of a JSON text, the text, the tensors' bytes."""
+    tensors: list[torch.Tensor] = []
+
+    def describe(tensor: Any) -> dict[str, Any]:
+        if not isinstance(tensor, torch.Tensor):
+            raise TypeError(f'{type(tensor).__name__} is no plain data')
+        tensors.append(tensor.contiguous())
+        return {'tensor': str(tensor.dtype), 'shape': list(tensor.shape)}
+
+    text = json.dumps(value, default=describe).encode()
+    header = torch.frombuffer(bytearray(len(text).to_bytes(8, 'little') + text), dtype=torch.uint8)
+    return torch.cat([header, *(tensor.reshape(-1).view(torch.uint8) for tensor in tensors)])
+
+
+def _unpack(data: torch.Tensor) -> Any:
+    """Return what `_pack` was given."""
+    start = 8 + int.from_bytes(bytes(data[:8].tolist()), 'little')
+    position = start
+
+    def restore(row: dict[str, Any]) -> Any:
+        nonlocal position
+        if row.keys() != {'tensor', 'shape'}:
+            return row
+        dtype = _DTYPES[row['tensor']]
+        size = torch.Size(row['shape']).numel() * dtype.itemsize
+        part = data[position:position + size].clone()
+        position += size
+        return part.view(dtype).reshape(row['shape'])
+
+    return json.loads(bytes(data[8:start].tolist()), object_hook=restore)
 
 
 @contextlib.contextmanager
@@ -122,12 +178,14 @@ def join(device_type: str) -> Iterator[Ranks]:
         if local_rank >= torch.cuda.device_count():
             raise UserError(f'{local_rank + 1} processes on a machine with {torch.cuda.device_count()} GPUs; start fewer')
         torch.cuda.set_device(local_rank)
-    if os.environ.get(SUPERVISED):
+    place = os.environ.get(MEETING_PLACE)
+    if place:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.distributed.init_process_group('nccl' if device_type == 'cuda' else 'gloo', timeout=TIMEOUT)
-    control = torch.distributed.new_group(backend='gloo', timeout=TIMEOUT)
+    torch.distributed.init_process_group('nccl' if device_type == 'cuda' else 'gloo', timeout=TIMEOUT, rank=rank, world_size=count,
+                                         init_method=f'file://{place}' if place else 'env://')
+    control, patient = (torch.distributed.new_group(backend='gloo', timeout=timeout) for timeout in (TIMEOUT, METRICS_TIMEOUT))
     try:
-        yield Ranks(rank, count, local_rank, control)
+        yield Ranks(rank, count, local_rank, control, patient)
     except PeerLost:
         time.sleep(GRACE_SECONDS)
         raise
@@ -158,9 +216,6 @@ def launch(command: Sequence[str], count: int) -> int:
     Returns:
         0, or the exit code of the process that failed first.
     """
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port = probe.getsockname()[1]
     processes: list[subprocess.Popen[str]] = []
     before = {number: signal.getsignal(number) for number in _forwarded()}
 
@@ -172,15 +227,18 @@ def launch(command: Sequence[str], count: int) -> int:
     for number in before:
         signal.signal(number, forward)
     try:
-        for rank in range(count):
-            environment = {**os.environ, 'RANK': str(rank), 'LOCAL_RANK': str(rank), 'WORLD_SIZE': str(count), 'MASTER_ADDR': '127.0.0.1',
-                           'MASTER_PORT': str(port), SUPERVISED: '1'}
-            if 'OMP_NUM_THREADS' not in environment:
-                environment['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // count, 1))
-            processes.append(subprocess.Popen(
-                command, env=environment, text=True, start_new_session=True, stdin=subprocess.PIPE,  # Ctrl-C comes through `forward`
-                stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else subprocess.PIPE))
-        return _supervise(processes)
+        with tempfile.TemporaryDirectory(prefix='toonify-') as folder:  # of mode 0700
+            common = {'WORLD_SIZE': str(count), MEETING_PLACE: str(Path(folder, 'store'))}
+            if sys.platform.startswith('linux'):  # else gloo and NCCL listen on the machine's address
+                common.update(GLOO_SOCKET_IFNAME='lo', NCCL_SOCKET_IFNAME='lo')
+            if 'OMP_NUM_THREADS' not in os.environ:
+                common['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // count, 1))
+            for rank in range(count):
+                processes.append(subprocess.Popen(
+                    command, env={**os.environ, **common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, text=True,
+                    start_new_session=True, stdin=subprocess.PIPE,  # Ctrl-C comes through `forward`
+                    stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else subprocess.PIPE))
+            return _supervise(processes)
     finally:
         for process in processes:
             if process.poll() is None:

@@ -1,10 +1,11 @@
 """Helpers for modules and tensors."""
 
+import contextlib
 import errno
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +26,37 @@ def select_device(name: str) -> torch.device:
         why = 'this PyTorch is built without CUDA' if torch.version.cuda is None else 'PyTorch finds no CUDA GPU here'
         raise UserError(f'--device=cuda: {why}; use --device=cpu or --device=auto')
     return torch.device('cuda' if available and name in ('auto', 'cuda') else 'cpu')
+
+
+def set_float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']) -> None:
+    """Choose how a GPU computes in float32. The only place that sets `torch.backends`.
+
+    Args:
+        convolutions: `tf32` rounds the factors to 10 bits, on tensor cores; `ieee` doesn't.
+        matmul: the same for products of matrices.
+    """
+    torch.backends.cudnn.conv.fp32_precision = convolutions  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = matmul
+
+
+@contextlib.contextmanager
+def float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']) -> Iterator[None]:
+    """Apply `set_float32_precision` within the block."""
+    switches: list[Any] = [torch.backends.cudnn.conv, torch.backends.cuda.matmul]  # type: ignore[attr-defined]
+    before = [switch.fp32_precision for switch in switches]
+    try:
+        set_float32_precision(convolutions, matmul)
+        yield
+    finally:
+        for switch, value in zip(switches, before):
+            switch.fp32_precision = value
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the GPU or of the machine doesn't suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # DefaultCPUAllocator's
 
 
 def save_plain(content: Any, file: Any) -> None:

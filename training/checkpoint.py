@@ -179,7 +179,7 @@ def kimg_of(name: str, own: dict[str, Any]) -> float | None:
     seen = own.get('cur_nimg')
     if isinstance(seen, (int, float)) and 0 <= seen < MAX_NIMG:
         return seen / 1000
-    match = re.fullmatch(r'network-snapshot-([0-9]{1,12})\.\w+', name)
+    match = re.fullmatch(r'network-snapshot-([0-9]{1,12}(?:\.[0-9]{3})?)\.\w+', name)
     return float(match[1]) if match else None
 
 

@@ -7,13 +7,18 @@ import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from dnnlib import UserError
 
 C = TypeVar('C')
+
+Cache = Literal['auto', 'gpu', 'ram', 'none']
+AugmentMode = Literal['ada', 'fixed', 'noaug']
+AugmentPipeName = Literal['blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc']
+Architecture = Literal['orig', 'skip', 'resnet']
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class DataConfig:
     yflip: bool = False  # add upside-down images
     subset: int | None = None  # at most so many pictures, chosen by the seed
     workers: int = 3  # processes that decode; 0 decodes in the main one
-    cache: str = 'auto'  # decoded pictures are kept: gpu, ram, none; auto decides by their size
+    cache: Cache = 'auto'  # decoded pictures are kept: gpu, ram, none; auto decides by their size
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class NetworkConfig:
     mapping_layers: int = 8
     num_fp16_res: int = 4  # the highest resolutions that compute in float16 on a GPU
     conv_clamp: float | None = 256
-    g_architecture: str = 'skip'
-    d_architecture: str = 'resnet'
+    g_architecture: Architecture = 'skip'
+    d_architecture: Architecture = 'resnet'
     mbstd_group_size: int | None = 4  # None for the whole batch
     freeze_layers: int = 0  # of D, counted from the image side: FreezeD
     freeze_resolution: int | None = None  # instead: all blocks of D from this resolution up
@@ -76,8 +81,8 @@ class OptimizerConfig:
 class AugmentConfig:
     """Augmentation of what D sees."""
 
-    mode: str = 'ada'  # ada, fixed, noaug
-    pipe: str = 'bgc'
+    mode: AugmentMode = 'ada'
+    pipe: AugmentPipeName = 'bgc'
     p: float = 0.0  # where ada starts, or what fixed keeps
     target: float = 0.6  # of E[sign(D(real))]
     interval: int = 4  # steps between moves of p
@@ -105,9 +110,8 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     resume: str | None = None  # a snapshot to start from
-    resume_labels: str = 'keep'  # or drop: the layers that know labels start anew
-    resume_missing: str = 'error'  # or fresh: a G or D that the snapshot lacks is G_ema or new
-    trust_pickle: bool = False  # execute what the snapshot asks for
+    resume_labels: Literal['keep', 'drop'] = 'keep'  # or drop: the layers that know labels start anew
+    resume_missing: Literal['error', 'fresh'] = 'error'  # or fresh: a G or D that the snapshot lacks is G_ema or new
     batch_size: int = 32
     batch_gpu: int = 32  # pictures at a time; gradients add up to the batch
     gpus: int = 1  # processes, each with a GPU of its own where there are GPUs
@@ -117,6 +121,7 @@ class TrainingConfig:
     snapshot_ticks: int = 50
     keep_snapshots: int | None = None  # the newest so many, and the best; None keeps all
     metrics: tuple[str, ...] = ()
+    metrics_kimg: float | None = None  # thousands of pictures between evaluations; None: at every snapshot
     seed: int = 0
     fp32: bool = False  # neither float16 nor TF32
     tf32: bool = True  # in convolutions that compute in float32
@@ -127,7 +132,7 @@ class TrainingConfig:
         return dataclasses.asdict(self)
 
 
-AUGPIPES = {
+AUGPIPES: dict[str, tuple[str, ...]] = {
     'blit': ('xflip', 'rotate90', 'xint'),
     'geom': ('scale', 'rotate', 'aniso', 'xfrac'),
     'color': ('brightness', 'contrast', 'lumaflip', 'hue', 'saturation'),
@@ -187,8 +192,20 @@ def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, A
     config = merge(config, settings, f'configs/{preset}.yaml')
     config = merge(config, overrides, 'the command line')
     if 'batch_gpu' not in overrides:
-        config = dataclasses.replace(config, batch_gpu=max(min(config.batch_gpu, config.batch_size // gpus), 1))
+        config = dataclasses.replace(config, batch_gpu=_largest_part(config, gpus))
     return check(dataclasses.replace(config, gpus=gpus), networks_known=config.resume is None)
+
+
+def _largest_part(config: TrainingConfig, gpus: int) -> int:
+    """Return the largest `batch_gpu` up to the preset's that divides the batch of one process.
+
+    A multiple of the group of the minibatch standard deviation is preferred to a larger part.
+    """
+    share = max(config.batch_size // gpus, 1)
+    limit = max(min(config.batch_gpu, share), 1)
+    parts = [size for size in range(1, limit + 1) if share % size == 0]
+    group = config.network.mbstd_group_size or 1
+    return max(parts, key=lambda size: (size % group == 0, size))
 
 
 def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig:
@@ -210,7 +227,7 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
         ('ada_interval', c.augment.interval, 1, 1e6), ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
         ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
         ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9), ('keep', c.keep_snapshots, 1, 1e9),
+        ('snap', c.snapshot_ticks, 1, 1e9), ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9), ('keep', c.keep_snapshots, 1, 1e9),
         ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
         ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
     ]:
@@ -223,15 +240,9 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
         raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
     if c.total_kimg <= c.start_kimg:
         raise UserError(f'--kimg={c.total_kimg:g} must be more than {c.start_kimg:g}, where the counter starts (--nkimg)')
-    for option, choice, allowed in [('resume-labels', c.resume_labels, ('keep', 'drop')),
-                                    ('resume-missing', c.resume_missing, ('error', 'fresh')),
-                                    ('cache', c.data.cache, ('auto', 'gpu', 'ram', 'none'))]:
-        if choice not in allowed:
-            raise UserError(f"--{option}={choice}: it is {' or '.join(allowed)}")
-        if choice != allowed[0] and option != 'cache' and not c.resume:
+    for option, choice, usual in [('resume-labels', c.resume_labels, 'keep'), ('resume-missing', c.resume_missing, 'error')]:
+        if choice != usual and not c.resume:
             raise UserError(f'--{option}={choice} needs --resume')
-    if c.trust_pickle and not c.resume:
-        raise UserError('--trust-pickle is about the snapshot of --resume; there is none')
     if c.augment.mode == 'ada' and 1 >= c.augment.p > c.augment.p_max:
         raise UserError(f'--aug-strength={c.augment.p:g} is above --ada-max={c.augment.p_max:g}')
     if c.network.freeze_layers and c.network.freeze_resolution:
@@ -269,6 +280,12 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
     if value is None and type(None) in options:
         return None
     for option in options:
+        if typing.get_origin(option) is Literal:
+            words = typing.get_args(option)
+            if value in words:
+                return value
+            near = difflib.get_close_matches(str(value), words, n=1)
+            raise UserError(f"{what}: {value!r} is not one of {', '.join(words)}{f'; did you mean {near[0]!r}?' if near else ''}")
         if option is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
                 return float(value)  # YAML reads 1e-3 as text
@@ -293,4 +310,6 @@ def run_name(config: TrainingConfig) -> str:
         parts.append(f'resume-{Path(config.resume).stem}')
     if config.network.freeze_layers:
         parts.append(f'freezed{config.network.freeze_layers}')
+    if config.network.freeze_resolution:
+        parts.append(f'freezed_res{config.network.freeze_resolution}')
     return '-'.join(''.join(ch if ch.isalnum() or ch in '._' else '_' for ch in part) for part in parts)

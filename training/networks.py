@@ -134,10 +134,8 @@ def _memory_format(channels_last: bool, half: bool, like: torch.Tensor) -> torch
 
 
 def _may_use_tf32() -> bool:
-    try:
-        return torch.backends.cudnn.allow_tf32
-    except RuntimeError:  # it was set for one kind of operator only, by the interface that newer versions have
-        return True
+    convolutions = getattr(torch.backends.cudnn, 'conv', None)  # newer versions have a switch for each kind of operator
+    return torch.backends.cudnn.allow_tf32 if convolutions is None else convolutions.fp32_precision == 'tf32'
 
 
 @persistence.persistent_class

@@ -7,12 +7,14 @@ from typing import Any
 
 from dnnlib import UserError
 
-from .checkpoint import Networks, load_networks
+from . import cost, watch
+from .checkpoint import Networks, is_elsewhere, load_networks
 from .config import DataConfig, TrainingConfig, build_config, check, merge
 from .dataset import ImageFolderDataset
 from .formats import nvidia_run
-from .run_dir import INDEX, load_options
-from .state import PATTERN, config_of, load_state
+from .resume import load_source, new_source
+from .run_dir import INDEX, SNAPSHOT_NAME, STATE_NAME, load_options, own_files, refuse_links
+from .state import config_of, load_state, stored_settings
 
 # Option → field of TrainingConfig.
 FIELDS = {
@@ -24,12 +26,15 @@ FIELDS = {
     'gamma': 'loss.r1_gamma', 'style_mix': 'loss.style_mixing_prob', 'pl_weight': 'loss.pl_weight',
     'lrate': 'optimizer.lr', 'glr': 'optimizer.g_lr', 'dlr': 'optimizer.d_lr', 'ema_kimg': 'ema.kimg',
     'batch': 'batch_size', 'batch_gpu': 'batch_gpu', 'gpus': 'gpus', 'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg',
-    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'seed': 'seed',
+    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'metrics_kimg': 'metrics_kimg', 'seed': 'seed',
     'fp32': 'fp32', 'tf32': 'tf32', 'graphs': 'graphs',
-    'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing', 'trust_pickle': 'trust_pickle',
+    'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing',
 }
-CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'cache')  # when a run is continued; the device is no setting of the run
-CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'data', 'workers', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
+# Of a run that is continued. The device is no setting of the run.
+CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
+CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'workers', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
+
+SMALL_SET = 2048  # pictures, below which FID is biased
 
 IDLE = {'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'), 'fixed': ('target', 'ada_kimg', 'ada_max')}  # options that would be ignored
 
@@ -43,6 +48,7 @@ class Plan:
         run_dir: the existing folder to go on in; None makes a new one.
         outdir: where to make it.
         notes: lines for the log.
+        trust_pickle: execute what the snapshot of `config.resume` asks for. Never stored with a run.
     """
 
     config: TrainingConfig
@@ -51,6 +57,7 @@ class Plan:
     run_dir: Path | None = None
     outdir: Path | None = None
     notes: list[str] = field(default_factory=list)
+    trust_pickle: bool = False
 
 
 def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu: bool) -> Plan:
@@ -75,12 +82,51 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
         for name in idle:
             if given.get('aug') == mode and name in given:
                 raise UserError(f"--{name.replace('_', '-')}={given[name]} does nothing with --aug={mode}")
+    trust_pickle = given.pop('trust_pickle', False)
+    if trust_pickle and 'resume' not in given:
+        raise UserError('--trust-pickle is about the snapshot of --resume; there is none')
     settings: dict[str, Any] = {'data': {'workers': 0}} if on_cpu else {}
     if 'resume' in given:
         settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
     settings = nest(given, settings)
     dataset = open_dataset(merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0))
-    return Plan(build_config(preset, dataset.resolution, given['gpus'], settings), dataset, outdir=outdir)
+    settings['data']['path'] = str(Path(settings['data']['path']).absolute())  # so that it can be continued from any folder
+    settings.setdefault('metrics', () if on_cpu else default_metrics(dataset.stored_shape[0]))
+    config = build_config(preset, dataset.resolution, given['gpus'], settings)
+    return Plan(config, dataset, outdir=outdir, trust_pickle=trust_pickle)
+
+
+def default_metrics(num_pictures: int) -> tuple[str, ...]:
+    """Return what snapshots are judged by unless the user says otherwise.
+
+    FID is biased below 2,048 pictures, where KID isn't; 5,000 fakes then take a tenth of the time.
+    """
+    return ('kid5k_full', 'fid5k_full') if num_pictures < SMALL_SET else ('fid50k_full',)
+
+
+def try_plan(plan: Plan, device: str) -> list[str]:
+    """Check for `--dry-run` what only the start of a run would find out.
+
+    Args:
+        device: `cuda`, `cpu` or `mps`.
+
+    Returns:
+        Lines about the snapshot of `--resume`, which is loaded if it need not be downloaded, the cost, and warnings.
+
+    Raises:
+        UserError: the snapshot can't be read, or doesn't fit the data.
+    """
+    config, lines = plan.config, []
+    if config.resume is not None and plan.state is None and not is_elsewhere(config.resume):
+        source = load_source(config, plan.dataset, plan.trust_pickle)
+        lines += source.notes
+    else:
+        source = new_source(config, plan.dataset)
+        if config.resume is not None and plan.state is None:
+            lines.append(f"--resume={config.resume}: not downloaded by a dry run; what follows is for the preset's architecture")
+    price = cost.estimate(source.config, source.G, source.D, device)
+    lines += cost.describe(price, source.config, device)
+    return lines + watch.advice_at_start(source.config, plan.dataset.stored_shape[0], price, device)
 
 
 def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
@@ -96,16 +142,52 @@ def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
     """
     if not run_dir.is_dir():
         raise UserError(f'--continue={run_dir}: no such run folder')
+    refuse_links(run_dir)
     options = load_options(run_dir)
     if nvidia_run.is_nvidia_run(options):
         return _plan_after_nvidia(run_dir, options, given)
-    unbegun = options and not any(any(run_dir.glob(pattern)) for pattern in (PATTERN, 'network-snapshot-*', INDEX))
-    state = None if unbegun else load_state(run_dir)
-    config = config_of(state) if state is not None else merge(TrainingConfig(), options, f'{run_dir}/training_options.json')
+    if options and not (own_files(run_dir, STATE_NAME) or own_files(run_dir, SNAPSHOT_NAME) or (run_dir / INDEX).exists()):
+        return _plan_from_the_beginning(run_dir, options, given)
+    state = load_state(run_dir)
+    config = config_of(state)
+    given = dict(given)
+    if 'data' in given:
+        given['data'] = str(Path(given['data']).absolute())
     config = check(merge(config, _nest_changes(given, CHANGEABLE), 'the command line'))
-    if state is not None and 'kimg' in given and config.total_kimg * 1000 < state['counters']['cur_nimg']:
+    if 'kimg' in given and config.total_kimg * 1000 < state['counters']['cur_nimg']:
         raise UserError(f"--kimg={config.total_kimg:g}: the run is at {state['counters']['cur_nimg'] / 1000:g} already")
     return Plan(config, open_dataset(config.data, config.seed), state, run_dir)
+
+
+def _plan_from_the_beginning(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
+    """Plan a run that was stopped before its first state was saved."""
+    trust_pickle = given.get('trust_pickle', False)
+    given = {name: value for name, value in given.items() if name != 'trust_pickle'}
+    config = merge(TrainingConfig(), stored_settings(options), f'{run_dir}/training_options.json')
+    if config.resume is not None and 'resume' not in given:  # a file in a folder must not choose what is downloaded and read
+        raise UserError(f'--continue={run_dir}: stopped before its first state was saved, so it begins again; '
+                        f'name its snapshot, --resume={config.resume}')
+    if config.resume is None and trust_pickle:
+        raise UserError('--trust-pickle is about the snapshot of --resume; this run has none')
+    if config.resume is None and 'resume' in given:
+        raise UserError(f"--resume={given['resume']}: this run began without a snapshot; start a new run")
+    config = check(merge(config, _nest_changes(given, (*CHANGEABLE, 'resume')), 'the command line'), networks_known=config.resume is None)
+    return Plan(config, open_dataset(config.data, config.seed), None, run_dir, trust_pickle=trust_pickle)
+
+
+def processes_of(run_dir: Path, given: dict[str, Any]) -> int:
+    """Return how many processes `--continue` needs, before the run's folder is claimed and its state is read.
+
+    Raises:
+        UserError: it is no run folder.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f'--continue={run_dir}: no such run folder')
+    refuse_links(run_dir)
+    options = load_options(run_dir)
+    default = int(os.environ.get('WORLD_SIZE', '1')) if nvidia_run.is_nvidia_run(options) else options.get('gpus', 1)
+    gpus = given.get('gpus', default)
+    return gpus if type(gpus) is int and gpus > 0 else 1
 
 
 def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
@@ -115,10 +197,13 @@ def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, 
     if networks.augment_pipe is not None:
         settings['augment']['p'] = float(networks.augment_pipe.p)
     config = merge(TrainingConfig(preset='nvidia'), settings, f'{run_dir}/training_options.json')
-    config = check(merge(config, _nest_changes(given, CHANGEABLE_IN_NVIDIA_RUNS), 'the command line'))
+    changes = _nest_changes(given, CHANGEABLE_IN_NVIDIA_RUNS)
+    config = check(merge(config, changes, 'the command line'))
+    config = merge(config, {'data': {'path': str(Path(config.data.path).absolute())}}, 'the command line')
     notes = [f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} kimg), p ({config.augment.p:.3f}) and "
              'settings are its own', f"Not restored: {'; '.join([nvidia_run.LOST, *notes])}"]
-    return Plan(config, open_dataset(config.data, config.seed), outdir=run_dir.absolute().parent, notes=notes)
+    return Plan(config, open_dataset(config.data, config.seed), outdir=run_dir.absolute().parent, notes=notes,
+                trust_pickle=given.get('trust_pickle', False))
 
 
 def _last_whole_snapshot(run_dir: Path, trust_pickle: bool, notes: list[str]) -> tuple[Path, float, Networks]:
@@ -149,6 +234,8 @@ def open_dataset(data: DataConfig, seed: int) -> ImageFolderDataset:
 def nest(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """Put options in their places among nested settings."""
     for name, value in given.items():
+        if name == 'trust_pickle':  # no setting of a run
+            continue
         *path, field = FIELDS[name].split('.')
         place = settings
         for part in path:

@@ -2,8 +2,10 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from dnnlib import UserError
+from dnnlib.archive import decode_picture
 from torch_utils.pictures import save_picture, tile, to_uint8
 
 from .checkpoint import Networks, save_networks
 from .networks import Generator
+from .ranking import Criterion
 from .report import grid_size
-from .run_dir import add_snapshot
+from .run_dir import SHEET_NAME, add_snapshot, counter_name, load_snapshots, own_files
+from .signals import Signals, Stopped
 
 if TYPE_CHECKING:
     from .training_loop import Run
@@ -28,35 +34,93 @@ Evaluate = Callable[[Generator], dict[str, float]]
 PROGRESS_ROWS, PROGRESS_COLUMNS, PROGRESS_SIZE, MARGIN = 24, 10, 96, 72  # the last two in pixels
 
 
-def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet', evaluate: Evaluate | None) -> None:
-    """Write the networks as they are, what G_ema draws, and its metrics."""
-    number = f'{run.cur_nimg // 1000:06d}'
-    name = f'network-snapshot-{number}.pkl'
-    sheet.save_fakes(f'fakes{number}')
-    save_progress(run_dir, run.dataset.resolution)
+@dataclass(frozen=True)
+class Evaluation:
+    """How snapshots are judged.
+
+    Attributes:
+        compute: G_ema to results by name.
+        criterion: which of them decides what is best.
+    """
+
+    compute: Evaluate
+    criterion: Criterion
+
+
+def snapshot_name(run: 'Run') -> str:
+    """Return the file name of the snapshot at the run's counter."""
+    return f'network-snapshot-{counter_name(run.cur_nimg, run.config.batch_size)}.pkl'
+
+
+def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet') -> None:
+    """Write the networks as they are, and what G_ema draws."""
+    name = snapshot_name(run)
     meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
     save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
-    results = write_metrics(run, evaluate, run_dir, name) if evaluate is not None else {}
-    add_snapshot(run_dir, name, run.cur_nimg, results, metric=next(iter(run.config.metrics), None), keep=run.config.keep_snapshots)
+    add_snapshot(run_dir, name, run.cur_nimg, {}, keep=run.config.keep_snapshots)
+    sheet.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
+    save_progress(run_dir, run.dataset.resolution)
 
 
-def write_metrics(run: 'Run', evaluate: Evaluate, run_dir: Path, snapshot: str) -> dict[str, float]:
-    """Evaluate G_ema and append to `metric-NAME.jsonl`, all results that begin with NAME; a metric that fails is reported, no more."""
+def evaluation_is_due(run: 'Run') -> bool:
+    """Whether the snapshot at the run's counter is to be evaluated.
+
+    It is at the end of the run, and at the first snapshot after every `metrics_kimg`.
+    """
+    config = run.config
+    if config.metrics_kimg is None or run.cur_nimg >= run.end_nimg:
+        return True
+    seen = (run.cur_nimg - run.start_nimg) / 1000
+    before = max(seen - config.snapshot_ticks * config.tick_kimg, 0)
+    return math.floor(seen / config.metrics_kimg) > math.floor(before / config.metrics_kimg)
+
+
+def evaluate_snapshot(run: 'Run', run_dir: Path, evaluation: Evaluation, signals: Signals) -> bool:
+    """Compute the metrics of the snapshot at the run's counter, log them, and rank the snapshots.
+
+    A metric that fails is reported and left out. A signal that stops the run stops it at once.
+
+    Returns:
+        False if a signal has stopped it.
+    """
+    name = snapshot_name(run)
     try:
-        with torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
-            results = evaluate(run.G_ema)
+        with signals.at_once(), torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
+            results = evaluation.compute(run.G_ema)
+    except Stopped:
+        log.info('metrics of %s stopped by a signal; --continue computes them', name)
+        return False
     except Exception as error:  # whatever goes wrong in a metric must not cost the training
         log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
-        return {}
+        return True
+    write_metrics(run_dir, name, results, run.config.metrics)
+    add_snapshot(run_dir, name, run.cur_nimg, results, criterion=evaluation.criterion, keep=run.config.keep_snapshots)
+    return True
+
+
+def is_evaluated(run: 'Run', run_dir: Path) -> bool | None:
+    """Whether the snapshot at the run's counter has results; None if there is no such snapshot."""
+    rows = [row for row in load_snapshots(run_dir) if row['file'] == snapshot_name(run)]
+    if not rows or not (run_dir / rows[0]['file']).exists():
+        return None
+    return bool(rows[0]['metrics'])
+
+
+def write_metrics(run_dir: Path, snapshot: str, results: dict[str, float], metrics: tuple[str, ...]) -> None:
+    """Append to `metric-NAME.jsonl` all results that begin with NAME, and log them.
+
+    Args:
+        snapshot: name of the file.
+        metrics: the names that were asked for.
+    """
     rows: dict[str, dict[str, float]] = {}
     for key, value in results.items():
         log.info('%s: %.4f (%s)', key, value, snapshot)
-        names = [name for name in run.config.metrics if key == name or key.startswith(f'{name}_')]
+        names = [name for name in metrics if key == name or key.startswith(f'{name}_')]
         rows.setdefault(max(names, key=len, default=key), {})[key] = value
     for name, row in rows.items():
         with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
             file.write(json.dumps({'results': row, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
-    return results
 
 
 class Sheet:
@@ -93,19 +157,44 @@ class Sheet:
 
 
 def save_progress(run_dir: Path, resolution: int) -> None:
-    """`progress.png`: the first pictures of `fakes_init.png` and every `fakes*.png`, a row each, at most so many rows, from old to new.
+    """Write `progress.png`: a row of pictures from `fakes_init.png` and from each of at most so many `fakes*.png`, from old to new.
+
+    A file of that name that isn't a sheet of this run is skipped.
 
     Args:
         resolution: of the pictures in the sheets, pixels.
     """
-    sheets = [path for path in [run_dir / 'fakes_init.png', *sorted(run_dir.glob('fakes[0-9]*.png'))] if path.exists()]
-    picks = np.unique(np.linspace(0, len(sheets) - 1, min(len(sheets), PROGRESS_ROWS)).round().astype(int))
+    sheets = {_kimg_of_sheet(path): path for path in own_files(run_dir, SHEET_NAME) if path.stem not in ('reals', 'progress')}
+    counters = sorted(sheets)
+    picks = np.unique(np.linspace(0, len(counters) - 1, min(len(counters), PROGRESS_ROWS)).round().astype(int))
     columns, size = min(PROGRESS_COLUMNS, grid_size(resolution)[0]), min(resolution, PROGRESS_SIZE)
-    page = Image.new('RGB', (MARGIN + columns * size, len(picks) * size), 'white')
-    for row, pick in enumerate(picks):
-        with Image.open(sheets[pick]) as sheet:
-            strip = sheet.convert('RGB').crop((0, 0, columns * resolution, resolution)).resize((columns * size, size), Image.Resampling.BOX)
+    strips = {}
+    for pick in picks:
+        strip = _first_row(sheets[counters[pick]], resolution)
+        if strip is not None:
+            part = strip.crop((0, 0, columns * resolution, resolution))
+            strips[counters[pick]] = part.resize((columns * size, size), Image.Resampling.BOX)
+    page = Image.new('RGB', (MARGIN + columns * size, max(len(strips), 1) * size), 'white')
+    for row, (kimg, strip) in enumerate(strips.items()):
         page.paste(strip, (MARGIN, row * size))
-        label = sheets[pick].stem.removeprefix('fakes')
-        ImageDraw.Draw(page).text((6, row * size + size // 2 - 5), f'{int(label)} kimg' if label.isdigit() else 'start', fill='black')
+        ImageDraw.Draw(page).text((6, row * size + size // 2 - 5), f'{kimg:g} kimg' if kimg >= 0 else 'start', fill='black')
     save_picture(run_dir / 'progress.png', np.asarray(page))
+
+
+def _kimg_of_sheet(path: Path) -> float:
+    match = SHEET_NAME.fullmatch(path.name)
+    return float(match['counter']) if match and match['counter'] else -1.0
+
+
+def _first_row(path: Path, resolution: int) -> Image.Image | None:
+    """The first row of a sheet, RGB; None if the file isn't a PNG of the size that this run's sheets have."""
+    columns, rows = grid_size(resolution)
+    try:
+        data = path.read_bytes() if path.stat().st_size <= 2 * 4 * columns * rows * resolution ** 2 + 4096 else b''
+        size = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+        if data[:8] != b'\x89PNG\r\n\x1a\n' or size != (columns * resolution, rows * resolution):
+            return None
+        pixels = decode_picture(data, path.name)
+    except (OSError, UserError):
+        return None
+    return Image.fromarray(pixels.squeeze()).convert('RGB').crop((0, 0, size[0], resolution))

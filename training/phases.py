@@ -95,21 +95,23 @@ class Phase:
 
     def accumulate(self, batch: Batch, batch_gpu: int) -> None:
         """The first half of `run`: gradients of this process."""
-        for parameter in self.module.parameters():
-            parameter.requires_grad_(True)
-            if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
-                parameter.grad = torch.zeros_like(parameter)
-        self.optimizer.zero_grad(set_to_none=False)
-        starts = [tensor.clone() for tensor in self.running]
-        for end in self._ends:
-            end.zero_()
-        for part in batch.split(batch_gpu):
-            share = len(part) / len(batch)
-            (self.compute(part).mean() * (self.interval * share)).backward()
-            for tensor, start, end in zip(self.running, starts, self._ends):
-                end.add_(tensor, alpha=share)
-                tensor.copy_(start)
-        self.module.requires_grad_(False)
+        try:
+            for parameter in self.module.parameters():
+                parameter.requires_grad_(True)
+                if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
+                    parameter.grad = torch.zeros_like(parameter)
+            self.optimizer.zero_grad(set_to_none=False)
+            starts = [tensor.clone() for tensor in self.running]
+            for end in self._ends:
+                end.zero_()
+            for part in batch.split(batch_gpu):
+                share = len(part) / len(batch)
+                (self.compute(part).mean() * (self.interval * share)).backward()
+                for tensor, start, end in zip(self.running, starts, self._ends):
+                    end.add_(tensor, alpha=share)
+                    tensor.copy_(start)
+        finally:  # also when the memory is full: what follows must not compute gradients for nothing
+            self.module.requires_grad_(False)
 
     def apply(self) -> None:
         """The second half of `run`: the step."""

@@ -44,7 +44,7 @@ def new_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
     return Source(G, new_discriminator(config.network, dataset), persistence.clone(G), config)
 
 
-def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
+def load_source(config: TrainingConfig, dataset: ImageFolderDataset, trust_pickle: bool = False) -> Source:
     """The networks of `config.resume`, all of whose tensors are taken unless the user asked for something else.
 
     Raises:
@@ -52,7 +52,7 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
     """
     assert config.resume is not None
     name = f'--resume={config.resume}'
-    networks = load_networks(config.resume, trust_pickle=config.trust_pickle)
+    networks = load_networks(config.resume, trust_pickle=trust_pickle)
     missing = [key for key in ('G', 'D') if getattr(networks, key) is None]
     if missing and config.resume_missing != 'fresh':
         raise UserError(f"{name}: it has no {' and no '.join(missing)}; with --resume-missing=fresh training starts from G_ema, "

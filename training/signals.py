@@ -1,11 +1,17 @@
 """Signals that a run answers at its next step rather than at once."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 STOP = {signal.SIGINT: 130, signal.SIGTERM: 143}  # and the exit codes that shells expect
+
+
+class Stopped(BaseException):
+    """A signal that stops the run has come while it may be answered at once."""
 
 
 class Signals:
@@ -21,6 +27,7 @@ class Signals:
     def __init__(self) -> None:
         self.exit_code: int | None = None
         self.save = False
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> 'Signals':
@@ -34,8 +41,28 @@ class Signals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within the block, a signal that stops the run raises `Stopped` where it arrives.
+
+        For work that takes minutes and can be repeated, such as metrics.
+
+        Raises:
+            Stopped: such a signal has come, now or before the block.
+        """
+        if self.exit_code is not None:
+            raise Stopped
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.exit_code is not None:
             raise KeyboardInterrupt
         self.exit_code = STOP.get(signal.Signals(number), self.exit_code)
         self.save = True
+        if self._at_once and self.exit_code is not None:
+            self._at_once = False
+            raise Stopped

@@ -12,19 +12,23 @@ import dnnlib
 from torch_utils import distributed
 
 from .options import Plan
-from .outputs import Evaluate
+from .outputs import Evaluation
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
 from .training_loop import Run, setup, train
 
 
-def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evaluate | None], command: Sequence[str]) -> int:
+def start(make_plan: Callable[[], Plan], gpus: int, device: torch.device, make_evaluation: Callable[[Run], Evaluation | None],
+          command: Sequence[str], run_dir: Path | None = None) -> int:
     """Train as planned, in as many processes as planned.
 
     Args:
-        device: `cuda` or `cpu`.
-        make_evaluate: called in the first process.
+        make_plan: gives the plan; for a continued run it reads the state, which it may only when the run's folder is claimed.
+        gpus: number of processes.
+        device: `cuda`, `cpu` or `mps`.
+        make_evaluation: called in the first process.
         command: what starts this program once more with the same arguments; for `--gpus` without `torchrun`.
+        run_dir: of the run to continue; None for a new run.
 
     Returns:
         The exit code.
@@ -32,30 +36,35 @@ def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evalu
     Raises:
         UserError: `torchrun` has started another number of processes than planned, or what `setup` and `train` raise.
     """
-    if plan.config.gpus > 1 and not distributed.is_child():
-        if device.type == 'cuda' and torch.cuda.device_count() < plan.config.gpus:
-            raise dnnlib.UserError(f'--gpus={plan.config.gpus}: this machine has {torch.cuda.device_count()}')
-        return distributed.launch(command, plan.config.gpus)
-    with distributed.join(device.type) as ranks:
-        if ranks.count != plan.config.gpus:
-            raise dnnlib.UserError(f'{ranks.count} processes were started for a run with --gpus={plan.config.gpus}; they must be as many')
+    if gpus > 1 and not distributed.is_child():
+        if device.type == 'cuda' and torch.cuda.device_count() < gpus:
+            raise dnnlib.UserError(f'--gpus={gpus}: this machine has {torch.cuda.device_count()}')
+        return distributed.launch(command, gpus)
+    with distributed.join(device.type) as ranks, contextlib.ExitStack() as stack:
+        if ranks.count != gpus:
+            raise dnnlib.UserError(f'{ranks.count} processes were started for a run with --gpus={gpus}; they must be as many')
         if device.type == 'cuda':
             device = torch.device('cuda', ranks.local_rank)
-        run = setup(plan.config, plan.dataset, device, plan.state, ranks)  # before anything is written: the snapshot may not fit
+        if run_dir is not None and ranks.is_main:
+            stack.enter_context(claim(run_dir))
+        ranks.wait_for_main()  # nobody reads a state before the folder is claimed
+        plan = make_plan()
+        run = setup(plan.config, plan.dataset, device, plan.state, ranks, plan.trust_pickle)  # before anything is written: it may not fit
         run.notes = [*plan.notes, *run.notes]
-        evaluate = make_evaluate(run) if ranks.is_main else None
-        with contextlib.ExitStack() as stack:
-            if ranks.is_main:
-                run_dir = plan.run_dir or make_run_dir(plan.outdir or Path(), run.config)
-                stack.enter_context(claim(run_dir))
-                if plan.run_dir is not None:
-                    remove_leftovers(run_dir)
-                    cut_logs(run_dir, plan.state)
-                    save_options(run_dir, run.config)
-                stack.enter_context(dnnlib.Logger(run_dir / 'log.txt'))
-            run_dir = Path(ranks.gather(str(run_dir) if ranks.is_main else '')[0])
-            handler = logging.StreamHandler(sys.stdout)
-            level = logging.INFO if ranks.is_main else logging.ERROR
-            logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
-            logging.info('Run: %s%s', run_dir, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
-            return train(run, run_dir, evaluate)
+        evaluation = make_evaluation(run) if ranks.is_main else None
+        folder = plan.run_dir
+        if ranks.is_main:
+            if folder is None:
+                folder = make_run_dir(plan.outdir or Path(), run.config)
+                stack.enter_context(claim(folder))
+            else:
+                remove_leftovers(folder)
+                cut_logs(folder, plan.state)
+                save_options(folder, run.config)
+            stack.enter_context(dnnlib.Logger(folder / 'log.txt'))
+        folder = Path(ranks.gather(str(folder) if ranks.is_main else '')[0])
+        handler = logging.StreamHandler(sys.stdout)
+        level = logging.INFO if ranks.is_main else logging.ERROR
+        logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
+        logging.info('Run: %s%s', folder, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
+        return train(run, folder, evaluation)

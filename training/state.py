@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +16,32 @@ from torch_utils.misc import named_tensors, save_plain
 from .augment import AugmentPipe
 from .config import TrainingConfig, merge
 from .networks import Discriminator, Generator
+from .run_dir import STATE_NAME, counter_name, own_files
 
 if TYPE_CHECKING:
     from .training_loop import Run
 
 VERSION = 2
-PATTERN = 'training-state-*.pt'
-LOGS = ('stats.jsonl', 'log.txt', 'metric-*.jsonl')
 CLASSES: dict[str, type[torch.nn.Module]] = {'G': Generator, 'D': Discriminator, 'G_ema': Generator, 'augment_pipe': AugmentPipe}
 
 
 def save_state(run: 'Run', run_dir: Path) -> Path:
     """Save everything that the next step depends on, and remove older states once this one is safe.
 
-    All processes must call it; the first one writes.
+    All processes must call it; the first one writes. What is saved already is not saved again.
 
     Raises:
         UserError: the file can't be written; the older state is still there.
     """
-    path = run_dir / f'training-state-{run.cur_nimg // 1000:06d}.pt'
+    path = run_dir / f'training-state-{counter_name(run.cur_nimg, run.config.batch_size)}.pt'
+    if run.saved_nimg == run.cur_nimg:
+        return path
     rng = run.ranks.gather(torch.get_rng_state())
     cuda_rng = run.ranks.gather(torch.cuda.get_rng_state(run.device)) if run.device.type == 'cuda' else None
     own = {'stats': run.stats.state(), 'ada_signs': run.ada.signs.cpu() if run.ada is not None else None}
     owned = run.ranks.gather(own)  # what the processes have gathered since they last told one another
     if not run.ranks.is_main:
+        run.saved_nimg, run.saved_at = run.cur_nimg, time.time()
         return path
     state = {
         'version': VERSION,
@@ -52,12 +55,13 @@ def save_state(run: 'Run', run_dir: Path) -> Path:
         'owned': owned,
         'rng': rng,
         'cuda_rng': cuda_rng,
-        'logs': {path.name: path.stat().st_size for pattern in LOGS for path in run_dir.glob(pattern)},
+        'logs': {'stats.jsonl': (run_dir / 'stats.jsonl').stat().st_size},
         'elapsed': run.elapsed + time.time() - run.clock,
     }
     with atomic_path(path) as temp:
         save_plain(state, temp)
-    for old in run_dir.glob(PATTERN):
+    run.saved_nimg, run.saved_at = run.cur_nimg, time.time()
+    for old in own_files(run_dir, STATE_NAME):
         if old != path:
             old.unlink()
     return path
@@ -69,7 +73,8 @@ def load_state(run_dir: Path) -> dict[str, Any]:
     Raises:
         UserError: there is no state in it, or none that can be read.
     """
-    paths = sorted(run_dir.glob(PATTERN), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    states = own_files(run_dir, STATE_NAME)
+    paths = sorted(states, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if not paths:
         raise UserError(f'--continue={run_dir}: there is no training-state-*.pt in it; --resume starts a new run from a snapshot')
     problem = ''
@@ -88,7 +93,16 @@ def load_state(run_dir: Path) -> dict[str, Any]:
 
 def config_of(state: dict[str, Any]) -> TrainingConfig:
     """The settings that a state was saved under."""
-    return merge(TrainingConfig(), json.loads(state['config']), 'training state')
+    return merge(TrainingConfig(), stored_settings(json.loads(state['config'])), 'training state')
+
+
+def stored_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a state or a run folder without what is never taken from a file.
+
+    Older versions stored `trust_pickle`; permission to execute a pickle comes from the command
+    line alone.
+    """
+    return {key: value for key, value in settings.items() if key != 'trust_pickle'}
 
 
 def networks_of(state: dict[str, Any]) -> dict[str, Any]:
@@ -124,11 +138,36 @@ def restore(run: 'Run', state: dict[str, Any]) -> None:
 
 
 def cut_logs(run_dir: Path, state: dict[str, Any] | None) -> None:
-    """Drop what was logged after the state was saved (without one, everything): it will be logged again."""
+    """Drop the statistics and metrics that were logged after the state was saved.
+
+    They will be logged again. `log.txt` is only ever appended to. Metrics of the snapshot that
+    belongs to the state are kept: they are computed after the state is saved.
+
+    Args:
+        state: of `load_state`; None for a run that begins again.
+    """
     sizes = state['logs'] if state is not None else {}
-    for path in (path for pattern in LOGS for path in run_dir.glob(pattern)):
-        if path.stat().st_size > sizes.get(path.name, 0):
-            os.truncate(path, sizes.get(path.name, 0))
+    stats = run_dir / 'stats.jsonl'
+    if stats.exists() and stats.stat().st_size > sizes.get(stats.name, 0):
+        os.truncate(stats, sizes.get(stats.name, 0))
+    reached = state['counters']['cur_nimg'] / 1000 if state is not None else -1.0
+    for path in own_files(run_dir, re.compile(r'metric-\w+\.jsonl')):
+        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+        kept = [line for line in lines if _is_whole(line) and _kimg_of_line(line) <= reached]
+        if kept != lines:
+            with atomic_path(path) as temp:
+                temp.write_text(''.join(kept), encoding='utf-8')
+
+
+def _is_whole(line: str) -> bool:
+    """Whether a line of JSON was written to its end."""
+    return line.startswith('{') and line.endswith('}\n')
+
+
+def _kimg_of_line(line: str) -> float:
+    """The counter of the snapshot that a line of `metric-*.jsonl` is about; 0 if it names none."""
+    match = re.search(r'network-snapshot-(\d{6,9}(?:\.\d{3})?)\.pkl', line)
+    return float(match[1]) if match else 0.0
 
 
 def _pack(module: torch.nn.Module) -> dict[str, Any]:

@@ -3,9 +3,41 @@
 import numpy as np
 import torch
 
+from dnnlib import format_time
+
+from .config import TrainingConfig
+from .cost import CPU_CORE, Cost
+
+FEW = 500  # pictures, below which fewshot is for
+SLOW_ON_A_CPU = 1e13  # multiply-adds per kimg: ten minutes
 LEAK = 0.8  # of p: above it augmentations begin to show in the pictures (ADA, section 2.2 and figure 4)
 CERTAIN, CERTAIN_TICKS = 0.9, 5  # of E[sign(D(real))]
 COLLAPSED = 0.3  # of the mean distance between real pictures
+
+
+def advice_at_start(config: TrainingConfig, num_pictures: int, cost: Cost, device: str) -> list[str]:
+    """Compare the settings with the set and the machine before anything is computed.
+
+    Args:
+        num_pictures: of the set, mirror images not counted.
+        device: `cuda`, `cpu` or `mps`.
+
+    Returns:
+        Warnings.
+    """
+    found = []
+    if num_pictures < config.batch_size:
+        found.append(f'{num_pictures} pictures are fewer than the batch of {config.batch_size}, so some are in it twice; use more, '
+                     '--mirror=1, or a smaller --batch')
+    if num_pictures < FEW and config.preset != 'fewshot' and device != 'cpu':
+        found.append(f'{num_pictures} pictures are few: D will know them by heart soon. --cfg=fewshot is made for under {FEW}')
+    if config.preset == 'fewshot' and config.resume is None:
+        found.append('--cfg=fewshot is for fine-tuning: with so few pictures a network learns nothing from scratch. '
+                     'Start from a snapshot of related pictures (--resume)')
+    if device == 'cpu' and cost.multiplications > SLOW_ON_A_CPU:
+        found.append(f'this network takes about {format_time(cost.multiplications / CPU_CORE)} per kimg on a CPU core; --cfg=demo is small '
+                     'enough for a CPU')
+    return [f'warning: {text}' for text in found]
 
 
 class Watch:
