@@ -1,7 +1,6 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
 import functools
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 import dnnlib
-from dnnlib import cli
+from dnnlib import cli, habits
 from dnnlib.cli import option
 
 AUGPIPES = ['blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc']
@@ -21,8 +20,8 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--outdir', group='General', type=cli.given_path, help='Where to make the run folder.', **NOTHING)
 @option('--data', group='General', type=cli.given_text, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
-        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo.')
-@option('--resume', group='General', type=cli.given_text,
+        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo; or a YAML file.')
+@option('--resume', group='General', type=habits.off_or_text, metavar='TEXT',
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
 @option('--resume-labels', group='General', type=click.Choice(['keep', 'drop']), default='keep',
         help='drop: start the layers that know labels anew, when the classes are others.')
@@ -36,6 +35,7 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
 @option('-n', '--dry-run', group='General', is_flag=True, help='Print the settings and stop.')
+@habits.nvidia_switches
 @option('--cond', group='Data', type=bool, default=False, help='Use the labels of dataset.json, or the names of subfolders.')
 @option('--subset', group='Data', type=int, help='Use only so many pictures (default: all).', **NOTHING)
 @option('--mirror', group='Data', type=bool, default=False, help='Add mirror images.')
@@ -56,6 +56,10 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--ema-kimg', group='Training', type=float, help='Half-life of the average of G, kimg (default: preset).', **NOTHING)
 @option('--style-mix', group='Training', type=float, help='Probability of style mixing (default: preset, 0.9).', **NOTHING)
 @option('--pl-weight', group='Training', type=float, help='Weight of path length regularisation (default: preset, 2).', **NOTHING)
+@option('--cbase', group='Training', type=int, help='New networks: channels times resolution, at most (default: preset).', **NOTHING)
+@option('--cmax', group='Training', type=int, help='New networks: channels at most (default: preset, 512).', **NOTHING)
+@option('--map-depth', group='Training', type=int, help='New networks: layers of the mapping (default: preset).', **NOTHING)
+@option('--mbstd-group', group='Training', type=int, help="New networks: group of D's minibatch statistics (default: preset).", **NOTHING)
 @option('--fp32', group='Training', type=bool, default=False, help='No float16 and no TF32.')
 @option('--tf32', group='Training', type=bool, default=True, help='On a GPU, TF32 in the convolutions that are not in float16.')
 @option('--graphs', group='Training', type=bool, default=False,
@@ -71,8 +75,10 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--target', group='Augmentation', type=float, help='What ada steers E[sign(D(real))] to (default: 0.6).', **NOTHING)
 @option('--augpipe', group='Augmentation', type=click.Choice(AUGPIPES), help='Which transforms (default: preset, bgc).', **NOTHING)
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
+@option('--img-snap', group='Output', type=int, help='Ticks between sheets of pictures without a snapshot (default: none).', **NOTHING)
 @option('--keep', group='Output', type=int, help='Delete all snapshots but the newest so many and the best (default: none).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
+@option('--desc', group='Output', help="Text at the end of the run folder's name.", **NOTHING)
 @option('--metrics', group='Output', help='Comma-separated, or none (default: fid50k_full, on a CPU none).', **NOTHING)
 def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: str, dry_run: bool, **options: Any) -> int:
     from torch_utils.misc import select_device
@@ -90,7 +96,7 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
     else:
         if 'data' not in given or (outdir is None and not dry_run):
             raise dnnlib.UserError('--data and --outdir are needed (or --continue, to go on with a run)')
-        given.setdefault('metrics', parse_metrics('none' if target.type == 'cpu' else 'fid50k_full'))
+        given.setdefault('metrics', () if target.type == 'cpu' else ('fid50k_full',))
         plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
     if dry_run:
         click.echo(options_text(plan.config))
@@ -100,19 +106,15 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave, as opposed to defaults."""
+    from metrics.names import parse_names
+
     default = click.core.ParameterSource.DEFAULT
     given = {name: value for name, value in options.items() if value is not None and ctx.get_parameter_source(name) != default}
+    for line in habits.settle_nvidia_switches(given):
+        click.echo(line, err=True)
     if 'metrics' in given:
-        given['metrics'] = parse_metrics(given['metrics'])
+        given['metrics'] = parse_names(given['metrics'])
     return given
-
-
-def parse_metrics(text: str) -> tuple[str, ...]:
-    """`fid50k_full,fid10k_full` or `none` to names that exist."""
-    from metrics.names import validate_metrics
-    names = () if text == 'none' else tuple(part for part in re.split(r'[,\s]+', text) if part)
-    validate_metrics(names)
-    return names
 
 
 def make_evaluate(run: Any) -> Any:
