@@ -4,6 +4,7 @@ import importlib
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import GOLDEN
@@ -236,3 +237,25 @@ def test_answers_to_presets_can_be_followed() -> None:
             assert option != '--cfg' or value.rstrip(';') in preset_names()
     for batch in (4, 8, 16):
         assert build_config('stylegan2', 1024, 1, {'batch_size': batch}).batch_size == batch
+
+
+@pytest.mark.parametrize(
+    'every,names', [(None, ['000004']), (1, ['000001', '000002', '000003', '000004'])]
+)
+def test_sheets_of_pictures_between_snapshots(
+    every: int | None, names: list[str], data: Path, tmp_path: Path
+) -> None:
+    options = '--outdir={} --cfg=demo --batch=1000 --batch-gpu=4 --aug=noaug --snap=50'
+    line = 'train.py --data=DATA --device=cpu --tick=1 --kimg=4 ' + options.format(tmp_path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('training.training_loop.training_step', count_pictures)
+        assert run(line + (f' --img-snap={every}' if every else ''), data) == 0
+    (run_dir,) = tmp_path.iterdir()
+    assert sorted(run_dir.glob('fakes[0-9]*')) == [run_dir / f'fakes{name}.png' for name in names]
+    assert len(list(run_dir.glob('*.pkl'))) == 1 and (run_dir / 'progress.png').exists()
+
+
+def count_pictures(run: Any) -> None:
+    """A training step that only counts."""
+    run.cur_nimg += run.config.batch_size
+    run.step += 1

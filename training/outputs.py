@@ -91,6 +91,14 @@ class Sheet:
         self.fakes = to_uint8(images).numpy()
         save_picture(self._dir / f'{name}.png', tile(self.fakes, self._columns))
 
+    def save_if_due(self) -> None:
+        """Save a sheet of fakes at a tick that `image_snapshot_ticks` divides, without a snapshot."""
+        run = self._run
+        every = run.config.image_snapshot_ticks
+        if every is not None and run.tick % every == 0:
+            self.save_fakes(f'fakes{run.cur_nimg // 1000:06d}')
+            save_progress(self._dir, run.dataset.resolution)
+
 
 def save_progress(run_dir: Path, resolution: int) -> None:
     """`progress.png`: the first pictures of `fakes_init.png` and every `fakes*.png`, a row each, at most so many rows, from old to new.

@@ -113,6 +113,8 @@ def train(run: Run, run_dir: Path, evaluate: Evaluate | None = None) -> int:
                         if desk is not None:
                             desk.save_snapshot()
                         save_state(run, run_dir)
+                    elif desk is not None:
+                        desk.sheet.save_if_due()
                     if desk is not None:
                         desk.reporter.begin_tick(closed)
                 save, exit_code = run.ranks.flags(signals.save, signals.exit_code or 0)
