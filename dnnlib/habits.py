@@ -12,10 +12,10 @@ from .util import UserError
 _BLEND_LOW = ('low-res-pkl', 'lower-res-pkl', 'low-pkl', 'lower-pkl', 'network1', 'base-pkl')
 _BLEND_HIGH = ('high-res-pkl', 'higher-res-pkl', 'high-pkl', 'higher-pkl', 'network2', 'top-pkl')
 _KEYFRAMES = 'name the seeds with --interpolate 1,2,3 --loop; --frames counts the whole video'
-_PROCESS = 'it is chosen by --seeds (pictures), --interpolate, --circle, or --sweep trunc=-1:1'
+_PROCESS = 'it is chosen by --seeds (pictures), --interpolate (videos) or --sweep trunc=-1:1'
 _WALK = (
-    'linear is --interpolate SEEDS, slerp --interpolate SEEDS --space z, circularloop --circle SEED, '
-    'noiseloop --sweep noise'
+    'linear is --interpolate SEEDS, slerp adds --space z, circularloop and noiseloop are '
+    '--sweep circle, and --noise-mode loop moves the noise inputs'
 )
 _GRADIENT_STEPS = 'set g_reg_interval or d_reg_interval under loss: in a .yaml file for --cfg'
 _ONLY_STYLEGAN3 = 'only StyleGAN3 networks can do this; leave it out'
@@ -64,7 +64,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         'col-seeds': '--style-mix ROWS/COLS',
         'cols': '--style-mix ROWS/COLS',
         'degree': '--sefa-scale',
-        'diameter': '--circle SEED --radius, which is half of it',
+        'diameter': '--radius, of --sweep circle, 0 to 1',
         'duration': '--frames, which is the duration in seconds times --fps',
         'easing-function': '--easing',
         'factor': '--sefa N, which computes the directions itself',
@@ -77,7 +77,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         'pkl': '--network',
         'process': _PROCESS,
         'psi': '--trunc',
-        'random-seed': '--seeds, --interpolate or --circle',
+        'random-seed': '--seeds or --interpolate',
         'rotate': _ONLY_STYLEGAN3,
         'row-seeds': '--style-mix ROWS/COLS',
         'rows': '--style-mix ROWS/COLS',
@@ -87,7 +87,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         'shuffle-seed': _KEYFRAMES,
         'size': 'pictures keep the resolution of the network; leave it out',
         'start': '--sweep trunc=START:STOP',
-        'start-seed': '--circle SEED',
+        'start-seed': '--sweep circle --seeds SEED',
         'stop': '--sweep trunc=START:STOP',
         'translate': _ONLY_STYLEGAN3,
         'truncation': '--trunc',

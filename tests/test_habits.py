@@ -72,7 +72,7 @@ NAMED = [
     (GENERATE + '--outdir=out --rows=85,100 --cols=55,821 --styles=0-6', '--style-mix ROWS/COLS'),
     (GENERATE + '--outdir=out --truncation-psi=0.7', '--trunc'),
     (GENERATE + '--process=interpolation --interpolation=circularloop', '--interpolate'),
-    (GENERATE + '--interpolation=noiseloop --diameter=0.9', '--sweep noise'),
+    (GENERATE + '--interpolation=noiseloop --diameter=0.9', '--sweep circle'),
     (GENERATE + '--seeds=0-31 --output=lerp.mp4 --grid=4x2', '--video'),
     (GENERATE + '--video=a.mp4 --w-frames=60', '--frames'),
     (GENERATE + '--outdir=out --translate=0.1,0', 'StyleGAN3'),
