@@ -25,8 +25,10 @@ NOTHING = {'default': None, 'show_default': False}
         help='Noise inputs; random: other noise for every picture and frame, by its seed. loop: noise of a video goes round a circle.')
 @option('--style-mix', group='Style mixing', metavar='ROWS/COLS', help='Seeds, such as 85,100/55,821: a picture for each pair, and a grid.',
         **NOTHING)
-@option('--styles', group='Style mixing', help='Which layers take their style from the column (default: the first half, at most 0-6).', **NOTHING)
-@option('--interpolate', group='Videos', metavar='SEEDS|w', help='From seed to seed: 1,2,3,1; or w: through the ws of --projected-w.', **NOTHING)
+@option('--styles', group='Style mixing', help='Layers whose style is that of the column (default: the first half, at most 0-6).',
+        **NOTHING)
+@option('--interpolate', group='Videos', metavar='SEEDS|w', help='From seed to seed: 1,2,3,1; w: through the ws of --projected-w.',
+        **NOTHING)
 @option('--space', group='Videos', type=click.Choice(['w', 'z']), default='w',
         help='Of --interpolate: straight in w, or on the sphere in z.')
 @option('--sweep', group='Videos', metavar='WHAT',

@@ -29,8 +29,8 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
         help='fresh: a snapshot without G or D will do; G is then G_ema, D new.')
 @cli.trust_option('General')
 @option('--continue', 'continue_dir', group='General', type=cli.given_path,
-        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --img-snap --keep --metrics --cache "
-             '--device may change.', **NOTHING)
+        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --img-snap --keep "
+             '--metrics --cache --device may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')

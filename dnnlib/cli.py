@@ -103,8 +103,8 @@ def finite(value: str) -> float:
 
 def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The `--device` that every script has."""
-    return option('--device', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', group=group,
-                  help='Where to compute; auto takes a CUDA GPU if there is one.')
+    return option('--device', type=click.Choice(['auto', 'cuda', 'mps', 'cpu']), default='auto', group=group,
+                  help='Where to compute; auto takes a CUDA GPU if there is one. mps: Apple GPUs, untried.')
 
 
 def trust_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -102,8 +102,8 @@ def parse_request(options: Mapping[str, Any], given: Collection[str]) -> Request
     return Request(
         mode, seeds, mix_columns=columns, sweep=sweep, stops=stops, grid=_parse_grid(options['grid']),
         layers=None if layers is None or options[layers] is None else sorted({*parse_seeds(options[layers], _flag(layers))}),
-        **{name: options[name] for name in ('projected_w', 'trunc', 'class_idx', 'noise_mode', 'space', 'radius', 'frames', 'fps', 'easing', 'loop',
-                                            'sefa', 'sefa_scale', 'video', 'outdir', 'format', 'quality', 'save_w', 'batch')})
+        **{name: options[name] for name in ('projected_w', 'trunc', 'class_idx', 'noise_mode', 'space', 'radius', 'frames', 'fps', 'easing',
+                                            'loop', 'sefa', 'sefa_scale', 'video', 'outdir', 'format', 'quality', 'save_w', 'batch')})
 
 
 def _flag(name: str) -> str:

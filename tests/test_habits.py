@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import GOLDEN
 
 import train
 from dnnlib import UserError, habits
+from torch_utils.misc import in_float64, select_device
+from training.checkpoint import NAMED_SOURCES, load_networks
 from training.config import TrainingConfig, build_config, merge, run_name
 from training.presets import FOREIGN, load_preset, preset_names
 
@@ -259,3 +262,69 @@ def count_pictures(run: Any) -> None:
     """A training step that only counts."""
     run.cur_nimg += run.config.batch_size
     run.step += 1
+
+
+def test_named_sources_are_those_that_were_published(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    fetched: list[str] = []
+
+    def fetch(url: str) -> Path:
+        fetched.append(url)
+        return GOLDEN / 'ada-uncond-32.pkl'
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('training.checkpoint.fetch', fetch)
+    for name in ('metfaces', 'afhqcat', 'afhqdog', 'afhqwild', 'brecahad', 'cifar10', 'ffhq'):
+        load_networks(name)
+        place = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained'
+        assert fetched.pop() == f'{place}/{name}.pkl'
+        assert 'non-commercial' in NAMED_SOURCES[name].licence
+    load_networks('ffhq256')
+    assert fetched.pop().endswith('/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl')
+    assert run('generate.py --network=ffhq2048 --outdir=out --device=cpu', data) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in NAMED_SOURCES)
+
+
+def test_device_mps_without_an_apple_gpu(data: Path, capsys: pytest.CaptureFixture) -> None:
+    if torch.backends.mps.is_available():
+        pytest.skip('there is an Apple GPU')
+    lines = [
+        'train.py --outdir=out --data=DATA --cfg=demo',
+        'generate.py --network=PKL --outdir=out',
+        'calc_fid.py --real=DATA --fake=DATA',
+        'project.py --network=PKL --target=PICTURE --outdir=out',
+        'toonify.py PICTURE --network=PKL --blended=PKL --outdir=out',
+        'blend.py --low=PKL --high=PKL --grid=out.png',
+    ]
+    for line in lines:
+        assert run(line + ' --device=mps', data) == 2, line
+        assert '--device=mps: PyTorch finds no Apple GPU' in capsys.readouterr().err
+
+
+def test_device_mps_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    assert select_device('mps').type == 'mps'
+    assert select_device('auto').type != 'mps'
+
+
+def test_float64_never_reaches_an_apple_gpu() -> None:
+    class OnMps:
+        device = torch.device('mps')
+
+        def cpu(self) -> torch.Tensor:
+            return torch.ones(2)
+
+    assert in_float64(OnMps()).dtype == torch.float64  # type: ignore[arg-type]
+    root = Path(train.__file__).parent
+    on_the_cpu = {
+        'misc.py',  # in_float64 itself
+        'blending.py', 'sefa.py', 'paths.py',  # weights and latents, before a device is used
+        'graphs.py',  # CUDA graphs
+        'nearest.py', 'ppl.py',  # results of in_float64 and .cpu()
+    }
+    for folder in ('training', 'synthesis', 'metrics', 'torch_utils'):
+        for path in (root / folder).glob('*.py'):
+            if path.name not in on_the_cpu:
+                assert '.double()' not in path.read_text(encoding='utf-8'), path

@@ -22,7 +22,7 @@ def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evalu
     """Train as planned, in as many processes as planned.
 
     Args:
-        device: `cuda` or `cpu`.
+        device: `cuda`, `mps` or `cpu`.
         make_evaluate: called in the first process.
         command: what starts this program once more with the same arguments; for `--gpus` without `torchrun`.
 
@@ -32,6 +32,8 @@ def start(plan: Plan, device: torch.device, make_evaluate: Callable[[Run], Evalu
     Raises:
         UserError: `torchrun` has started another number of processes than planned, or what `setup` and `train` raise.
     """
+    if plan.config.gpus > 1 and device.type == 'mps':
+        raise dnnlib.UserError(f'--gpus={plan.config.gpus}: --device=mps is one GPU')
     if plan.config.gpus > 1 and not distributed.is_child():
         if device.type == 'cuda' and torch.cuda.device_count() < plan.config.gpus:
             raise dnnlib.UserError(f'--gpus={plan.config.gpus}: this machine has {torch.cuda.device_count()}')

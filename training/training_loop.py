@@ -13,7 +13,7 @@ import torch
 
 from dnnlib import UserError
 from torch_utils.distributed import ALONE, Ranks
-from torch_utils.misc import named_tensors
+from torch_utils.misc import in_float64, named_tensors
 from torch_utils.training_stats import Collector
 
 from . import ema
@@ -223,7 +223,7 @@ def check_weights(run: Run) -> None:
         RuntimeError: they haven't, which would be our fault.
     """
     if run.ranks.count > 1:
-        sums = [float(sum(tensor.double().sum() for _, tensor in named_tensors(network))) for network in (run.G, run.D, run.G_ema)]
+        sums = [float(sum(in_float64(tensor).sum() for _, tensor in named_tensors(network))) for network in (run.G, run.D, run.G_ema)]
         if len(set(map(str, run.ranks.gather(sums)))) > 1:
             raise RuntimeError('the networks of the processes differ')
 
