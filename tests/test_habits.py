@@ -2,16 +2,19 @@
 
 import importlib
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from click.core import ParameterSource
 from conftest import GOLDEN
 
 import train
 from dnnlib import UserError, habits
+from synthesis.request import parse_request
 from torch_utils.misc import in_float64, select_device
 from training.checkpoint import NAMED_SOURCES, load_networks
 from training.config import TrainingConfig, build_config, merge, run_name
@@ -328,3 +331,36 @@ def test_float64_never_reaches_an_apple_gpu() -> None:
         for path in (root / folder).glob('*.py'):
             if path.name not in on_the_cpu:
                 assert '.double()' not in path.read_text(encoding='utf-8'), path
+
+
+def commands_in_the_docs() -> list[str]:
+    page = Path(train.__file__).parent / 'docs' / 'from-other-projects.md'
+    rows = [line for line in page.read_text(encoding='utf-8').splitlines() if line[:2] == '| ']
+    return [match for row in rows for match in re.findall(r'`python ([^`]+)` \|$', row)]
+
+
+@pytest.mark.parametrize('line', commands_in_the_docs())
+def test_command_in_the_docs_is_understood(line: str) -> None:
+    script, *words = shlex.split(line)
+    module = importlib.import_module(script.removesuffix('.py'))
+    (command,) = (value for value in vars(module).values() if hasattr(value, 'params'))
+    context = command.make_context(script, words)
+    if script == 'generate.py':
+        given = [
+            name
+            for name in context.params
+            if context.get_parameter_source(name) != ParameterSource.DEFAULT
+            and name not in ('network', 'device', 'trust_pickle')
+        ]
+        parse_request(context.params, given)
+
+
+def test_the_docs_name_every_script_and_snapshot() -> None:
+    page = Path(train.__file__).parent / 'docs' / 'from-other-projects.md'
+    text = page.read_text(encoding='utf-8')
+    scripts = 'style_mixing projector calc_metrics dataset_tool gen_images gen_video legacy'
+    for name in (scripts + ' blend_models convert_weight').split():
+        assert f'{name}.py' in text
+    for name, source in NAMED_SOURCES.items():
+        assert f'| `{name}` | {source.resolution} | {source.licence} |' in text
+    assert len(commands_in_the_docs()) > 30
