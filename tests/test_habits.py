@@ -53,6 +53,7 @@ WORKS = [
     '--tick=1 --snap=2 --seed=3 --fp32=False --nobench=False --workers=3 --desc=first -n',
     TRAIN + '--cfg=stylegan2 --batch=8 --gamma=8 --metrics=NONE --dry-run',
     'prepare_data.py --source=DATA --dest=out.zip --resolution=32x32',
+    'prepare_data.py --source=PICTURE --dest=out.zip --resolution=32',
 ]
 
 # Lines with an error, and words in it.
@@ -364,3 +365,15 @@ def test_the_docs_name_every_script_and_snapshot() -> None:
     for name, source in NAMED_SOURCES.items():
         assert f'| `{name}` | {source.resolution} | {source.licence} |' in text
     assert len(commands_in_the_docs()) > 30
+
+
+def test_one_picture_is_a_source(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / 'out'
+    line = f'prepare_data.py --source={data}/01.png --source={data}/02.png --resolution=32'
+    assert run(f'{line} --dest={out}', data) == 0
+    assert 'written 2 pictures' in capsys.readouterr().out
+    assert len(list(out.rglob('*.png'))) == 2
+    (tmp_path / 'broken.png').write_bytes(b'no picture')
+    line = f'prepare_data.py --source={tmp_path}/broken.png --resolution=32 --dest={tmp_path}/b.zip'
+    assert run(line, data) == 2
+    assert 'broken.png' in capsys.readouterr().err
