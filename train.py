@@ -21,7 +21,7 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--data', group='General', type=cli.given_text, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo; or a YAML file.')
-@option('--resume', group='General', type=habits.off_or_text, metavar='TEXT',
+@option('--resume', group='General', type=cli.given_text_or_none,
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
 @option('--resume-labels', group='General', type=click.Choice(['keep', 'drop']), default='keep',
         help='drop: start the layers that know labels anew, when the classes are others.')

@@ -28,7 +28,7 @@ class Option(click.Option):
 
     def __init__(self, *args: Any, group: str = 'Options', **kwargs: Any) -> None:
         kwargs.setdefault('show_default', True)
-        for kind, metavar in [(given_path, 'PATH'), (given_text, 'TEXT'), (finite, 'NUMBER')]:
+        for kind, metavar in [(given_path, 'PATH'), (given_text, 'TEXT'), (given_text_or_none, 'TEXT'), (finite, 'NUMBER')]:
             if kwargs.get('type') is kind:
                 kwargs.setdefault('metavar', metavar)
         super().__init__(*args, **kwargs)
@@ -88,6 +88,11 @@ def given_text(value: str) -> str:
     if not value.strip():
         raise click.BadParameter('it is empty')
     return value
+
+
+def given_text_or_none(value: str) -> str | None:
+    """As `given_text`; NVIDIA's `noresume`, and `none`, in any case, mean no file."""
+    return None if value.lower() in ('noresume', 'none') else given_text(value)
 
 
 def finite(value: str) -> float:

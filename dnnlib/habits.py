@@ -101,6 +101,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         **dict.fromkeys(_BLEND_HIGH, '--high'),
         'blend-res': '--swap-resolution',
         'layers': '--weights',
+        'network': 'name the two snapshots with --low and --high',
+        'networks': 'name the two snapshots with --low and --high',
         'level': '--swap-level',
         'out': '--output',
         'output-grid': '--grid',
@@ -122,6 +124,8 @@ ANSWERS: dict[str, dict[str, str]] = {
         'inception': '--detector-weights',
         'n-sample': '--num',
         'num-samples': '--num',
+        'outdir': 'results are printed, with --json as JSON; leave it out',
+        'seeds': '--seed and --num',
         'num-workers': _NOT_NEEDED,
         'size': 'pictures keep the resolution of the network; leave it out',
         'snapshot': '--fake',
@@ -164,6 +168,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         'gen': _NOT_NEEDED,
         'input': '--source',
         'network': '--source',
+        'outdir': '--dest, which names a file',
         'output': '--dest',
         'repo': _NOT_NEEDED,
     },
@@ -190,13 +195,6 @@ def answer(script: str, option: str) -> str | None:
     if text is not None and text.startswith('--'):
         return f'here it is {text}'
     return text
-
-
-def off_or_text(value: str) -> str | None:
-    """The type of `--resume`: NVIDIA's `noresume`, in any case, means no snapshot."""
-    if not value.strip():
-        raise click.BadParameter('it is empty')
-    return None if value.lower() in ('noresume', 'none') else value
 
 
 def nvidia_switches(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -212,6 +212,7 @@ def test_yaml_file_as_preset(
         ('a: [', 'not a YAML file'),
         ('rule: other', "rule: 'other'"),
         ('batch_size: many', 'many'),
+        ('resume: ffhq256', 'resume belongs on the command line'),
         (None, 'no such file'),
     ],
 )

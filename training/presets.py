@@ -83,4 +83,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(settings, dict):
         raise UserError(f'--cfg={path}: it must hold settings, such as batch_size: 16')
+    for key in ('preset', 'resume', 'gpus'):  # other settings follow from these
+        if key in settings:
+            raise UserError(f'--cfg={path}: {key} belongs on the command line, not in this file')
     return settings
