@@ -15,22 +15,27 @@ NOTHING = {'default': None, 'show_default': False}
 
 @cli.command(name='generate', help=__doc__)
 @option('--network', group='Input', required=True, type=cli.given_text, help='Snapshot: a file, a URL, or a name such as ffhq256.')
-@option('--projected-w', group='Input', type=cli.given_path,
-        help='Draw the ws of an .npz instead of seeds: of a projection, or of --save-w.', **NOTHING)
+@option('--projected-w', group='Input', type=cli.given_path, multiple=True, show_default=False,
+        help='Draw the ws of an .npz instead of seeds: of a projection, or of --save-w. May be given several times.')
 @cli.trust_option('Input')
 @option('--seeds', group='Pictures', help='Seeds: 0-35 or 1,5,8-10 (default: 0-35; of --sweep 0, of --sefa 0-5).', **NOTHING)
 @option('--trunc', group='Pictures', type=cli.finite, default=1.0, help='Truncation psi: 1 for variety, less for quality.')
 @option('--class', 'class_idx', group='Pictures', type=int, help='Class of a conditional network.', **NOTHING)
-@option('--noise-mode', group='Pictures', type=click.Choice(['const', 'random', 'none']), default='const',
-        help='Noise inputs; random: of its own for every picture and frame, by its seed.')
+@option('--noise-mode', group='Pictures', type=click.Choice(['const', 'random', 'none', 'loop']), default='const',
+        help='Noise inputs; random: other noise for every picture and frame, by its seed. loop: noise of a video goes round a circle.')
 @option('--style-mix', group='Style mixing', metavar='ROWS/COLS', help='Seeds, such as 85,100/55,821: a picture for each pair, and a grid.',
         **NOTHING)
-@option('--styles', group='Style mixing', help='Which layers take their style from the column (default: 0-6).', **NOTHING)
-@option('--interpolate', group='Videos', metavar='SEEDS', help='From seed to seed: 1,2,3,1.', **NOTHING)
+@option('--styles', group='Style mixing', help='Layers whose style is that of the column (default: the first half, at most 0-6).',
+        **NOTHING)
+@option('--interpolate', group='Videos', metavar='SEEDS|w', help='From seed to seed: 1,2,3,1; w: through the ws of --projected-w.',
+        **NOTHING)
 @option('--space', group='Videos', type=click.Choice(['w', 'z']), default='w',
         help='Of --interpolate: straight in w, or on the sphere in z.')
 @option('--sweep', group='Videos', metavar='WHAT',
-        help='trunc=-1:1 (psis to go through), noise (a round trip), class (all), class=0,2,1. All seeds side by side.', **NOTHING)
+        help='trunc=-1:1 (psis to go through), noise (a round trip), circle (once round a circle in z), class (all), class=0,2,1. '
+             'All seeds side by side.', **NOTHING)
+@option('--radius', group='Videos', type=cli.finite, default=1.0,
+        help='Of --sweep circle: 1 for a great circle of the sphere, less to stay near the seed.')
 @option('--frames', group='Videos', type=click.IntRange(1), default=120, help='Of the whole video.')
 @option('--fps', group='Videos', type=cli.finite, default=30.0, help='Frames a second; of a GIF at most 50.')
 @option('--easing', group='Videos', type=click.Choice(['linear', 'smooth', 'circular']), default='linear',

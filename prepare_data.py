@@ -22,8 +22,8 @@ COUNT = click.IntRange(min=1)
 
 @command(name='prepare_data')
 @option('--source', 'sources', required=True, multiple=True, metavar='PATH', group='What',
-        help='A folder (with its sub-folders), zip or tar of pictures; the archives of CIFAR-10, CIFAR-100 and MNIST as they are; '
-             "an LMDB, such as LSUN's; a video; an existing data set. Give it several times to merge them.")
+        help='A picture, a folder (with its sub-folders), zip or tar of pictures; archives of CIFAR-10, CIFAR-100 and MNIST as they are; '
+             "an LMDB, such as LSUN's; a video; a data set. Give it several times to merge them.")
 @option('--dest', metavar='FILE.zip|DIR', group='What',
         help='The data set to write. A zip is replaced, at the very end and only if all went well; a folder must be new.')
 @option('--resolution', metavar='R', group='What',

@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import dnnlib
-from dnnlib import cli
+from dnnlib import cli, habits
 from dnnlib.cli import option
 
 if TYPE_CHECKING:
@@ -26,8 +25,8 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--outdir', group='General', type=cli.given_path, help='Where to make the run folder.', **NOTHING)
 @option('--data', group='General', type=cli.given_text, help='Folder or zip of pictures, made by prepare_data.py.', **NOTHING)
 @option('--cfg', group='General', default='auto',
-        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo.')
-@option('--resume', group='General', type=cli.given_text,
+        help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, toonify256, fewshot, demo; or a YAML file.')
+@option('--resume', group='General', type=cli.given_text_or_none,
         help='Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its architecture.', **NOTHING)
 @option('--resume-labels', group='General', type=click.Choice(['keep', 'drop']), default='keep',
         help='drop: start the layers that know labels anew, when the classes are others.')
@@ -35,12 +34,13 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
         help='fresh: a snapshot without G or D will do; G is then G_ema, D new.')
 @cli.trust_option('General')
 @option('--continue', 'continue_dir', group='General', type=cli.given_path,
-        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --keep --metrics "
-             '--metrics-kimg --cache --data --device may change.', **NOTHING)
+        help="Go on with a run, ours exactly, NVIDIA's from its last snapshot; of the options only --kimg --snap --img-snap --keep "
+             '--metrics --metrics-kimg --cache --data --device may change.', **NOTHING)
 @cli.device_option('General')
 @option('--gpus', group='General', type=int, default=1, help='Processes, with a GPU each, or start them with torchrun.')
 @option('--seed', group='General', type=int, default=0, help='Random seed.')
 @option('-n', '--dry-run', group='General', is_flag=True, help='Print the settings and stop.')
+@habits.nvidia_switches
 @option('--cond', group='Data', type=bool, default=False, help='Use the labels of dataset.json, or the names of subfolders.')
 @option('--subset', group='Data', type=int, help='Use only so many pictures (default: all).', **NOTHING)
 @option('--mirror', group='Data', type=bool, default=False, help='Add mirror images.')
@@ -61,6 +61,10 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--ema-kimg', group='Training', type=float, help='Half-life of the average of G, kimg (default: preset).', **NOTHING)
 @option('--style-mix', group='Training', type=float, help='Probability of style mixing (default: preset, 0.9).', **NOTHING)
 @option('--pl-weight', group='Training', type=float, help='Weight of path length regularisation (default: preset, 2).', **NOTHING)
+@option('--cbase', group='Training', type=int, help='New networks: channels times resolution, at most (default: preset).', **NOTHING)
+@option('--cmax', group='Training', type=int, help='New networks: channels at most (default: preset, 512).', **NOTHING)
+@option('--map-depth', group='Training', type=int, help='New networks: layers of the mapping (default: preset).', **NOTHING)
+@option('--mbstd-group', group='Training', type=int, help="New networks: group of D's minibatch statistics (default: preset).", **NOTHING)
 @option('--fp32', group='Training', type=bool, default=False, help='No float16 and no TF32.')
 @option('--tf32', group='Training', type=bool, default=True, help='On a GPU, TF32 in the convolutions that are not in float16.')
 @option('--graphs', group='Training', type=bool, default=False,
@@ -76,8 +80,10 @@ NOTHING = {'show_default': False, 'default': None}  # the preset decides, or not
 @option('--target', group='Augmentation', type=float, help='What ada steers E[sign(D(real))] to (default: 0.6).', **NOTHING)
 @option('--augpipe', group='Augmentation', type=click.Choice(AUGPIPES), help='Which transforms (default: preset, bgc).', **NOTHING)
 @option('--snap', group='Output', type=int, help='Ticks between snapshots (default: preset, 50).', **NOTHING)
+@option('--img-snap', group='Output', type=int, help='Ticks between sheets of pictures without a snapshot (default: none).', **NOTHING)
 @option('--keep', group='Output', type=int, help='Delete all snapshots but the newest so many and the best (default: none).', **NOTHING)
 @option('--tick', group='Output', type=float, help='Thousands of pictures a tick (default: preset, 4).', **NOTHING)
+@option('--desc', group='Output', help="Text at the end of the run folder's name.", **NOTHING)
 @option('--metrics', group='Output',
         help='Comma-separated, or none. The first ranks the snapshots. Default: fid50k_full; for fewer than 2,048 pictures '
              'kid5k_full,fid5k_full; on a CPU none.', **NOTHING)
@@ -116,19 +122,15 @@ def command(outdir: Path | None, continue_dir: Path | None, cfg: str, device: st
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave, as opposed to defaults."""
+    from metrics.names import parse_names
+
     default = click.core.ParameterSource.DEFAULT
     given = {name: value for name, value in options.items() if value is not None and ctx.get_parameter_source(name) != default}
+    for line in habits.settle_nvidia_switches(given):
+        click.echo(line, err=True)
     if 'metrics' in given:
-        given['metrics'] = parse_metrics(given['metrics'])
+        given['metrics'] = parse_names(given['metrics'])
     return given
-
-
-def parse_metrics(text: str) -> tuple[str, ...]:
-    """`fid50k_full,fid10k_full` or `none` to names that exist."""
-    from metrics.names import validate_metrics
-    names = () if text == 'none' else tuple(part for part in re.split(r'[,\s]+', text) if part)
-    validate_metrics(names)
-    return names
 
 
 def make_evaluation(run: Any) -> 'Evaluation | None':

@@ -273,14 +273,15 @@ def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSourc
         if streams.is_lmdb(path):
             total, pictures = streams.open_lmdb(path)
             return _Stream(path, mode, class_name, pictures, total)
-        container = _one_idx_file(path) or open_container(path)
+        idx_file = _one_idx_file(path)
+        container = idx_file or _one_picture(path) or open_container(path)
     except (OSError, RuntimeError) as error:  # the latter of links that lead to themselves, before Python 3.13
         raise UserError(f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}') from error
     batches = known_sets.find_cifar(container)
     if batches:
         return _Cifar(container, mode, batches)
     names = [entry.name for entry in container.entries]
-    idx = [path.name] if container.path != path else known_sets.find_idx_images(names)
+    idx = [path.name] if idx_file is not None else known_sets.find_idx_images(names)
     if idx:
         return _Mnist(path, container, mode, container.entries[names.index(idx[0])])
     entries = [entry for entry in container.entries if is_picture_name(entry.name)]
@@ -301,6 +302,13 @@ def _one_idx_file(path: Path) -> Container | None:
     wanted = known_sets.labels_name(path.name)
     beside = [name for name in (wanted, f'{wanted}.gz') if name != path.name and (path.parent / name).is_file()]
     return FolderContainer(path.parent, [path.name, *beside])
+
+
+def _one_picture(path: Path) -> Container | None:
+    """The folder of a picture file, with only this file."""
+    if is_picture_name(path.name) and path.is_file():
+        return FolderContainer(path.parent, [path.name])
+    return None
 
 
 def _class_names(data: dict[str, Any] | None, labels: Iterable[Label]) -> list[str] | None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
+from . import habits
 from .util import UserError
 
 T = TypeVar('T')
@@ -27,7 +28,7 @@ class Option(click.Option):
 
     def __init__(self, *args: Any, group: str = 'Options', **kwargs: Any) -> None:
         kwargs.setdefault('show_default', True)
-        for kind, metavar in [(given_path, 'PATH'), (given_text, 'TEXT'), (finite, 'NUMBER')]:
+        for kind, metavar in [(given_path, 'PATH'), (given_text, 'TEXT'), (given_text_or_none, 'TEXT'), (finite, 'NUMBER')]:
             if kwargs.get('type') is kind:
                 kwargs.setdefault('metavar', metavar)
         super().__init__(*args, **kwargs)
@@ -35,7 +36,24 @@ class Option(click.Option):
 
 
 class Command(click.Command):
-    """A command whose help page lists its options under the groups' headings, in the order of declaration."""
+    """A command whose help page lists its options under the groups' headings, in the order of declaration.
+
+    An option of another project gives an error that names what to type instead.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            answer = habits.answer(self.name or '', error.option_name)
+            if answer is None:
+                raise
+            raise click.UsageError(f'there is no {error.option_name}; {answer}', ctx) from error
+        except click.UsageError as error:
+            answer = habits.answer(self.name or '', '')
+            if answer is None or not (isinstance(error, click.MissingParameter) or 'extra argument' in error.message):
+                raise
+            raise click.UsageError(f'{error.format_message().rstrip(".")}; {answer}', ctx) from error
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -49,8 +67,9 @@ class Command(click.Command):
 
 
 def command(**kwargs: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """`@command()` in place of `@click.command()`: grouped help, 110 columns."""
-    settings = {'max_content_width': 110, 'help_option_names': ['-h', '--help']}
+    """`@command()` in place of `@click.command()`: grouped help, 110 columns, `--an_option` for `--an-option`."""
+    settings = {'max_content_width': 110, 'help_option_names': ['-h', '--help'],
+                'token_normalize_func': lambda name: name.replace('_', '-')}
     return click.command(cls=Command, context_settings=settings, **kwargs)
 
 
@@ -71,6 +90,11 @@ def given_text(value: str) -> str:
     return value
 
 
+def given_text_or_none(value: str) -> str | None:
+    """As `given_text`; NVIDIA's `noresume`, and `none`, in any case, mean no file."""
+    return None if value.lower() in ('noresume', 'none') else given_text(value)
+
+
 def finite(value: str) -> float:
     """The type of options that take a number, NaN and infinity excluded."""
     try:
@@ -84,8 +108,8 @@ def finite(value: str) -> float:
 
 def device_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The `--device` that every script has."""
-    return option('--device', type=click.Choice(['auto', 'cuda', 'cpu']), default='auto', group=group,
-                  help='Where to compute; auto takes a CUDA GPU if there is one.')
+    return option('--device', type=click.Choice(['auto', 'cuda', 'mps', 'cpu']), default='auto', group=group,
+                  help='Where to compute; auto takes a CUDA GPU if there is one. mps: Apple GPUs, untried.')
 
 
 def trust_option(group: str = 'Options') -> Callable[[Callable[..., Any]], Callable[..., Any]]:

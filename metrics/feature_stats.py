@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+from torch_utils.misc import in_float64
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class FeatureStats:
         Args:
             features: floating point `[N, D]`, any range.
         """
-        x = features.detach().to(torch.float64)
+        x = in_float64(features.detach())
         num = self.num + len(x)
         if len(x) == 0:
             return

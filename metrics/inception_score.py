@@ -3,6 +3,8 @@
 import numpy as np
 import torch
 
+from torch_utils.misc import in_float64
+
 SPLITS, SEED = 10, 2020  # those of torch-fidelity
 CLASSES = 1008
 
@@ -22,7 +24,7 @@ def inception_score(logits: torch.Tensor, *, splits: int = SPLITS, seed: int = S
     """
     order = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits))).to(logits.device)
     scores = []
-    for part in torch.tensor_split(logits[order].double(), [i * len(logits) // splits for i in range(1, splits)]):
+    for part in torch.tensor_split(in_float64(logits[order]), [i * len(logits) // splits for i in range(1, splits)]):
         if len(part) == 0:
             continue
         log_p = part.log_softmax(dim=1)

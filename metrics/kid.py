@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+from torch_utils.misc import in_float64
 
 NUM_SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # those of torch-fidelity; NVIDIA's kid50k_full has the first two
 
@@ -31,7 +32,7 @@ def kernel_distance(real: torch.Tensor, fake: torch.Tensor, *, num_subsets: int 
     size = subset_size or (SUBSET_SIZE if smaller >= SUBSET_SIZE else smaller // 2)
     if smaller < 4 or smaller < size:
         raise UserError(f'KID needs at least {max(4, size)} pictures on each side, got {smaller}')
-    x, y = fake.double(), real.double()
+    x, y = in_float64(fake), in_float64(real)
     rng = np.random.RandomState(seed)
     values = []
     for _ in range(num_subsets):

@@ -76,14 +76,31 @@ def validate_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(_parse(name) for name in names)
 
 
+def parse_names(text: str) -> tuple[str, ...]:
+    """Split `fid50k_full,kid50k_full`; `none`, in any case, and an empty text are no metrics.
+
+    Raises:
+        UserError: a name is unknown.
+    """
+    words = split_names(text)
+    names = () if words == ('none',) else words
+    validate_metrics(names)
+    return names
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Lower-case words between commas or white space, each once."""
+    return tuple(dict.fromkeys(word for word in re.split(r'[,\s]+', text.lower()) if word))
+
+
 def parse_metrics(text: str, detector: str) -> tuple[Metric, ...]:
     """`fid,kid` for a chosen detector, mixed with NVIDIA's names as it may be, each once.
 
     Raises:
         UserError: there is none, or one is unknown.
     """
-    words = list(dict.fromkeys(word for word in re.split(r'[,\s]+', text) if word))
-    if not words:
+    words = split_names(text)
+    if not words or words == ('none',):
         raise UserError(f'--metrics={text}: there are {", ".join(KINDS)}, and {", ".join(metric_names())}')
     if 'is' in words and detector != 'inception':
         raise UserError(f'--metrics=is: the inception score needs --detector=inception, not {detector}')

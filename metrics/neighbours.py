@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import torch
 
+from torch_utils.misc import in_float64
+
 _PIECE = 1 << 24  # numbers at a time: 128 MiB of float64
 _EQUAL = 1e-12  # squared distances below this part of the squared lengths are rounding, of the features or of the product
 
@@ -16,14 +18,15 @@ def squared_distances(a: torch.Tensor, b: torch.Tensor) -> Iterator[tuple[slice,
         b: floating point `[M, D]`, on the same device.
 
     Yields:
-        Which rows, and float64 `[rows, M]`; exactly 0 for members that are equal but for rounding.
+        Which rows, and float64 `[rows, M]`, on the CPU for Apple GPUs; exactly 0 for members that are equal but for rounding.
     """
-    centre = b.double().mean(dim=0)
-    b = b.double() - centre
+    b = in_float64(b)
+    centre = b.mean(dim=0)
+    b = b - centre
     lengths = b.square().sum(dim=1)
     step = max(_PIECE // max(len(b), 1), 1)
     for start in range(0, len(a), step):
-        rows = a[start:start + step].double() - centre
+        rows = in_float64(a[start:start + step]) - centre
         scale = rows.square().sum(dim=1, keepdim=True) + lengths
         distances = torch.addmm(scale, rows, b.T, alpha=-2)
         yield slice(start, start + len(rows)), distances.masked_fill_(distances <= scale * _EQUAL, 0)

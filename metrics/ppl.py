@@ -66,7 +66,7 @@ def perceptual_path_length(pairs: Pairs, embed: Callable[[torch.Tensor], torch.T
         if a.shape[2] < MIN_SIZE:
             raise UserError(f'path lengths need pictures of at least {MIN_SIZE} pixels, these have {a.shape[2]}'
                             f'{" after cropping; ppl2_wend does not crop" if crop else ""}')
-        found.append(squared_distance(embed(a), embed(b)).double().cpu() / epsilon ** 2)
+        found.append(squared_distance(embed(a), embed(b)).cpu().double() / epsilon ** 2)
     distances = torch.cat(found).numpy()
     low, high = np.percentile(distances, _OUTLIERS[0], method='lower'), np.percentile(distances, _OUTLIERS[1], method='higher')
     return float(distances[(distances >= low) & (distances <= high)].mean())

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError, cli
-from torch_utils.pictures import labelled_table, tile
+from torch_utils.pictures import LEGIBLE, labelled_table, tile
 from training.checkpoint import Networks
 from training.formats.architecture import printable
 from training.networks import Generator
@@ -43,8 +43,9 @@ class Row:
         """
         self._label(G)
         rows = len(G.synthesis.block_resolutions) + 1
-        if len(self.seeds) * rows * G.img_resolution ** 2 > MAX_PIXELS:
-            most = max(1, MAX_PIXELS // (rows * G.img_resolution ** 2))
+        size = max(G.img_resolution, LEGIBLE)
+        if len(self.seeds) * rows * size ** 2 > MAX_PIXELS:
+            most = max(1, MAX_PIXELS // (rows * size ** 2))
             raise UserError(f'--seeds: {len(self.seeds):,} pictures of {G.img_resolution} px in a row are too many for one picture; '
                             f'choose {most:,} at most')
 

@@ -36,14 +36,15 @@ def draw(G: Any, pictures: Iterable[Picture], noise_mode: str = 'const', batch: 
     """Draw pictures, the same ones whatever the batch size (but for the last bit of a sum).
 
     Args:
-        noise_mode: `const` (the picture's own noise, else the network's), `random` (by the picture's key) or `none`.
+        noise_mode: `const` or `loop` (the picture's own noise, else the network's), `random` (by the picture's key) or `none`.
         batch: how many at a time.
 
     Yields:
         Each picture with its pixels, uint8 `[C, H, W]`.
     """
     random = noise_mode == 'random'
-    renderer = Renderer(G, lambda ws: render_ws(G, ws, 'const' if random else noise_mode))
+    mode = 'none' if noise_mode == 'none' else 'const'
+    renderer = Renderer(G, lambda ws: render_ws(G, ws, mode))
     pictures = iter(pictures)
     while chunk := list(islice(pictures, batch)):
         noise = stack_noise([random_noise(G, picture.key) if random else picture.noise for picture in chunk])

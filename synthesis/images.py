@@ -28,6 +28,11 @@ def latents_from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.random.RandomState(seed).randn(z_dim) for seed in seeds]).astype(np.float32))
 
 
+def latents_of_seed(seed: int, count: int, z_dim: int) -> torch.Tensor:
+    """Several latents of one seed, the first as `latents_from_seeds` gives it: float32 `[count, z_dim]`."""
+    return torch.from_numpy(np.random.RandomState(seed).randn(count, z_dim).astype(np.float32))
+
+
 def class_labels(G: Any, class_idx: int | None, count: int) -> torch.Tensor:
     """One-hot labels of one class.
 

@@ -10,6 +10,8 @@ import torch
 
 from dnnlib import UserError
 
+from .paths import slerp
+
 PREFIX = 'noise.'  # of such arrays in an .npz
 
 Noise = dict[str, torch.Tensor]  # layer such as b8.conv0 → float32 [resolution, resolution], of unit variance; or of a batch of pictures
@@ -40,6 +42,22 @@ def turn_noise(start: Noise, other: Noise, turns: float) -> Noise:
     """Noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent noise stays of unit variance all the way."""
     angle = 2 * math.pi * turns
     return {name: math.cos(angle) * start[name] + math.sin(angle) * other[name] for name in start}
+
+
+def blend_noise(start: Noise, end: Noise, t: float) -> Noise:
+    """Noise on the way between two (t of 0 and 1), on the sphere: its variance goes evenly from one's to the other's.
+
+    Args:
+        start, end: of the same layers.
+    """
+    blended = {}
+    for name, a in start.items():
+        b = end[name]
+        if a.any() and b.any():
+            blended[name] = slerp(a.flatten(), b.flatten(), t).reshape(a.shape)
+        else:
+            blended[name] = torch.lerp(a, b, t)
+    return blended
 
 
 def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str) -> list[Noise]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from torch_utils.pictures import save_picture, tile
+from torch_utils.pictures import LEGIBLE, enlarge, labelled_table, save_picture, tile
 
 from .drawing import Picture
 from .latents import save_ws
@@ -22,6 +22,18 @@ def groups(drawn: Drawn, size: int) -> Iterator[tuple[list[Picture], np.ndarray]
     drawn = iter(drawn)
     while chunk := list(islice(drawn, size)):
         yield [picture for picture, _ in chunk], np.stack([pixels for _, pixels in chunk])
+
+
+def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
+    """The tiles of a file in one picture, labelled where the scene has labels: uint8 `[H, W, C]`.
+
+    Args:
+        pixels: uint8 `[tiles, C, H, W]`.
+    """
+    if not scene.labels:
+        return tile(pixels, scene.columns)
+    rows = np.split(pixels, len(scene.labels))
+    return labelled_table(dict(zip(scene.labels, rows)), scene.headings)
 
 
 def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, Any]) -> int:
@@ -42,7 +54,7 @@ def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, An
     count = 0
     for pictures, pixels in groups(drawn, scene.tiles):
         path = request.outdir / f'{pictures[0].name}.{request.format}'
-        save_picture(path, tile(pixels, scene.columns), {**info, **pictures[0].info}, request.quality)
+        save_picture(path, sheet_of(scene, pixels), {**info, **pictures[0].info}, request.quality)
         if request.save_w:
             save_ws(path.with_suffix('.npz'), [picture.w for picture in pictures], [picture.noise for picture in pictures])
         count += 1
@@ -62,7 +74,9 @@ def save_video(drawn: Drawn, scene: Scene, request: Request) -> tuple[int, int]:
         Width and height of the frames in pixels.
     """
     assert request.video is not None
-    frames = (tile(pixels, scene.columns) for _, pixels in groups(drawn, scene.tiles))
+    at_least = LEGIBLE if request.mode == 'sweep' else 1
+    groups_of_tiles = groups(drawn, scene.tiles)
+    frames = (tile(enlarge(pixels, at_least), scene.columns) for _, pixels in groups_of_tiles)
     first = next(frames)
     height, width = first.shape[:2]
     with VideoWriter(request.video, (width, height), request.fps, request.quality or DEFAULT_QUALITY) as video:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
@@ -52,3 +53,40 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
         way = torch.lerp(a, b, t)
         return way / way.norm().clamp(min=1e-8) * length
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle) * length
+
+
+@dataclass(frozen=True)
+class Circle:
+    """A circle on the sphere, through one point.
+
+    Attributes:
+        axes: float `[3, z_dim]`, orthonormal. The circle starts at the first one.
+        length: of the points.
+        radius: of the circle, as a part of the sphere's: 1 is a great circle.
+    """
+
+    axes: torch.Tensor
+    length: float
+    radius: float
+
+    def at(self, turns: float) -> torch.Tensor:
+        """The point after some turns, float `[z_dim]`; whole numbers give the start."""
+        start, inward, along = self.axes
+        tilt = math.asin(self.radius)  # angle between the start and the axis of rotation
+        axis = math.cos(tilt) * start + math.sin(tilt) * inward
+        outward = math.sin(tilt) * start - math.cos(tilt) * inward
+        angle = 2 * math.pi * (turns % 1)
+        spoke = math.cos(angle) * outward + math.sin(angle) * along
+        return self.length * (math.cos(tilt) * axis + math.sin(tilt) * spoke)
+
+
+def circle(points: torch.Tensor, radius: float) -> Circle:
+    """The circle that starts at the first of three points, in directions that the others give.
+
+    Args:
+        points: float `[3, z_dim]`, linearly independent; z_dim is 3 at least.
+        radius: over 0, at most 1.
+    """
+    q, r = torch.linalg.qr(points.double().t())
+    axes = (q * r.diagonal().sign()).t().to(points.dtype)  # the first has the first point's direction
+    return Circle(axes, float(points[0].norm()), radius)

@@ -16,16 +16,18 @@ from .video import check_video
 MODES = ('style_mix', 'interpolate', 'sweep', 'sefa')  # options that decide what is made; without one, pictures
 SEEDS = {'pictures': '0-35', 'sweep': '0', 'sefa': '0-5'}  # by default
 BELONGS = {  # option → what it has an effect on; those that are not here have one on everything
-    **dict.fromkeys(['seeds', 'projected_w'], ('pictures', 'sweep', 'sefa')),
+    'seeds': ('pictures', 'sweep', 'sefa'), 'projected_w': ('pictures', 'sweep', 'sefa', 'interpolate'),
     **dict.fromkeys(['outdir', 'format', 'save_w'], ('pictures', 'style_mix', 'sefa')),
     **dict.fromkeys(['video', 'frames', 'fps', 'easing', 'loop'], ('interpolate', 'sweep')),
     **dict.fromkeys(['sefa_scale', 'sefa_layers'], ('sefa',)),
     'grid': ('pictures',), 'styles': ('style_mix',), 'space': ('interpolate',),
+    'radius': ('sweep',),
 }
 IN_SWEEPS = {  # what is swept → options that it leaves nothing to do
     'trunc': {'trunc': 'the sweep is over it'},
     'class': {'class_idx': 'the sweep is over it', 'projected_w': 'w does not know its class'},
     'noise': {'noise_mode': 'the sweep makes its own', 'loop': 'it is a loop already'},
+    'circle': {'projected_w': 'the circle is in z', 'loop': 'it is a loop already'},
 }
 
 
@@ -37,8 +39,9 @@ class Request:
         mode: `pictures` or one of `MODES`.
         seeds: of pictures, of the rows of SeFa's strips, of the tiles of a sweep; the stops of an interpolation; the rows of a mix.
         mix_columns: seeds of the columns of a mix.
+        projected_w: files of ws, the stops of an interpolation without seeds.
         layers: which ws come from the columns of a mix, or that SeFa moves; None for what is usual.
-        sweep: `trunc`, `noise` or `class`.
+        sweep: `trunc`, `noise`, `class` or `circle`.
         stops: psis or classes of the sweep; none for all classes.
         grid: columns and rows of the extra picture.
         quality: None for the format's default.
@@ -47,7 +50,7 @@ class Request:
 
     mode: str
     seeds: list[int]
-    projected_w: Path | None
+    projected_w: tuple[Path, ...]
     trunc: float
     class_idx: int | None
     noise_mode: str
@@ -56,6 +59,7 @@ class Request:
     space: str
     sweep: str | None
     stops: list[float]
+    radius: float
     frames: int
     fps: float
     easing: str
@@ -91,17 +95,15 @@ def parse_request(options: Mapping[str, Any], given: Collection[str]) -> Request
             raise UserError(f"--style-mix={options['style_mix']}: seeds of the rows, a slash, seeds of the columns, such as 85,100/55,821")
         seeds, columns = (parse_seeds(text, '--style-mix') for text in (rows_text, columns_text))
     elif mode == 'interpolate':
-        seeds = parse_seeds(options['interpolate'], '--interpolate')
-        if len(seeds) < 2:
-            raise UserError(f"--interpolate={options['interpolate']}: two seeds at least, such as 1,2,3,1")
+        seeds = _parse_stops(options['interpolate'], options, given)
     else:
         seeds = parse_seeds(SEEDS[mode] if options['seeds'] is None else options['seeds'])
     layers = {'style_mix': 'styles', 'sefa': 'sefa_layers'}.get(mode)
     return Request(
         mode, seeds, mix_columns=columns, sweep=sweep, stops=stops, grid=_parse_grid(options['grid']),
         layers=None if layers is None or options[layers] is None else sorted({*parse_seeds(options[layers], _flag(layers))}),
-        **{name: options[name] for name in ('projected_w', 'trunc', 'class_idx', 'noise_mode', 'space', 'frames', 'fps', 'easing', 'loop',
-                                            'sefa', 'sefa_scale', 'video', 'outdir', 'format', 'quality', 'save_w', 'batch')})
+        **{name: options[name] for name in ('projected_w', 'trunc', 'class_idx', 'noise_mode', 'space', 'radius', 'frames', 'fps', 'easing',
+                                            'loop', 'sefa', 'sefa_scale', 'video', 'outdir', 'format', 'quality', 'save_w', 'batch')})
 
 
 def _flag(name: str) -> str:
@@ -109,7 +111,29 @@ def _flag(name: str) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
+    value = value[0] if isinstance(value, tuple) else value
     return _flag(name) if value is True else f'{_flag(name)}={value}'
+
+
+def _parse_stops(text: str, options: Mapping[str, Any], given: Collection[str]) -> list[int]:
+    """The seeds of an interpolation; none where it goes through the ws of files."""
+    if text == 'w':
+        if not options['projected_w']:
+            raise UserError('--interpolate=w needs --projected-w: the files whose ws it goes through')
+        if 'space' in given:
+            raise UserError(
+                f"--interpolate=w and --space={options['space']} contradict: it goes straight in w"
+            )
+        return []
+    if options['projected_w']:
+        shown = _shown('projected_w', options['projected_w'])
+        raise UserError(
+            f'--interpolate={text} and {shown} contradict: seeds, or --interpolate=w for the files'
+        )
+    seeds = parse_seeds(text, '--interpolate')
+    if len(seeds) < 2:
+        raise UserError(f'--interpolate={text}: two seeds at least, such as 1,2,3,1')
+    return seeds
 
 
 def _mode(options: Mapping[str, Any], given: Collection[str]) -> str:
@@ -137,6 +161,12 @@ def _refuse_contradictions(options: Mapping[str, Any], given: Collection[str], m
     for one, other, why in pairs:
         if one in given and other in given:
             raise UserError(f'{_shown(one, options[one])} and {_shown(other, options[other])} contradict: {why}')
+    if 'radius' in given and sweep != 'circle':
+        raise UserError(f"--radius={options['radius']:g} does nothing without --sweep=circle")
+    if not 0 < options['radius'] <= 1:
+        raise UserError(f"--radius={options['radius']:g}: more than 0, at most 1")
+    if options['noise_mode'] == 'loop' and mode not in BELONGS['video']:
+        raise UserError('--noise-mode=loop does nothing without --interpolate or --sweep')
     video = options['video']
     if video is not None:
         check_video(video, options['fps'], options['quality'] or VIDEO_QUALITY)
@@ -148,7 +178,7 @@ def _refuse_contradictions(options: Mapping[str, Any], given: Collection[str], m
 
 
 def _parse_sweep(text: str) -> tuple[str, list[float]]:
-    """`trunc=-1:1`, `noise`, `class` or `class=0,2,1`."""
+    """`trunc=-1:1`, `noise`, `circle`, `class` or `class=0,2,1`."""
     kind, equals, values = text.partition('=')
     try:
         if kind == 'trunc':
@@ -159,11 +189,11 @@ def _parse_sweep(text: str) -> tuple[str, list[float]]:
             stops = [int(value) for value in values.split(',')]
             if len(stops) >= 2:
                 return kind, stops
-        elif text in ('class', 'noise'):
+        elif text in ('class', 'noise', 'circle'):
             return kind, []
     except ValueError:
         pass
-    raise UserError(f'--sweep={text}: trunc=-1:1 (two or more psis), noise, class (all of them), or class=0,2,1')
+    raise UserError(f'--sweep={text}: trunc=-1:1 (two or more psis), noise, circle, class (all of them), or class=0,2,1')
 
 
 def _parse_grid(text: str | None) -> tuple[int, int] | None:

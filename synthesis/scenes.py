@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,14 +12,14 @@ import torch
 from dnnlib import UserError
 
 from .drawing import Picture
-from .images import class_labels, latents_from_seeds
+from .images import class_labels, latents_from_seeds, latents_of_seed
 from .latents import map_latents, map_seeds, read_ws, truncate
-from .noise import Noise, random_noise, stored_noise, turn_noise
-from .paths import positions, slerp
+from .noise import Noise, blend_noise, random_noise, stored_noise, turn_noise
+from .paths import Circle, circle, positions, slerp
 from .request import Request
 from .sefa import factorize
 
-USUAL_STYLES = 7  # ws from the column of a mix, as in NVIDIA's script
+USUAL_STYLES = 7  # ws from the column of a mix, as in NVIDIA's script; of small networks half of them
 SEFA_STEPS = 7  # pictures in a row of a strip; odd, so that the one in the middle is the untouched one
 
 Tile = Callable[[int, int, float], Picture]  # of a sweep: how it looks at a place of `positions`
@@ -32,12 +33,16 @@ class Scene:
         total: how many there are.
         tiles: so many after each other make one file or frame.
         columns: of these tiles.
+        labels: of the rows of tiles; none for a file without labels.
+        headings: of the columns.
     """
 
     pictures: Iterable[Picture]
     total: int
     tiles: int = 1
     columns: int = 1
+    labels: Sequence[str] = ()
+    headings: Sequence[str] = ()
 
 
 def make_scene(G: Any, request: Request) -> Scene:
@@ -47,16 +52,33 @@ def make_scene(G: Any, request: Request) -> Scene:
         UserError: the request asks for a class, a layer or a file that doesn't fit the network.
     """
     makers = {'pictures': _pictures, 'style_mix': _style_mix, 'interpolate': _interpolate, 'sweep': _sweep, 'sefa': _sefa}
-    return makers[request.mode](G, request)
+    scene = makers[request.mode](G, request)
+    return _loop_noise(G, scene, request) if request.noise_mode == 'loop' else scene
+
+
+def _loop_noise(G: Any, scene: Scene, request: Request) -> Scene:
+    """The same video, whose noise goes round a circle once, from each tile's own noise back to it."""
+    stored = stored_noise(G)
+    if not stored:
+        raise UserError('--noise-mode=loop: this network has no noise inputs')
+
+    def pictures() -> Iterator[Picture]:
+        others: dict[int, Noise] = {}
+        for i, picture in enumerate(scene.pictures):
+            frame, tile = divmod(i, scene.tiles)
+            if tile not in others:
+                others[tile] = random_noise(G, picture.key[:-1])
+            noise = turn_noise({**stored, **picture.noise}, others[tile], frame / request.frames)
+            yield replace(picture, noise=noise)
+
+    return replace(scene, pictures=pictures())
 
 
 def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], int]:
     """The pictures of the seeds or of the file, and how many."""
-    if request.projected_w is not None:
-        ws, noises = read_ws(request.projected_w, G)
-        name = request.projected_w.name
-        return (Picture(f'proj{i:02d}', truncate(G, w, psi), (i,), noise, {'projected_w': name, 'index': i})
-                for i, (w, noise) in enumerate(zip(ws, noises))), len(ws)
+    if request.projected_w:
+        saved = _saved(G, request.projected_w)
+        return (replace(picture, w=truncate(G, picture.w, psi)) for picture in saved), len(saved)
     seeds, label = request.seeds, class_labels(G, request.class_idx, 1)
 
     def from_seeds() -> Iterator[Picture]:
@@ -66,6 +88,19 @@ def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], in
                 yield Picture(f'seed{seed:04d}', w, (seed,), info={'seed': seed})
 
     return from_seeds(), len(seeds)
+
+
+def _saved(G: Any, paths: Sequence[Path]) -> list[Picture]:
+    """The ws of files, one after the other. All have noise in the same layers, since they share batches."""
+    pictures: list[Picture] = []
+    for path in paths:
+        for i, (w, noise) in enumerate(zip(*read_ws(path, G))):
+            number = len(pictures)
+            info = {'projected_w': path.name, 'index': i}
+            pictures.append(Picture(f'proj{number:02d}', w, (number,), noise, info))
+    layers = {name for picture in pictures for name in picture.noise}
+    stored = {name: noise for name, noise in stored_noise(G).items() if name in layers}
+    return [replace(picture, noise={**stored, **picture.noise}) for picture in pictures]
 
 
 def _pictures(G: Any, request: Request) -> Scene:
@@ -82,7 +117,7 @@ def _layers(G: Any, chosen: Sequence[int] | None, option: str, usual: Sequence[i
 
 def _style_mix(G: Any, request: Request) -> Scene:
     """The columns' pictures, then for each row its own and its crossings: what a grid shows whose first corner is empty."""
-    styles = _layers(G, request.layers, '--styles', range(min(USUAL_STYLES, G.num_ws)))
+    styles = _layers(G, request.layers, '--styles', range(min(USUAL_STYLES, G.num_ws // 2)))
     label = class_labels(G, request.class_idx, 1)
     rows, columns = request.seeds, request.mix_columns
     row_ws, column_ws = (truncate(G, map_seeds(G, seeds, label), request.trunc) for seeds in (rows, columns))
@@ -101,7 +136,9 @@ def _style_mix(G: Any, request: Request) -> Scene:
 
 
 def _interpolate(G: Any, request: Request) -> Scene:
-    """From seed to seed."""
+    """From seed to seed, or through the ws of files."""
+    if request.projected_w:
+        return _interpolate_saved(G, request)
     label = class_labels(G, request.class_idx, 1)
     seeds = request.seeds
     z = latents_from_seeds(seeds, G.z_dim)
@@ -115,12 +152,31 @@ def _interpolate(G: Any, request: Request) -> Scene:
     return Scene(frames(), request.frames)
 
 
-def _sweep(G: Any, request: Request) -> Scene:
-    """The same seeds, or ws of a file, side by side, while something else changes."""
-    stops, tiles = {'trunc': _sweep_trunc, 'noise': _sweep_noise, 'class': _sweep_class}[request.sweep or ''](G, request)
+def _interpolate_saved(G: Any, request: Request) -> Scene:
+    saved = _saved(G, request.projected_w)
+    if len(saved) < 2:
+        raise UserError(
+            f'--projected-w={request.projected_w[0]}: one w is no path; name more files, or one with several'
+        )
 
     def frames() -> Iterator[Picture]:
-        for i, place in enumerate(positions(stops, request.frames, request.easing, request.loop or request.sweep == 'noise')):
+        places = positions(len(saved), request.frames, request.easing, request.loop)
+        for i, (a, b, t) in enumerate(places):
+            w = truncate(G, torch.lerp(saved[a].w, saved[b].w, t), request.trunc)
+            noise = blend_noise(saved[a].noise, saved[b].noise, t)
+            yield Picture(f'frame{i:05d}', w, (0, i), noise)
+
+    return Scene(frames(), request.frames)
+
+
+def _sweep(G: Any, request: Request) -> Scene:
+    """The same seeds, or ws of a file, side by side, while something else changes."""
+    makers = {'trunc': _sweep_trunc, 'noise': _sweep_noise, 'class': _sweep_class, 'circle': _sweep_circle}
+    stops, tiles = makers[request.sweep or ''](G, request)
+    loop = request.loop or request.sweep in ('noise', 'circle')
+
+    def frames() -> Iterator[Picture]:
+        for i, place in enumerate(positions(stops, request.frames, request.easing, loop)):
             for tile in tiles:
                 picture = tile(*place)
                 yield replace(picture, key=(*picture.key, i))
@@ -162,6 +218,22 @@ def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
     return len(classes), [partial(tile, seed, w) for seed, w in zip(request.seeds, ws)]
 
 
+def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
+    """Once round a circle in z that starts at the seed's latent, half a turn from stop to stop."""
+    if G.z_dim < 3:
+        raise UserError(f'--sweep=circle: z of this network has {G.z_dim} dimensions, a circle needs 3')
+    label = class_labels(G, request.class_idx, 1)
+
+    def tile(seed: int, path: Circle, a: int, b: int, t: float) -> Picture:
+        w = map_latents(G, path.at((a + t) / 2)[None], label)[0]
+        return Picture(f'seed{seed:04d}', truncate(G, w, request.trunc), (seed,))
+
+    return 2, [
+        partial(tile, seed, circle(latents_of_seed(seed, 3, G.z_dim), request.radius))
+        for seed in request.seeds
+    ]
+
+
 def _sefa(G: Any, request: Request) -> Scene:
     """A strip for each direction: a row for each start, along which it is moved from −scale to scale."""
     assert request.sefa is not None
@@ -183,4 +255,23 @@ def _sefa(G: Any, request: Request) -> Scene:
                     yield replace(start, name=f'sefa{i:02d}', w=w, info=info)
 
     tiles = len(starts) * SEFA_STEPS
-    return Scene(strips(), request.sefa * tiles, tiles, SEFA_STEPS)
+    labels = _different([_label(start) for start in starts])
+    headings = [f'{step:+.2g}' if step else '0' for step in steps]
+    return Scene(strips(), request.sefa * tiles, tiles, SEFA_STEPS, labels, headings)
+
+
+def _label(picture: Picture) -> str:
+    seed = picture.info.get('seed')
+    if seed is not None:
+        return f'seed {seed}'
+    return f"{picture.info['projected_w']} {picture.info['index']}"
+
+
+def _different(labels: Sequence[str]) -> list[str]:
+    """The labels, with a number behind those that came before."""
+    counts: dict[str, int] = {}
+    found = []
+    for label in labels:
+        counts[label] = counts.get(label, 0) + 1
+        found.append(label if counts[label] == 1 else f'{label} ({counts[label]})')
+    return found

@@ -31,17 +31,34 @@ def test_labelled_table() -> None:
     boxes = {}
     for place, colour in colours.items():
         ys, xs = np.nonzero((table == colour).all(axis=2))
-        assert len(ys) == 400 and np.ptp(ys) == np.ptp(xs) == 19  # whole, and not written over
+        assert len(ys) == 100 ** 2 and np.ptp(ys) == np.ptp(xs) == 99  # enlarged, whole, and not written over
         boxes[place] = ys[0], xs.min()
-    assert len({boxes[x, 0][0] for x in range(3)}) == 1 and boxes[0, 1][0] >= boxes[0, 0][0] + 20
-    assert boxes[0, 0][1] + 20 < boxes[1, 0][1] < boxes[2, 0][1] - 20 and boxes[0, 0][1] == boxes[0, 1][1]
+    assert len({boxes[x, 0][0] for x in range(3)}) == 1 and boxes[0, 1][0] >= boxes[0, 0][0] + 100
+    assert boxes[0, 0][1] + 100 < boxes[1, 0][1] < boxes[2, 0][1] - 100 and boxes[0, 0][1] == boxes[0, 1][1]
     ink = (table < 128).all(axis=2)
-    top, left, bottom = boxes[0, 0][0], boxes[0, 0][1], boxes[0, 1][0] + 20
-    middle = boxes[1, 0][1] + 10
-    assert ink[:top, middle - 40:middle + 40].any() and ink[top:top + 20, :left].any() and ink[bottom:].any()
+    top, left, bottom = boxes[0, 0][0], boxes[0, 0][1], boxes[0, 1][0] + 100
+    middle = boxes[1, 0][1] + 50
+    assert ink[:top, middle - 40:middle + 40].any() and ink[top:top + 100, :left].any() and ink[bottom:].any()
     assert not ink[:, [0, -1]].any() and not ink[[0, -1]].any()  # nothing is cut off
     plain, narrow = labelled_table({'grey': np.zeros([1, 1, 20, 20], np.uint8)}, ['x']), labelled_table({'grey': np.zeros([1, 3, 20, 20], np.uint8)}, ['x'])
     assert np.array_equal(plain, narrow)
+
+
+@pytest.mark.parametrize('size,enlarged', [(8, 96), (32, 96), (64, 128), (96, 96), (256, 256)])
+def test_small_pictures_of_a_table_are_enlarged(size: int, enlarged: int) -> None:
+    table = labelled_table({'a': solid((255, 0, 0), size=size)}, ['b'])
+    assert (table == (255, 0, 0)).all(axis=2).sum() == enlarged ** 2
+
+
+def test_labels_of_a_table_do_not_touch() -> None:
+    heading = 'a heading wider than a picture'
+    table = labelled_table({'a': solid((255, 0, 0), (255, 0, 0))}, [heading, heading])
+    reds = (table == (255, 0, 0)).all(axis=2)
+    top = np.nonzero(reds)[0].min()
+    ink = (table[:top] < 250).any(axis=(0, 2))
+    gaps = np.diff(np.nonzero(ink)[0])
+    assert gaps.max() >= 14  # as much as a letter is high, between the headings
+    assert (table[top - 3:top] == 255).all()  # and some white above the pictures
 
 
 @pytest.mark.parametrize('options,swaps', [(dict(), [4, 8]), (dict(mapping=1.0), [4, 8, 16]), (dict(blend_width=1.0), [4, 8, 16]),

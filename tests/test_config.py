@@ -5,7 +5,8 @@ import json
 import pytest
 
 from dnnlib import UserError
-from training.config import NetworkConfig, TrainingConfig, auto_rule, build_config, check, merge, preset_names, run_name
+from training.config import NetworkConfig, TrainingConfig, auto_rule, build_config, check, merge, run_name
+from training.presets import preset_names
 
 
 def test_auto_rule() -> None:

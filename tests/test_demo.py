@@ -213,7 +213,7 @@ def test_tiles_and_comparison(tmp_path, picture):
     compare_pictures(tmp_path / 'sheet.png', columns=['a', 'b'], rows={'one': [picture, None], 'two': [picture, picture]}, cell=32)
     with Image.open(tmp_path / 'sheet.png') as sheet:
         reds = (np.asarray(sheet) == (255, 0, 0)).all(axis=2).sum()
-    assert reds == 3 * 32 * 32
+    assert reds == 3 * 96 * 96, 'cells are enlarged to a legible size'
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ from PIL import ExifTags, Image
 import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
-from synthesis.images import render, render_ws, sample_images
-from synthesis.noise import given_noise, noise_layers, random_noise, seeded_noise
+from synthesis.images import latents_from_seeds, latents_of_seed, render, render_ws, sample_images
+from synthesis.noise import blend_noise, given_noise, noise_layers, random_noise, seeded_noise
+from synthesis.paths import circle
 from training.checkpoint import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -37,6 +38,18 @@ def draw(outdir: Path, *options: object) -> dict[str, np.ndarray]:
 def film(path: Path, *options: object) -> np.ndarray:
     run('--video', path, '--frames=9', *options)
     return read_video(path)[0]
+
+
+def sweep(path: Path, *options: object) -> np.ndarray:
+    """Frames of a sweep at the size of the network: tiles of 32 pixels, which are enlarged three times."""
+    return film(path, *options)[:, 1::3, 1::3]
+
+
+def tiles_of(strip: np.ndarray, rows: int = 2) -> np.ndarray:
+    """The pictures in a labelled strip of SeFa at the size of the network: uint8 `[rows, 7, 32, 32, 3]`."""
+    top, left, step = 28, strip.shape[1] - 7 * 110, 110  # of pictures of 96, three times enlarged
+    return np.stack([[strip[y:y + 96, x:x + 96][1::3, 1::3] for x in range(left, strip.shape[1], step)]
+                     for y in range(top, top + rows * step, step)])
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> float:
@@ -195,29 +208,29 @@ def test_ways_of_interpolation(tmp_path: Path) -> None:
 
 
 def test_sweep_of_truncation(tmp_path: Path, seeds: list[np.ndarray]) -> None:
-    frames = film(tmp_path / 'a.gif', '--sweep=trunc=-1:0:1', '--seeds=0-2', '--batch=4')
+    frames = sweep(tmp_path / 'a.gif', '--sweep=trunc=-1:0:1', '--seeds=0-2', '--batch=4')
     assert frames.shape == (9, 64, 64, 3) and frames[:, 32:, 32:].mean() < 3  # two by two, the last empty
     assert gap(frames[8, :32, 32:], seeds[1]) < 10 < gap(frames[0, :32, 32:], seeds[1])
     mean, = draw(tmp_path / 'mean', '--seeds=0', '--trunc=0').values()
     assert all(gap(tile, mean) < 10 for tile in (frames[4, :32, :32], frames[4, :32, 32:], frames[4, 32:, :32]))
-    back = film(tmp_path / 'b.gif', '--sweep=trunc=0:1', '--loop', '--frames=8')
+    back = sweep(tmp_path / 'b.gif', '--sweep=trunc=0:1', '--loop', '--frames=8')
     assert back.shape == (8, 32, 32, 3) and gap(back[4], seeds[0]) < 10 and np.array_equal(back[3], back[5])
     run('--seeds=0', '--save-w', '--outdir', tmp_path / 'w')
-    again = film(tmp_path / 'c.gif', '--sweep=trunc=0:1', '--loop', '--frames=8', '--projected-w', tmp_path / 'w' / 'seed0000.npz')
+    again = sweep(tmp_path / 'c.gif', '--sweep=trunc=0:1', '--loop', '--frames=8', '--projected-w', tmp_path / 'w' / 'seed0000.npz')
     np.testing.assert_allclose(again, back, atol=2)
 
 
 def test_sweep_of_noise(tmp_path: Path, seeds: list[np.ndarray]) -> None:
-    frames = film(tmp_path / 'a.gif', '--sweep=noise', '--seeds=2', '--frames=8')
+    frames = sweep(tmp_path / 'a.gif', '--sweep=noise', '--seeds=2', '--frames=8')
     assert gap(frames[0], seeds[2]) < 10 and gap(frames[4], frames[0]) > 1
     assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) and gap(frames[7], frames[0]) < gap(frames[4], frames[0])
-    eased = film(tmp_path / 'b.gif', '--sweep=noise', '--seeds=2', '--frames=8', '--easing=circular')
+    eased = sweep(tmp_path / 'b.gif', '--sweep=noise', '--seeds=2', '--frames=8', '--easing=circular')
     assert np.array_equal(eased[4], frames[4]) and gap(eased[1], frames[0]) < gap(frames[1], frames[0])
     run('--seeds=2', '--save-w', '--outdir', tmp_path / 'w')
     other = {f'noise.{name}': 3 * noise.numpy() for name, noise in random_noise(load_networks(PLAIN).G_ema, [7]).items()}
     np.savez(tmp_path / 'w.npz', w=np.load(tmp_path / 'w' / 'seed0002.npz')['w'], **other)
     picture, = draw(tmp_path / 'own', '--projected-w', tmp_path / 'w.npz').values()
-    first = film(tmp_path / 'own.gif', '--sweep=noise', '--projected-w', tmp_path / 'w.npz')[0]
+    first = sweep(tmp_path / 'own.gif', '--sweep=noise', '--projected-w', tmp_path / 'w.npz')[0]
     assert gap(first, picture) < 10 < gap(first, frames[0])
 
 
@@ -225,38 +238,120 @@ def test_sweep_of_classes(tmp_path: Path) -> None:
     base = ['--network', COND, '--seeds=3']
     want = [draw(tmp_path / str(i), *base, f'--class={i}')['seed0003.png'] for i in range(3)]
     for name, order in [('class', [0, 1, 2]), ('class=2,0', [2, 0])]:
-        frames = film(tmp_path / f'{len(order)}.gif', *base, f'--sweep={name}')
+        frames = sweep(tmp_path / f'{len(order)}.gif', *base, f'--sweep={name}')
         for frame, stop in zip(np.linspace(0, 8, len(order)).astype(int), order):
             near = [gap(frames[frame], image) for image in want]
             assert np.argmin(near) == stop
-    flat = film(tmp_path / 'flat.gif', *base, '--sweep=class', '--trunc=0')
+    flat = sweep(tmp_path / 'flat.gif', *base, '--sweep=class', '--trunc=0')
     assert np.array_equal(flat[0], flat[4]) and np.array_equal(flat[0], flat[8])
 
 
 def test_sefa(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     base = ['--sefa=2', '--seeds=1,2']
-    strips = draw(tmp_path / 'a', *base, '--save-w')
-    assert list(strips) == ['sefa00.png', 'sefa01.png'] and strips['sefa00.png'].shape == (64, 7 * 32, 3)
-    for strip in strips.values():
+    drawn = draw(tmp_path / 'a', *base, '--save-w')
+    assert list(drawn) == ['sefa00.png', 'sefa01.png']
+    strips = [tiles_of(strip) for strip in drawn.values()]
+    for strip in strips:
         for row in (0, 1):
-            middle = strip[row * 32:][:32, 96:128]
+            middle = strip[row, 3]
             np.testing.assert_allclose(middle, seeds[1 + row], atol=1)
-            assert gap(strip[row * 32:][:32, :32], middle) > gap(strip[row * 32:][:32, 64:96], middle) > 0.5
-    assert gap(strips['sefa00.png'], strips['sefa01.png']) > 1
+            assert gap(strip[row, 0], middle) > gap(strip[row, 2], middle) > 0.5
+    assert gap(strips[0], strips[1]) > 1
     w = np.load(tmp_path / 'a' / 'sefa01.npz')['w']
     assert w.shape[0] == 14 and np.linalg.norm(w[13, 0] - w[10, 0]) == pytest.approx(3, rel=1e-4)
-    drawn = draw(tmp_path / 'w', '--projected-w', tmp_path / 'a' / 'sefa01.npz')
-    np.testing.assert_allclose(drawn['proj13.png'], strips['sefa01.png'][32:, -32:], atol=1)
-    less = draw(tmp_path / 'b', *base, '--sefa-scale=1')['sefa00.png']
-    some = draw(tmp_path / 'c', *base, '--sefa-layers=0,1', '--save-w')['sefa00.png']
+    again = draw(tmp_path / 'w', '--projected-w', tmp_path / 'a' / 'sefa01.npz')
+    np.testing.assert_allclose(again['proj13.png'], strips[1][1, 6], atol=1)
+    less = tiles_of(draw(tmp_path / 'b', *base, '--sefa-scale=1')['sefa00.png'])
+    some = tiles_of(draw(tmp_path / 'c', *base, '--sefa-layers=0,1', '--save-w')['sefa00.png'])
     moved = np.ptp(np.load(tmp_path / 'c' / 'sefa00.npz')['w'][:7], axis=0).max(axis=1)
     assert (moved[:2] > 0.1).all() and not moved[2:].any()
-    middle = strips['sefa00.png'][:32, 96:128]
-    assert 0 < gap(less[:32, -32:], middle) < gap(strips['sefa00.png'][:32, -32:], middle)
-    assert gap(some[:32, -32:], middle) > 0 and not np.array_equal(some, strips['sefa00.png'])
-    assert draw(tmp_path / 'd', '--sefa=1')['sefa00.png'].shape == (6 * 32, 7 * 32, 3)
-    one, two = (draw(tmp_path / f'trunc{seed}', '--sefa=1', f'--seeds={seed}', '--trunc=0')['sefa00.png'] for seed in (1, 2))
+    middle = strips[0][0, 3]
+    assert 0 < gap(less[0, 6], middle) < gap(strips[0][0, 6], middle)
+    assert gap(some[0, 6], middle) > 0 and not np.array_equal(some, strips[0])
+    assert draw(tmp_path / 'd', '--sefa=1')['sefa00.png'].shape[0] == 28 + 6 * 110
+    assert draw(tmp_path / 'e', '--sefa=1', '--seeds=1,1')['sefa00.png'].shape[0] == 28 + 2 * 110
+    one, two = (tiles_of(draw(tmp_path / f'trunc{seed}', '--sefa=1', f'--seeds={seed}', '--trunc=0')['sefa00.png'], 1)
+                for seed in (1, 2))
     np.testing.assert_allclose(one, two, atol=1)
+
+
+def test_tiles_of_a_sweep_are_enlarged(tmp_path: Path) -> None:
+    assert film(tmp_path / 'a.gif', '--sweep=trunc=0:1', '--seeds=0-2', '--frames=2').shape == (2, 192, 192, 3)
+    assert film(tmp_path / 'b.gif', '--interpolate=0,1', '--frames=2').shape == (2, 32, 32, 3)
+
+
+def test_styles_of_a_mix_are_the_first_half_by_default(tmp_path: Path) -> None:
+    usual, half = (draw(tmp_path / name, '--style-mix=0/2', '--save-w', *options)['0-2.png']
+                   for name, options in [('usual', []), ('half', ['--styles=0-3'])])
+    np.testing.assert_array_equal(usual, half)
+    w = {name: np.load(tmp_path / 'usual' / f'{name}.npz')['w'][0] for name in ('0-0', '0-2', '2-2')}
+    np.testing.assert_array_equal(w['0-2'], np.concatenate([w['2-2'][:4], w['0-0'][4:]]))
+
+
+def test_interpolation_between_files(tmp_path: Path, seeds: list[np.ndarray]) -> None:
+    run('--seeds=0-2', '--save-w', '--outdir', tmp_path)
+    files = [tmp_path / f'seed000{i}.npz' for i in range(3)]
+    frames = film(tmp_path / 'a.gif', '--interpolate=w', *(f'--projected-w={path}' for path in files))
+    for frame, seed in [(0, 0), (4, 1), (8, 2)]:
+        assert gap(frames[frame], seeds[seed]) < 10
+    assert np.array_equal(frames, film(tmp_path / 'b.gif', '--interpolate=0,1,2'))
+    np.savez(tmp_path / 'all.npz', w=np.concatenate([np.load(path)['w'] for path in files]))
+    one = film(tmp_path / 'c.gif', '--interpolate=w', f"--projected-w={tmp_path / 'all.npz'}", '--loop', '--frames=9')
+    assert gap(one[0], seeds[0]) < 10 and gap(one[3], seeds[1]) < 10 and gap(one[6], seeds[2]) < 10
+
+
+def test_noise_of_files_is_interpolated(tmp_path: Path) -> None:
+    G = load_networks(PLAIN).G_ema
+    w = G.mapping.w_avg.numpy()[None, None].repeat(8, axis=1)
+    noises = [random_noise(G, [seed]) for seed in (1, 2)]
+    for i, noise in enumerate(noises):
+        np.savez(tmp_path / f'{i}.npz', w=w, **{f'noise.{name}': array.numpy() for name, array in noise.items()})
+    np.savez(tmp_path / 'none.npz', w=w)
+    files = [f"--projected-w={tmp_path / f'{name}.npz'}" for name in (0, 1, 'none')]
+    frames = film(tmp_path / 'a.gif', '--interpolate=w', *files)
+    pictures = list(draw(tmp_path / 'out', *files).values())
+    assert len(pictures) == 3
+    for i, frame in enumerate(frames[[0, 4, 8]]):
+        assert np.argmin([gap(frame, picture) for picture in pictures]) == i
+    middle = blend_noise(*noises, 0.5)
+    assert all(0.7 < float(noise.std()) < 1.3 for noise in middle.values()), 'the variance is kept'
+    assert all(torch.allclose(blend_noise(noises[0], noises[0], 0.5)[name], array) for name, array in noises[0].items())
+    zero = {name: torch.zeros_like(array) for name, array in noises[0].items()}
+    assert all(torch.isfinite(noise).all() for noise in blend_noise(zero, noises[1], 0.5).values())
+
+
+def test_sweep_round_a_circle(tmp_path: Path, seeds: list[np.ndarray]) -> None:
+    frames = sweep(tmp_path / 'a.gif', '--sweep=circle', '--seeds=2', '--frames=8')
+    assert gap(frames[0], seeds[2]) < 10 < gap(frames[4], frames[0])
+    assert gap(frames[7], frames[0]) < gap(frames[4], frames[0])
+    near = sweep(tmp_path / 'b.gif', '--sweep=circle', '--seeds=2', '--frames=8', '--radius=0.1')
+    assert gap(near[0], frames[0]) < 5 and gap(near[4], near[0]) < gap(frames[4], frames[0])
+
+
+@pytest.mark.parametrize('radius', [1.0, 0.3, 1e-3])
+def test_circle_in_z_lies_on_the_sphere_and_closes(radius: float) -> None:
+    points = latents_of_seed(5, 3, 16)
+    torch.testing.assert_close(points[:1], latents_from_seeds([5], 16))
+    path = circle(points, radius)
+    assert torch.equal(path.at(0), path.at(1))
+    torch.testing.assert_close(path.at(0), points[0], rtol=1e-4, atol=1e-5)
+    around = torch.stack([path.at(i / 12) for i in range(12)])
+    torch.testing.assert_close(around.norm(dim=1), points[0].norm().expand(12))
+    steps = (around - around.roll(1, 0)).norm(dim=1)
+    torch.testing.assert_close(steps, steps.mean().expand(12), rtol=1e-3, atol=1e-6)
+    across = (path.at(0.5) - path.at(0)).norm()
+    assert float(across) == pytest.approx(2 * radius * float(points[0].norm()), rel=1e-3)
+
+
+def test_noise_loop(tmp_path: Path) -> None:
+    base = ['--interpolate=3,3', '--frames=8', '--noise-mode=loop']
+    frames = film(tmp_path / 'a.gif', *base)
+    still = film(tmp_path / 'b.gif', '--interpolate=3,3', '--frames=8')
+    assert np.array_equal(still[0], still[4]) and np.array_equal(frames[0], still[0])
+    assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) > gap(frames[7], frames[0])
+    tiles = sweep(tmp_path / 'c.gif', '--sweep=circle', '--seeds=3,4', '--noise-mode=loop', '--frames=4')
+    const = sweep(tmp_path / 'd.gif', '--sweep=circle', '--seeds=3,4', '--frames=4')
+    assert np.array_equal(tiles[0], const[0]) and gap(tiles[2], const[2]) > 0.5
 
 
 def test_formats_and_facts(tmp_path: Path) -> None:
@@ -294,6 +389,7 @@ MIX, GO, SWEEP, SEFA = '--style-mix=1/2', '--interpolate=1,2', '--sweep=noise', 
     (['--quality=90'], ['--quality=90', '--format=png']), (['--style-mix=1'], ['--style-mix=1', 'slash']), (['--style-mix=1/'], ['--style-mix']),
     ([MIX, '--styles=8'], ['--styles', '0-7']), ([MIX, '--styles=a'], ['--styles=a']), ([SEFA, '--sefa-layers=0-8'], ['--sefa-layers', '0-7']), (['--sefa=9999'], ['--sefa=9999']),
     (['--sefa=0'], ['0']), (['--projected-w=a.npz', '--seeds=1'], ['--projected-w', '--seeds']), (['--projected-w=a.npz', '--class=1'], ['--projected-w', '--class=1']),
+    (['--noise-mode=loop'], ['--noise-mode=loop', '--sweep']), (['--radius=0.5'], ['--radius=0.5', '--sweep']),
     (['--projected-w=a.npz'], ['a.npz: no such file']), (['--projected-w', __file__], ['no .npz']),
 ])
 def test_bad_input(options: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
@@ -311,6 +407,10 @@ def test_bad_input(options: list[str], words: list[str], tmp_path: Path, monkeyp
     (['--sweep=trunc'], ['trunc=-1:1']), (['--sweep=trunc=1'], ['trunc=-1:1']), (['--sweep=trunc=0:nan'], ['trunc=-1:1']), (['--sweep=colour'], ['--sweep=colour']),
     (['--sweep=noise=1'], ['--sweep=noise=1']), (['--sweep=class=1'], ['class=0,2,1']), (['--sweep=class'], ['knows no classes']), (['--sweep=class=0,1'], ['knows no classes']),
     (['--sweep=trunc=0:1', '--trunc=1'], ['--sweep=trunc=0:1', '--trunc=1']), (['--sweep=class', '--class=0'], ['--sweep=class', '--class=0']),
+    (['--sweep=circle', '--projected-w=a'], ['--sweep=circle', '--projected-w=a']), (['--sweep=circle', '--loop'], ['--loop', 'loop already']),
+    (['--sweep=circle', '--radius=2'], ['--radius=2']), ([SWEEP, '--radius=0.5'], ['--sweep=circle']),
+    (['--interpolate=w'], ['--interpolate=w', '--projected-w']), (['--interpolate=w', '--projected-w=a.npz', '--space=z'], ['--space=z']),
+    (['--interpolate=w', '--projected-w=a.npz'], ['a.npz: no such file']),
     (['--sweep=class', '--projected-w=a'], ['--sweep=class', '--projected-w=a']), ([SWEEP, '--noise-mode=const'], ['--sweep=noise', '--noise-mode=const']),
     ([SWEEP, '--loop'], ['--sweep=noise', '--loop']), (['--network', COND, '--sweep=class=0,3'], ['class=0,3', '0…2']),
 ])

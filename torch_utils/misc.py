@@ -16,11 +16,17 @@ def select_device(name: str) -> torch.device:
     """What `--device` means.
 
     Args:
-        name: `auto`, `cuda` or `cpu`.
+        name: `auto` (`cuda` where there is one, else `cpu`), `cuda`, `mps` or `cpu`.
 
     Raises:
-        UserError: `cuda` without a GPU that PyTorch can use.
+        UserError: `cuda` or `mps` without a GPU that PyTorch can use.
     """
+    if name == 'mps':
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                '--device=mps: PyTorch finds no Apple GPU here; use --device=cpu or --device=auto'
+            )
+        return torch.device('mps')
     available = torch.cuda.is_available()
     if name == 'cuda' and not available:
         why = 'this PyTorch is built without CUDA' if torch.version.cuda is None else 'PyTorch finds no CUDA GPU here'
@@ -57,6 +63,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # DefaultCPUAllocator's
+
+
+def in_float64(x: torch.Tensor) -> torch.Tensor:
+    """The tensor in float64: on its device, or on the CPU if it is on an Apple GPU, which has no float64."""
+    return (x.cpu() if x.device.type == 'mps' else x).double()
 
 
 def save_plain(content: Any, file: Any) -> None:

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image, ImageDraw, ImageFont, PngImagePlugin
 from dnnlib import UserError, atomic_path
 
 INFO_KEY = 'toonify'  # as in snapshots
+LEGIBLE = 96  # pixels of a picture in a figure, at least
 DEFAULT_QUALITY = {'.jpg': 95, '.jpeg': 95, '.webp': 90}
 
 
@@ -37,32 +38,45 @@ def tile(images: np.ndarray, columns: int) -> np.ndarray:
     return full.reshape(rows, columns, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows * h, columns * w, c)
 
 
+def enlarge(images: np.ndarray, at_least: int = LEGIBLE) -> np.ndarray:
+    """Repeat pixels by the smallest whole number that makes pictures legible.
+
+    Args:
+        images: uint8 `[N, C, H, W]`.
+        at_least: height in pixels of the result.
+    """
+    factor = -(-at_least // images.shape[2])
+    return images if factor <= 1 else images.repeat(factor, axis=2).repeat(factor, axis=3)
+
+
 def labelled_table(rows: Mapping[str, np.ndarray], columns: Sequence[str], caption: Sequence[str] = ()) -> np.ndarray:
     """A table of pictures, on white: a label before each row, a heading over each column, lines of text below.
 
     Args:
-        rows: label to the row's pictures, uint8 `[len(columns), C, H, W]`, C of 1 or 3; all of one size, which they keep.
+        rows: label to the row's pictures, uint8 `[len(columns), C, H, W]`, C of 1 or 3; all of one size. Small ones are enlarged.
         columns: the headings.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
+    rows = {label: enlarge(images) for label, images in rows.items()}
     height, width = next(iter(rows.values())).shape[2:]
     size = max(14, height // 16)
     font = ImageFont.load_default(size)
-    line, gap = size * 3 // 2, size // 2
+    line, gap = size * 3 // 2, size
+    top = line + gap // 2  # of the first row
     left, right = (max((int(font.getlength(text)) + 1 for text in texts), default=0) + 2 * gap for texts in (rows, caption))
     across = max([width, *(int(font.getlength(text)) + 1 for text in columns)]) + gap
     down = max(height, line) + gap
-    end = line + len(rows) * down
+    end = top + len(rows) * down
     sheet = Image.new('RGB', (max(left + len(columns) * across, right), end + len(caption) * line), 'white')
     draw = ImageDraw.Draw(sheet)
     for x, text in enumerate(columns):
         draw.text((left + x * across + (across - gap) // 2, line // 2), text, fill='black', font=font, anchor='mm')
     for y, (text, images) in enumerate(rows.items()):
-        draw.text((gap, line + y * down + (down - gap) // 2), text, fill='black', font=font, anchor='lm')
+        draw.text((gap, top + y * down + (down - gap) // 2), text, fill='black', font=font, anchor='lm')
         for x, image in enumerate(images):
-            corner = left + x * across + (across - gap - width) // 2, line + y * down + (down - gap - height) // 2
+            corner = left + x * across + (across - gap - width) // 2, top + y * down + (down - gap - height) // 2
             sheet.paste(_picture(image.transpose(1, 2, 0)), corner)
     for y, text in enumerate(caption):
         draw.text((gap, end + y * line + line // 2), text, fill='black', font=font, anchor='lm')

@@ -5,6 +5,7 @@ import math
 import torch
 
 from .distributed import ALONE, Ranks
+from .misc import in_float64
 
 
 class Collector:
@@ -19,7 +20,7 @@ class Collector:
     def report(self, name: str, value: torch.Tensor) -> None:
         """Add values, any shape, any float dtype."""
         value = value.detach().to(torch.float32).flatten()
-        moments = torch.stack([torch.full_like(value[:1].sum(), value.numel()), value.sum(), value.square().sum()]).to(torch.float64)
+        moments = in_float64(torch.stack([torch.full_like(value[:1].sum(), value.numel()), value.sum(), value.square().sum()]))
         known = self._moments.get(name)
         if known is None:
             self._moments[name] = moments
@@ -42,7 +43,8 @@ class Collector:
 
     def load_state(self, state: dict[str, torch.Tensor], device: torch.device) -> None:
         """Go on from what `state` returned."""
-        self._moments = {name: moments.to(device) for name, moments in state.items()}
+        place = 'cpu' if device.type == 'mps' else device  # see in_float64
+        self._moments = {name: moments.to(place) for name, moments in state.items()}
 
 
 def summary(num: float, total: float, squares: float) -> dict[str, float]:

@@ -25,19 +25,46 @@ from .networks import Discriminator, Generator
 log = logging.getLogger(__name__)
 
 WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
-NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its licence
-    name: f'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/{file}'
-    for name, file in {
-        'ffhq256': 'ffhq-res256-mirror-paper256-noaug.pkl',
-        'ffhq512': 'ffhq-res512-mirror-stylegan2-noaug.pkl',
-        'ffhq1024': 'ffhq-res1024-mirror-stylegan2-noaug.pkl',
-        'celebahq256': 'celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl',
-        'lsundog256': 'lsundog-res256-paper256-kimg100000-noaug.pkl',
-    }.items()
-}
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
 MAX_MESSAGE = 600  # characters of an error
 MAX_NIMG = 1e15  # pictures seen
+
+
+@dataclass(frozen=True)
+class NamedSource:
+    """A published snapshot that has a name here.
+
+    Attributes:
+        url: where it is downloaded from.
+        resolution: of its pictures, pixels.
+        licence: of its weights, and of all networks that are fine-tuned from it.
+    """
+
+    url: str
+    resolution: int
+    licence: str
+
+
+_PUBLISHED = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained'
+_TRANSFER = f'{_PUBLISHED}/transfer-learning-source-nets'
+_NVIDIA = 'NVIDIA Source Code License, non-commercial'
+NAMED_SOURCES = {
+    name: NamedSource(url, resolution, _NVIDIA)
+    for name, url, resolution in (
+        ('ffhq256', f'{_TRANSFER}/ffhq-res256-mirror-paper256-noaug.pkl', 256),
+        ('ffhq512', f'{_TRANSFER}/ffhq-res512-mirror-stylegan2-noaug.pkl', 512),
+        ('ffhq1024', f'{_TRANSFER}/ffhq-res1024-mirror-stylegan2-noaug.pkl', 1024),
+        ('celebahq256', f'{_TRANSFER}/celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl', 256),
+        ('lsundog256', f'{_TRANSFER}/lsundog-res256-paper256-kimg100000-noaug.pkl', 256),
+        ('ffhq', f'{_PUBLISHED}/ffhq.pkl', 1024),
+        ('metfaces', f'{_PUBLISHED}/metfaces.pkl', 1024),
+        ('afhqcat', f'{_PUBLISHED}/afhqcat.pkl', 512),
+        ('afhqdog', f'{_PUBLISHED}/afhqdog.pkl', 512),
+        ('afhqwild', f'{_PUBLISHED}/afhqwild.pkl', 512),
+        ('brecahad', f'{_PUBLISHED}/brecahad.pkl', 512),
+        ('cifar10', f'{_PUBLISHED}/cifar10.pkl', 32),
+    )
+}
 
 
 @dataclass
@@ -103,7 +130,7 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
     text = str(source)
     if not is_elsewhere(text):
         return Path(text)
-    return fetch(NAMED_SOURCES.get(text, text))
+    return fetch(NAMED_SOURCES[text].url if text in NAMED_SOURCES else text)
 
 
 def is_elsewhere(text: str) -> bool:

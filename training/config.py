@@ -2,16 +2,16 @@
 
 import dataclasses
 import difflib
-import importlib.resources
+import re
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
 from dnnlib import UserError
+
+from .presets import load_preset
 
 C = TypeVar('C')
 
@@ -119,9 +119,11 @@ class TrainingConfig:
     total_kimg: float = 25000.0  # where it ends
     tick_kimg: float = 4.0
     snapshot_ticks: int = 50
+    image_snapshot_ticks: int | None = None  # between sheets of pictures without a snapshot; None for none
     keep_snapshots: int | None = None  # the newest so many, and the best; None keeps all
     metrics: tuple[str, ...] = ()
     metrics_kimg: float | None = None  # thousands of pictures between evaluations; None: at every snapshot
+    desc: str = ''  # the end of the run folder's name
     seed: int = 0
     fp32: bool = False  # neither float16 nor TF32
     tf32: bool = True  # in convolutions that compute in float32
@@ -166,16 +168,11 @@ def auto_rule(resolution: int, gpus: int) -> dict[str, Any]:
     }
 
 
-def preset_names() -> list[str]:
-    """The presets of `configs/`, and thereby what `--cfg` takes."""
-    return sorted(entry.name[:-5] for entry in importlib.resources.files('configs').iterdir() if entry.name.endswith('.yaml'))
-
-
 def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, Any]) -> TrainingConfig:
     """Defaults < preset < command line.
 
     Args:
-        preset: a name of `preset_names`.
+        preset: a name of `preset_names`, or a YAML file.
         resolution: of the pictures, pixels; the `auto` rule asks for it.
         gpus: number of processes.
         overrides: nested like the dataclasses; only what the user gave.
@@ -183,14 +180,18 @@ def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, A
     Raises:
         UserError: an unknown preset or key (naming the nearest one), or a value of the wrong type.
     """
-    if preset not in preset_names():
-        raise UserError(f"--cfg={preset}: no such preset; there are {', '.join(preset_names())}")
-    settings = yaml.safe_load(importlib.resources.files('configs').joinpath(f'{preset}.yaml').read_text(encoding='utf-8')) or {}
-    config = TrainingConfig(preset=preset)
-    if settings.pop('rule', None) == 'auto':
+    base = load_preset(preset)
+    settings = dict(base.settings)
+    config = TrainingConfig(preset=base.name)
+    rule = settings.pop('rule', None)
+    if rule == 'auto':
         config = merge(config, auto_rule(resolution, gpus), 'auto_rule')
-    config = merge(config, settings, f'configs/{preset}.yaml')
+    elif rule is not None:
+        raise UserError(f'{base.source}: rule: {rule!r} must be auto, or left out')
+    config = merge(config, settings, base.source)
     config = merge(config, overrides, 'the command line')
+    if config.resume is None and config.network.channel_base < resolution:
+        raise UserError(f'--cbase={config.network.channel_base}: at least {resolution}, or the last layer has no channels')
     if 'batch_gpu' not in overrides:
         config = dataclasses.replace(config, batch_gpu=_largest_part(config, gpus))
     return check(dataclasses.replace(config, gpus=gpus), networks_known=config.resume is None)
@@ -227,7 +228,10 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
         ('ada_interval', c.augment.interval, 1, 1e6), ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
         ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
         ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9), ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9), ('keep', c.keep_snapshots, 1, 1e9),
+        ('snap', c.snapshot_ticks, 1, 1e9), ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9), ('img-snap', c.image_snapshot_ticks, 1, 1e9),
+        ('cbase', c.network.channel_base, 1, 1 << 20), ('cmax', c.network.channel_max, 1, 1 << 14),
+        ('map-depth', c.network.mapping_layers, 1, 64), ('mbstd-group', c.network.mbstd_group_size, 1, 65536),
+        ('keep', c.keep_snapshots, 1, 1e9),
         ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
         ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
     ]:
@@ -302,7 +306,7 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
 
 def run_name(config: TrainingConfig) -> str:
     """What the run's folder is called after its number: data set, preset and what was changed."""
-    parts = [Path(config.data.path).stem, config.preset]
+    parts = [Path(config.data.path).stem, re.sub(r'\.ya?ml$', '', config.preset)]
     parts += ['cond'] * config.data.cond + ['mirror'] * config.data.xflip + ['mirrory'] * config.data.yflip
     mode = config.augment.mode
     parts += [f'gamma{config.loss.r1_gamma:g}', mode if mode == 'noaug' else f'{mode}-{config.augment.pipe}']
@@ -312,4 +316,5 @@ def run_name(config: TrainingConfig) -> str:
         parts.append(f'freezed{config.network.freeze_layers}')
     if config.network.freeze_resolution:
         parts.append(f'freezed_res{config.network.freeze_resolution}')
+    parts += [config.desc] * bool(config.desc)
     return '-'.join(''.join(ch if ch.isalnum() or ch in '._' else '_' for ch in part) for part in parts)

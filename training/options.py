@@ -22,19 +22,23 @@ FIELDS = {
     'workers': 'data.workers', 'cache': 'data.cache',
     'aug': 'augment.mode', 'p': 'augment.p', 'aug_strength': 'augment.p', 'target': 'augment.target', 'augpipe': 'augment.pipe',
     'ada_kimg': 'augment.kimg', 'ada_max': 'augment.p_max',
+    'cbase': 'network.channel_base', 'cmax': 'network.channel_max', 'map_depth': 'network.mapping_layers',
+    'mbstd_group': 'network.mbstd_group_size',
     'freezed': 'network.freeze_layers', 'freezed_res': 'network.freeze_resolution',
     'gamma': 'loss.r1_gamma', 'style_mix': 'loss.style_mixing_prob', 'pl_weight': 'loss.pl_weight',
     'lrate': 'optimizer.lr', 'glr': 'optimizer.g_lr', 'dlr': 'optimizer.d_lr', 'ema_kimg': 'ema.kimg',
     'batch': 'batch_size', 'batch_gpu': 'batch_gpu', 'gpus': 'gpus', 'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg',
     'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'metrics_kimg': 'metrics_kimg', 'seed': 'seed',
-    'fp32': 'fp32', 'tf32': 'tf32', 'graphs': 'graphs',
+    'img_snap': 'image_snapshot_ticks', 'desc': 'desc', 'fp32': 'fp32', 'tf32': 'tf32', 'graphs': 'graphs',
     'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing',
 }
 # Of a run that is continued. The device is no setting of the run.
-CHANGEABLE = ('kimg', 'snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
+CHANGEABLE = ('kimg', 'snap', 'img_snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
 CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'workers', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
 
 SMALL_SET = 2048  # pictures, below which FID is biased
+
+ARCHITECTURE = ('cbase', 'cmax', 'map_depth', 'mbstd_group')  # options about new networks
 
 IDLE = {'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'), 'fixed': ('target', 'ada_kimg', 'ada_max')}  # options that would be ignored
 
@@ -85,6 +89,13 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
     trust_pickle = given.pop('trust_pickle', False)
     if trust_pickle and 'resume' not in given:
         raise UserError('--trust-pickle is about the snapshot of --resume; there is none')
+    for name in ARCHITECTURE:
+        if name in given and 'resume' in given:
+            flag = name.replace('_', '-')
+            raise UserError(
+                f'--{flag}={given[name]} is for new networks; the snapshot of --resume brings its '
+                'architecture: leave it out'
+            )
     settings: dict[str, Any] = {'data': {'workers': 0}} if on_cpu else {}
     if 'resume' in given:
         settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings

@@ -155,6 +155,14 @@ class Sheet:
         self.fakes = to_uint8(images).numpy()
         save_picture(self._dir / f'{name}.png', tile(self.fakes, self._columns))
 
+    def save_if_due(self) -> None:
+        """Save a sheet of fakes at a tick that `image_snapshot_ticks` divides, without a snapshot."""
+        run = self._run
+        every = run.config.image_snapshot_ticks
+        if every is not None and run.tick % every == 0:
+            self.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
+            save_progress(self._dir, run.dataset.resolution)
+
 
 def save_progress(run_dir: Path, resolution: int) -> None:
     """Write `progress.png`: a row of pictures from `fakes_init.png` and from each of at most so many `fakes*.png`, from old to new.

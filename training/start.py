@@ -36,6 +36,8 @@ def start(make_plan: Callable[[], Plan], gpus: int, device: torch.device, make_e
     Raises:
         UserError: `torchrun` has started another number of processes than planned, or what `setup` and `train` raise.
     """
+    if gpus > 1 and device.type == 'mps':
+        raise dnnlib.UserError(f'--gpus={gpus}: --device=mps is one GPU')
     if gpus > 1 and not distributed.is_child():
         if device.type == 'cuda' and torch.cuda.device_count() < gpus:
             raise dnnlib.UserError(f'--gpus={gpus}: this machine has {torch.cuda.device_count()}')

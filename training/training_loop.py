@@ -14,7 +14,7 @@ import torch
 
 from dnnlib import UserError
 from torch_utils.distributed import ALONE, Ranks
-from torch_utils.misc import is_out_of_memory, named_tensors, set_float32_precision
+from torch_utils.misc import in_float64, is_out_of_memory, named_tensors, set_float32_precision
 from torch_utils.training_stats import Collector
 
 from . import cost, ema
@@ -130,6 +130,8 @@ def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
                         save_state(run, run_dir)
                     if run.snapshot_is_due:
                         write_snapshot(run, main, signals)
+                    elif main is not None:
+                        main.sheet.save_if_due()
                     if main is not None:
                         main.reporter.begin_tick(closed)
                 save, exit_code = run.ranks.flags(signals.save, signals.exit_code or 0)
@@ -252,7 +254,7 @@ def check_weights(run: Run) -> None:
         RuntimeError: they haven't, which would be our fault.
     """
     if run.ranks.count > 1:
-        sums = [float(sum(tensor.double().sum() for _, tensor in named_tensors(network))) for network in (run.G, run.D, run.G_ema)]
+        sums = [float(sum(in_float64(tensor).sum() for _, tensor in named_tensors(network))) for network in (run.G, run.D, run.G_ema)]
         if len(set(map(str, run.ranks.gather(sums)))) > 1:
             raise RuntimeError('the networks of the processes differ')
 
