@@ -210,7 +210,7 @@ def blank(cls: type[torch.nn.Module], kwargs: dict[str, Any]) -> tuple[dict[str,
         Shapes and filters, by dotted name.
     """
     check_settings(cls, kwargs)
-    with torch.device('meta'):
+    with persistence.ShapesOnly():
         shapes = {key: tensor.shape for key, tensor in named_tensors(cls(**kwargs))}
     kernel = upfirdn2d.setup_filter(list(networks.FIR_FILTER))
     return shapes, {key: kernel for key in shapes if key.endswith('resample_filter')}
