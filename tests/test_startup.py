@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from torch_utils.persistence import ShapesOnly
@@ -60,3 +61,30 @@ def test_shapes_only_takes_no_memory() -> None:
     with ShapesOnly():
         huge = torch.randn([1 << 20, 1 << 20]) / 2.0
     assert huge.is_meta and huge.shape == (1 << 20, 1 << 20)
+
+
+SCRIPTS = ('train', 'blend', 'generate', 'calc_fid', 'prepare_data', 'convert', 'project', 'toonify')
+
+
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_openmp_threads_sleep_rather_than_spin(script: str) -> None:
+    assert policy(script, OMP_WAIT_POLICY='', KMP_BLOCKTIME='') == ['PASSIVE', '0']
+
+
+def test_the_users_openmp_settings_are_kept() -> None:
+    assert policy('train', OMP_WAIT_POLICY='ACTIVE', KMP_BLOCKTIME='200') == ['ACTIVE', '200']
+
+
+def policy(script: str, **environment: str) -> list[str]:
+    """The two settings at the moment at which torch is imported, which the script itself may do."""
+    return in_new_process(f'''
+import os, sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == 'torch':
+            print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('KMP_BLOCKTIME'), flush=True)
+            os._exit(0)
+sys.meta_path.insert(0, Finder)
+import {script}
+import torch
+''', **environment).split()
