@@ -6,9 +6,23 @@
 
 import os
 
-from .util import EasyDict, Logger, UserError, atomic_folder, atomic_path, format_time, make_cache_dir_path
+from .util import (
+    EasyDict,
+    Logger,
+    UserError,
+    atomic_folder,
+    atomic_path,
+    format_time,
+    make_cache_dir_path,
+    make_output_folder,
+    printable,
+    require_regular_file,
+)
 
-__all__ = ['EasyDict', 'Logger', 'UserError', 'atomic_folder', 'atomic_path', 'format_time', 'make_cache_dir_path']
+__all__ = [
+    'EasyDict', 'Logger', 'UserError', 'atomic_folder', 'atomic_path', 'format_time', 'make_cache_dir_path',
+    'make_output_folder', 'printable', 'require_regular_file',
+]
 
 # PyTorch's OpenMP library reads these when it is loaded, so they are set here, which every script imports before torch.
 # Threads that spin while they wait for each other slow training 4 to 10 times on a CPU that other programs use, too.

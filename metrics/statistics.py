@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path, make_cache_dir_path
+from dnnlib import UserError, atomic_path, make_cache_dir_path, require_regular_file
 
 from .detectors import Detector
 from .feature_stats import Features, MeanCov
@@ -53,6 +53,7 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
     Raises:
         UserError: it can't be read, or holds something else.
     """
+    require_regular_file(path)
     if not Path(path).exists():
         raise UserError(f'{path}: no such file')
     try:

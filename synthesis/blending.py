@@ -21,11 +21,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from training.checkpoint import Networks, ancestry, is_descendant, settings_of
-from training.formats.architecture import printable
 from training.networks import Generator
 
 Rule = Literal['pinkney', 'dvschultz', 'vtoonify']
@@ -197,6 +196,9 @@ def blend_generators(low: Generator, high: Generator, plan: BlendPlan) -> Genera
     Raises:
         UserError: the networks differ in a name, a shape or a setting that gives numbers their meaning, or the plan doesn't fit.
     """
+    if low.img_resolution != high.img_resolution:
+        sizes = [f'{G.img_resolution}×{G.img_resolution}' for G in (low, high)]
+        raise UserError(f'the networks differ: --low draws pictures of {sizes[0]}, --high of {sizes[1]}; {_ADVICE}')
     ours, theirs = ({name: tensor.cpu() for name, tensor in named_tensors(G)} for G in (low, high))
     require_same(ours, theirs)
     require_same_settings(low, high)

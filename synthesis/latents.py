@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError, atomic_path, require_regular_file
 
 from .images import latents_from_seeds
 from .noise import PREFIX, Noise, noise_arrays, read_noise
@@ -71,6 +71,7 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    require_regular_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED:

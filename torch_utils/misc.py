@@ -10,6 +10,8 @@ import torch
 
 from dnnlib import UserError
 
+MAX_WEIGHTS = 1 << 30  # bytes of a detector's file; VGG-16 has 553 million
+
 
 def select_device(name: str) -> torch.device:
     """What `--device` means.
@@ -25,6 +27,11 @@ def select_device(name: str) -> torch.device:
         why = 'this PyTorch is built without CUDA' if torch.version.cuda is None else 'PyTorch finds no CUDA GPU here'
         raise UserError(f'--device=cuda: {why}; use --device=cpu or --device=auto')
     return torch.device('cuda' if available and name in ('auto', 'cuda') else 'cpu')
+
+
+def problem_of_weights(head: bytes) -> str:
+    """What a download is if its first bytes are not those of a PyTorch file; else empty."""
+    return '' if head[:4] == b'PK\3\4' or head[:1] == b'\x80' else 'not a PyTorch file'
 
 
 def save_plain(content: Any, file: Any) -> None:

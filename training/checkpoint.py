@@ -11,21 +11,22 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError, atomic_path, printable, require_regular_file
 from dnnlib.download import fetch, is_url
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
-from .formats.architecture import printable
 from .formats.torch_file import is_torch_file
 from .networks import Discriminator, Generator
 
 log = logging.getLogger(__name__)
 
 WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
-NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its licence
+# NVIDIA's source networks for transfer learning, under its licence. No hashes of them are published: that of the first
+# download is recorded, and compared in full at each later use.
+NAMED_SOURCES = {
     name: f'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/transfer-learning-source-nets/{file}'
     for name, file in {
         'ffhq256': 'ffhq-res256-mirror-paper256-noaug.pkl',
@@ -36,6 +37,7 @@ NAMED_SOURCES = {  # NVIDIA's source networks for transfer learning, under its l
     }.items()
 }
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
+_NO_SNAPSHOT = 'no snapshot: neither a pickle (.pkl) nor a PyTorch file (.pt) nor .safetensors'
 MAX_MESSAGE = 600  # characters of an error
 MAX_NIMG = 1e15  # pictures seen
 
@@ -73,6 +75,7 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
         UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
     """
     path = local_copy(path)
+    require_regular_file(path)
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -103,11 +106,17 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
     text = str(source)
     if not is_elsewhere(text):
         return Path(text)
-    return fetch(NAMED_SOURCES.get(text, text))
+    return fetch(NAMED_SOURCES.get(text, text), check=_problem_of_start, max_size=MAX_FILE_SIZE)
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears."""
+    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears.
+
+    Raises:
+        UserError: it looks like an address, but not like one of http or https.
+    """
+    if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text) and not is_url(text):  # as a path it would lose slashes
+        raise UserError(f'{printable(text)}: not an http(s) address, which begins with https:// or http://')
     return is_url(text) or (text in NAMED_SOURCES and not Path(text).exists())
 
 
@@ -127,10 +136,20 @@ def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
         return rosinality.read(data, name, trusted)
     if safetensors.is_safetensors(data):
         return safetensors.read(data, name)
-    if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
-        raise UserError(f'{name}: no snapshot: neither a pickle (.pkl) nor a PyTorch file (.pt) nor .safetensors')
+    if not _starts_as_pickle(data):
+        raise UserError(f'{name}: {_NO_SNAPSHOT}')
     content = safe_pickle.load(data, name, trusted)
     return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
+
+
+def _starts_as_pickle(data: bytes) -> bool:
+    return data[:1] in (pickle.PROTO, b'(', b'}', b']')
+
+
+def _problem_of_start(head: bytes) -> str:
+    """What a download is if its first bytes are no snapshot's; else empty."""
+    known = is_torch_file(head) or safetensors.starts_as_safetensors(head) or _starts_as_pickle(head)
+    return '' if known else _NO_SNAPSHOT
 
 
 def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
