@@ -1,5 +1,9 @@
 """Blend two snapshots: structure (low resolutions) of one, texture (high resolutions) of the other."""
 
+import dnnlib  # first: Ctrl-C during the other imports is one line, too
+
+# isort: split
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +11,6 @@ from typing import Any
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 
@@ -101,7 +104,7 @@ def check_outputs(output: Path | None, preview: Path | None, grid: Path | None, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory='pictures of fewer --seeds need less')
 
 
 if __name__ == '__main__':

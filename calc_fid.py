@@ -1,5 +1,9 @@
 """FID and its relatives (KID, precision and recall, inception score …) between real pictures and fake ones, or those of a generator."""
 
+import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
+
+# isort: split
+
 import functools
 import json
 import time
@@ -143,7 +147,7 @@ def open_source(text: str, num: int | None, seed: int, class_idx: int | None, tr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(calc_fid, argv)
+    return cli.run(calc_fid, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

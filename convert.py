@@ -1,12 +1,15 @@
 """Convert networks between formats: NVIDIA's .pkl, rosinality's .pt, .safetensors; TensorFlow's .pkl is read."""
 
+import dnnlib  # first: Ctrl-C during the other imports is one line, too
+
+# isort: split
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 

@@ -1,5 +1,9 @@
 """Draw pictures with a trained network: of seeds or of saved ws, style mixtures, videos, and the directions in which pictures change."""
 
+import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
+
+# isort: split
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +83,7 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,9 @@
 """Find the latents with which a network draws given pictures."""
 
+import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
+
+# isort: split
+
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -101,7 +105,7 @@ def project_batch(G: Any, label: Any, pictures: np.ndarray, folders: Sequence[Pa
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

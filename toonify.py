@@ -1,5 +1,9 @@
 """Photographs in, toons out: cut out the face, find it in the network that was trained on photographs, draw it with a blended one."""
 
+import dnnlib  # first: Ctrl-C during the other imports is one line, too
+
+# isort: split
+
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,7 +11,6 @@ from typing import Any
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 
@@ -102,7 +105,7 @@ def check_options(photos: Sequence[Path], projected_w: Path | None, networks: di
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

@@ -4,6 +4,8 @@
 `dnnlib.util.EasyDict` and because people's own scripts import them.
 """
 
+from . import interrupts  # noqa: F401, I001 (first: for the imports that follow)
+
 import os
 
 from .util import (

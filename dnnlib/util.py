@@ -1,6 +1,7 @@
 """Small things that everything else uses."""
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -35,6 +36,16 @@ def printable(text: Any, limit: int = MAX_TEXT) -> str:
     words = ' '.join(str(text)[:4 * limit].split())
     escaped = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1])
     return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception, of Python, numpy or PyTorch, means that memory did not suffice, on a CPU or GPU."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    text = str(error)
+    return any(word in text for word in ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED'))
 
 
 def require_regular_file(path: str | os.PathLike[str]) -> None:

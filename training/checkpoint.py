@@ -13,6 +13,7 @@ import torch
 
 from dnnlib import UserError, atomic_path, printable, require_regular_file
 from dnnlib.download import fetch, is_url
+from dnnlib.util import is_out_of_memory
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
@@ -128,6 +129,8 @@ def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
         text = str(error)
         raise error if len(text) <= MAX_MESSAGE and text.isprintable() else UserError(printable(text, MAX_MESSAGE)) from None
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(printable(f'{name}: a damaged snapshot ({type(error).__name__}: {printable(error)})', MAX_MESSAGE)) from error
 
 
