@@ -54,6 +54,9 @@ def command(low: str, high: str, trust_pickle: bool, swap_resolution: int | None
     from training.checkpoint import load_networks, save_networks
 
     check_outputs(output, preview, grid, class_idx)
+    for option_name, path in (('--output', output), ('--preview', preview), ('--grid', grid)):
+        if path is not None:
+            dnnlib.require_other_file(option_name, path, low, high)
     settings['mapping'] = None if mapping is None else parse_mapping(mapping)
     plan = every = None
     if grid is not None:

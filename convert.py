@@ -26,6 +26,8 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
         raise dnnlib.UserError('give either --dest or --list')
     if dest is not None and dest.suffix not in WRITERS:
         raise dnnlib.UserError(f"--dest={dest}: networks are saved as {', '.join(WRITERS)}")
+    if dest is not None:
+        dnnlib.require_other_file('--dest', dest, source)
     networks = load_networks(source, trust_pickle)
     click.echo(f'{source}')
     for name, text in describe_networks(networks).items():

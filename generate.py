@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dnnlib import cli
+from dnnlib import cli, make_output_folder
 from dnnlib.cli import option
 
 NOTHING = {'default': None, 'show_default': False}
@@ -69,6 +69,8 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
     networks = load_networks(network, trust_pickle)
     G = networks.G_ema.to(target)
     scene = make_scene(G, request)
+    if request.outdir is not None:
+        make_output_folder(request.outdir)
     drawn = cli.progress(draw(G, scene.pictures, request.noise_mode, request.batch), total=scene.total, desc='Drawing', unit='img')
     if request.video is not None:
         width, height = save_video(drawn, scene, request)

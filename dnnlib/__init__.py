@@ -18,12 +18,13 @@ from .util import (
     make_cache_dir_path,
     make_output_folder,
     printable,
+    require_other_file,
     require_regular_file,
 )
 
 __all__ = [
     'EasyDict', 'Logger', 'UserError', 'atomic_folder', 'atomic_path', 'format_time', 'make_cache_dir_path',
-    'make_output_folder', 'printable', 'require_regular_file',
+    'make_output_folder', 'printable', 'require_other_file', 'require_regular_file',
 ]
 
 # PyTorch's OpenMP library reads these when it is loaded, so they are set here, which every script imports before torch.

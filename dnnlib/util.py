@@ -215,6 +215,25 @@ def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -
         raise UserError(f'{option}={path}: cannot be written: {_reason(error)}') from error
 
 
+def require_other_file(option: str, dest: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+    """Refuse to write over an input, under whatever name or link.
+
+    Args:
+        option: what `dest` was given with: `--output`.
+        inputs: paths; those where nothing is, such as names of networks, are skipped.
+
+    Raises:
+        UserError: `dest` is one of them.
+    """
+    for path in inputs:
+        try:
+            same = Path(dest).samefile(path)
+        except (OSError, ValueError):
+            continue
+        if same:
+            raise UserError(f'{option}={dest}: that is the input {path}, which would be lost; give another name')
+
+
 def _reason(error: OSError) -> str:
     """Why a file or folder can't be written; for a file where a folder should be, which file."""
     if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:

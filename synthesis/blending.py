@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -247,7 +248,8 @@ def blend_networks(low: Networks, high: Networks, plan: BlendPlan) -> Networks:
     """
     G_ema = blend_generators(low.G_ema, high.G_ema, plan)
     G = blend_generators(low.G or low.G_ema, high.G or high.G_ema, plan)
-    blend = {'low': low.meta.get('path'), 'high': high.meta.get('path'), **plan.record(G_ema.synthesis.block_resolutions)}
+    names = {side: Path(str(networks.meta.get('path'))).name for side, networks in (('low', low), ('high', high))}
+    blend = {**names, **plan.record(G_ema.synthesis.block_resolutions)}
     meta = {'training_set_kwargs': low.meta.get('training_set_kwargs') or {}, 'toonify': {'blend': blend, 'parents': ancestry(low, high)}}
     return Networks(G, low.D or high.D, G_ema, low.augment_pipe, meta)
 

@@ -278,7 +278,7 @@ def test_every_format_holds_settings_and_lineage(suffix: str, options: str, rule
     own = load_networks(tmp_path / f'out{suffix}').meta['toonify']
     found = own['blend'].pop('shares')
     assert list(found) == ['4', '8', '16'] and sum(found.values(), []) == pytest.approx(list(shares), abs=1e-12)
-    assert own['blend'] == dict(low=str(low), high=str(high), rule=rule, swap_resolution=8 if 'swap-res' in options else None, swap_level=level,
+    assert own['blend'] == dict(low=low.name, high=high.name, rule=rule, swap_resolution=8 if 'swap-res' in options else None, swap_level=level,
                                 blend_width=width, mapping=mapping, buffers=buffers)
     assert [row['sha256'] for row in own['parents']] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in (low, high)]
 

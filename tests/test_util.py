@@ -1,5 +1,6 @@
 """Files that scripts read and write: what is refused, and what is left as it was."""
 
+import errno
 import os
 import socket
 import stat
@@ -8,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from dataset_tools.targets import find_targets
-from dnnlib import UserError, atomic_path, make_output_folder, printable, require_regular_file
+from dnnlib import (
+    UserError,
+    atomic_path,
+    make_output_folder,
+    printable,
+    require_other_file,
+    require_regular_file,
+)
+from dnnlib.util import is_out_of_memory
 from metrics.statistics import load_statistics
 from synthesis.latents import read_ws
 from torch_utils.lpips import vgg_weights
@@ -98,3 +107,25 @@ def test_a_picture_called_only_dots_is_given_a_name(tmp_path: Path) -> None:
 def test_printable_escapes_what_would_move_the_cursor() -> None:
     assert printable('a\x1b[2Jb\n c') == 'a\\x1b[2Jb c'
     assert printable('x' * 300, 10) == 'x' * 9 + '…'
+
+
+def test_an_input_is_not_written_over(tmp_path: Path) -> None:
+    source = tmp_path / 'net.pkl'
+    source.touch()
+    (tmp_path / 'soft.pkl').symlink_to(source)
+    (tmp_path / 'hard.pkl').hardlink_to(source)
+    for name in ('net.pkl', 'soft.pkl', 'hard.pkl', 'sub/../net.pkl'):
+        (tmp_path / 'sub').mkdir(exist_ok=True)
+        with pytest.raises(UserError, match=f'--output={tmp_path / name}: that is the input {source}'):
+            require_other_file('--output', tmp_path / name, 'ffhq256', source)
+    require_other_file('--output', tmp_path / 'new.pkl', source)
+
+
+@pytest.mark.parametrize('error,expected', [
+    (MemoryError(), True), (OSError(errno.ENOMEM, 'x'), True), (RuntimeError('CUDA error: out of memory'), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"), True),
+    (RuntimeError('CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate'), True),
+    (RuntimeError('shapes differ'), False), (OSError(errno.ENOSPC, 'x'), False), (ValueError('out of memory'), False),
+])
+def test_what_means_that_memory_did_not_suffice(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

@@ -56,7 +56,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         self._names = [names[i] for i in order]
         self._labels = labels[order]
         self._flips = [(False, False)] + [(True, False)] * xflip + [(False, True)] * yflip + [(True, True)] * (xflip and yflip)
-        self.kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=str(path), use_labels=use_labels,
+        self.kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=os.path.basename(os.path.abspath(path)), use_labels=use_labels,
                            max_size=len(self._names), xflip=xflip, resolution=self.resolution)  # NVIDIA's training_set_kwargs
 
     @property
