@@ -46,8 +46,8 @@ FRAMES, FPS = 250, 25  # of the video, at most
 @option('--batch', group='Output', type=click.IntRange(1), default=4, help='Targets at a time.')
 @cli.device_option('Output')
 def command(targets: Sequence[Path], align: str, landmarks: Path | None, network: str, class_idx: int | None, trust_pickle: bool,
-            space: Any, noise: Any, w_plus_reg: float | None, num_steps: int, seed: int, loss: str, lpips_weights: Path | None, outdir: Path,
-            save_video: bool, batch: int, device: str) -> None:
+            space: Any, noise: Any, w_plus_reg: float | None, num_steps: int, seed: int, loss: str,
+            lpips_weights: Path | None, outdir: Path, save_video: bool, batch: int, device: str) -> None:
     from dataset_tools.targets import check_alignment, find_targets, load_targets
     from synthesis.distances import choose_embedding
     from synthesis.images import class_labels
@@ -58,7 +58,8 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     if w_plus_reg is not None and space == 'w':
         raise UserError(f'--w-plus-reg={w_plus_reg:g}: it has no effect on --space=w; '
                         'leave it out, or add --space=w+')
-    settings = Settings(space=space, noise=noise, w_plus_weight=W_PLUS_REG if w_plus_reg is None else w_plus_reg, num_steps=num_steps, seed=seed)
+    settings = Settings(space=space, noise=noise, num_steps=num_steps, seed=seed,
+                        w_plus_weight=W_PLUS_REG if w_plus_reg is None else w_plus_reg)
     place = select_device(device)
     def warn(line: str) -> None:
         click.echo(line, err=True)
