@@ -46,11 +46,18 @@ def normal_url(url: str) -> str:
     except ValueError as error:
         raise UserError(f'{printable(url)}: a malformed address ({printable(error)})') from None
     if not host or any(c.isspace() for c in url):
-        raise UserError(f'{printable(url)}: a malformed address; it looks like https://host/folder/file')
+        raise UserError(
+            f'{printable(url)}: a malformed address; it looks like https://host/folder/file'
+        )
     if url.isascii():
         return url
     user, at, _ = parts.netloc.rpartition('@')
-    place = _quote(user) + at + (f'[{host}]' if ':' in host else host) + ('' if port is None else f':{port}')
+    place = (
+        _quote(user)
+        + at
+        + (f'[{host}]' if ':' in host else host)
+        + ('' if port is None else f':{port}')
+    )
     path, query = _quote(parts.path), _quote(parts.query)
     return urllib.parse.urlunsplit((parts.scheme, place, path, query, ''))
 
@@ -87,7 +94,12 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._end.set()
         self._thread.join()
 
@@ -145,7 +157,9 @@ class Watch:
 def _cut(connection: socket.socket) -> None:
     """End a connection, so that whoever reads from it at the moment goes on."""
     with contextlib.suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not SSLSocket's, which is not for several threads
+        socket.socket.shutdown(
+            connection, socket.SHUT_RDWR
+        )  # not SSLSocket's, which is not for several threads
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -160,10 +174,16 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             try:
                 target = normal_url(urllib.parse.urljoin(req.full_url, location))
             except (ValueError, UserError) as error:
-                reason = printable(error) if isinstance(error, UserError) else f'{printable(location)}: a malformed address'
+                reason = (
+                    printable(error)
+                    if isinstance(error, UserError)
+                    else f'{printable(location)}: a malformed address'
+                )
                 raise UserError(f'{here}: redirected to {reason}; {BY_OTHER_MEANS}') from None
             if req.type == 'https' and not target.lower().startswith('https:'):
-                raise UserError(f'{here}: redirected to {printable(target)}, which is not encrypted; {BY_OTHER_MEANS}')
+                raise UserError(
+                    f'{here}: redirected to {printable(target)}, which is not encrypted; {BY_OTHER_MEANS}'
+                )
             headers.replace_header('Location', target)
         return super().http_error_302(req, fp, code, msg, headers)
 
@@ -176,7 +196,9 @@ class _Http(urllib.request.HTTPHandler):
         self._watch = watch
 
     def http_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(functools.partial(_connect, http.client.HTTPConnection, self._watch), req)  # type: ignore[arg-type]
+        return self.do_open(
+            functools.partial(_connect, http.client.HTTPConnection, self._watch), req
+        )
 
 
 class _Https(urllib.request.HTTPSHandler):
@@ -185,10 +207,14 @@ class _Https(urllib.request.HTTPSHandler):
         self._watch = watch
 
     def https_open(self, req: urllib.request.Request) -> Any:
-        return self.do_open(functools.partial(_connect, http.client.HTTPSConnection, self._watch), req)  # type: ignore[arg-type]
+        return self.do_open(
+            functools.partial(_connect, http.client.HTTPSConnection, self._watch), req
+        )
 
 
-def _connect(kind: Callable[..., http.client.HTTPConnection], watch: Watch, host: str, **options: Any) -> http.client.HTTPConnection:
+def _connect(
+    kind: Callable[..., http.client.HTTPConnection], watch: Watch, host: str, **options: Any
+) -> http.client.HTTPConnection:
     connection = kind(host, **options)
     connect = connection.connect
 
@@ -215,9 +241,18 @@ def request(url: str, headers: dict[str, str], watch: Watch, timeout: float) -> 
         urllib.error.HTTPError: another status.
         OSError, http.client.HTTPException, ValueError: no answer, or none that is HTTP.
     """
-    opener = urllib.request.OpenerDirector()  # not build_opener's, which also opens ftp, file and data
-    handlers = [urllib.request.ProxyHandler(), _Http(watch), _Https(watch), urllib.request.UnknownHandler(), _Redirects(),
-                urllib.request.HTTPDefaultErrorHandler(), urllib.request.HTTPErrorProcessor()]
+    opener = (
+        urllib.request.OpenerDirector()
+    )  # not build_opener's, which also opens ftp, file and data
+    handlers = [
+        urllib.request.ProxyHandler(),
+        _Http(watch),
+        _Https(watch),
+        urllib.request.UnknownHandler(),
+        _Redirects(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ]
     for handler in handlers:
         opener.add_handler(handler)
     return opener.open(urllib.request.Request(url, headers=headers), timeout=timeout)

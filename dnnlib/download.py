@@ -30,7 +30,9 @@ CHUNK = 1 << 20
 MAX_SIZE = 4 << 30  # bytes, unless the caller says otherwise
 DISK_RESERVE = 256 << 20  # bytes that stay free
 
-_NO_FOLLOW = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_BINARY', 0)  # Windows has the second, others the first
+_NO_FOLLOW = getattr(os, 'O_NOFOLLOW', 0) | getattr(
+    os, 'O_BINARY', 0
+)  # Windows has the second, others the first
 
 Progress = Callable[[int, int | None], None]
 Check = Callable[[bytes], str]
@@ -48,6 +50,7 @@ def fetch(url: str, **options: Any) -> Path:
     """`open_url` with a progress bar, or a line from time to time where stderr is no terminal."""
     name = printable(url.split('?')[0].rsplit('/', 1)[-1], 60)
     with tqdm(desc=f'Fetching {name}', unit='B', unit_scale=True, disable=None) as bar:
+
         def show(done: int, total: int | None) -> None:
             bar.total = total
             bar.update(done - bar.n)
@@ -58,9 +61,19 @@ def fetch(url: str, **options: Any) -> Path:
         return open_url(url, progress=show, say=say, **options)
 
 
-def open_url(url: str, *, cache_dir: Path | None = None, name: str | None = None, progress: Progress | None = None,
-             say: Say | None = None, timeout: float = TIMEOUT, pause: float = 1.0, sha256: str = '',
-             check: Check | None = None, max_size: int = MAX_SIZE) -> Path:
+def open_url(
+    url: str,
+    *,
+    cache_dir: Path | None = None,
+    name: str | None = None,
+    progress: Progress | None = None,
+    say: Say | None = None,
+    timeout: float = TIMEOUT,
+    pause: float = 1.0,
+    sha256: str = '',
+    check: Check | None = None,
+    max_size: int = MAX_SIZE,
+) -> Path:
     """A local copy of what a URL names.
 
     The file is streamed into the cache under a temporary name and gets its own when it is whole and has been checked. Its
@@ -89,7 +102,9 @@ def open_url(url: str, *, cache_dir: Path | None = None, name: str | None = None
     address = normal_url(url)
     folder = make_cache_dir_path('downloads') if cache_dir is None else cache_dir
     if name is None:
-        name = re.sub(r'[^\w.-]', '_', Path(urllib.parse.urlsplit(address).path).name)[-80:] or 'file'
+        name = (
+            re.sub(r'[^\w.-]', '_', Path(urllib.parse.urlsplit(address).path).name)[-80:] or 'file'
+        )
         name = f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
     path = folder / name
     try:
@@ -104,14 +119,27 @@ def open_url(url: str, *, cache_dir: Path | None = None, name: str | None = None
                     _fetch(address, path, progress, timeout, pause, sha256, check, max_size, watch)
                 if say is not None:
                     recorded = path.with_name(path.name + '.sha256').read_text()
-                    say(f'{path}: {path.stat().st_size / 1e6:.1f} MB; SHA-256 recorded on first use: {recorded}')
+                    say(
+                        f'{path}: {path.stat().st_size / 1e6:.1f} MB; SHA-256 recorded on first use: {recorded}'
+                    )
     except OSError as error:
-        raise UserError(f'{url}: cannot be kept in {folder}: {error.strerror or error}; DNNLIB_CACHE_DIR chooses another folder') from error
+        raise UserError(
+            f'{url}: cannot be kept in {folder}: {error.strerror or error}; DNNLIB_CACHE_DIR chooses another folder'
+        ) from error
     return path
 
 
-def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, pause: float, sha256: str, check: Check | None,
-           max_size: int, watch: Watch) -> None:
+def _fetch(
+    url: str,
+    path: Path,
+    progress: Progress | None,
+    timeout: float,
+    pause: float,
+    sha256: str,
+    check: Check | None,
+    max_size: int,
+    watch: Watch,
+) -> None:
     part, problem = path.with_name(path.name + '.part'), ''
     for attempt in range(ATTEMPTS):
         if attempt > 0:
@@ -134,19 +162,32 @@ def _fetch(url: str, path: Path, progress: Progress | None, timeout: float, paus
                 break
         except urllib.error.URLError as error:
             problem = printable(error.reason) or type(error).__name__
-            if isinstance(error.reason, (socket.gaierror, ConnectionRefusedError)) and not part.exists():
+            if (
+                isinstance(error.reason, (socket.gaierror, ConnectionRefusedError))
+                and not part.exists()
+            ):
                 break  # no such host, or nobody listens there: it would not help to wait
         except _OtherPart as error:
             problem = str(error)
             _discard(part)
-        except (http.client.HTTPException, TimeoutError, ConnectionError, ssl.SSLError, ValueError) as error:
+        except (
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
+            ssl.SSLError,
+            ValueError,
+        ) as error:
             problem = printable(error) or type(error).__name__
     if watch.gave_up:
         problem = watch.reason
-    raise UserError(f'{printable(url)}: download failed ({problem}); try again, or {BY_OTHER_MEANS}')
+    raise UserError(
+        f'{printable(url)}: download failed ({problem}); try again, or {BY_OTHER_MEANS}'
+    )
 
 
-def _attempt(url: str, part: Path, progress: Progress | None, timeout: float, max_size: int, watch: Watch) -> None:
+def _attempt(
+    url: str, part: Path, progress: Progress | None, timeout: float, max_size: int, watch: Watch
+) -> None:
     """Fetch the rest of a file, or all of it where the server can't continue or the file there is another one by now."""
     have = part.stat().st_size if part.exists() else 0
     validator = _read_validator(part)
@@ -163,7 +204,9 @@ def _attempt(url: str, part: Path, progress: Progress | None, timeout: float, ma
             while chunk := response.read1(CHUNK):
                 have += len(chunk)
                 if have > max_size:
-                    raise _Refused(f'what arrives is longer than the {max_size / 1e9:.1f} GB that such a file has at most')
+                    raise _Refused(
+                        f'what arrives is longer than the {max_size / 1e9:.1f} GB that such a file has at most'
+                    )
                 _require_space(part, len(chunk) if total is None else total - have + len(chunk))
                 file.write(chunk)
                 watch.arrived(len(chunk), have, total)
@@ -183,14 +226,19 @@ def _expected_size(response: Any, asked_from: int | None) -> tuple[int | None, b
         _OtherPart: it is another part than was asked for.
     """
     if response.status not in (200, 206):
-        raise _Refused(f'the server answers {response.status} {printable(response.reason)}, which is no file')
+        raise _Refused(
+            f'the server answers {response.status} {printable(response.reason)}, which is no file'
+        )
     text = response.headers.get('Content-Length') or ''
     length = int(text) if re.fullmatch('[0-9]{1,18}', text) else None
     if response.status == 200:
         return length, False
     if asked_from is None:
         raise _Refused('the server sends a part of the file, where all of it was asked for')
-    match = re.fullmatch(r'bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)', response.headers.get('Content-Range') or '')
+    match = re.fullmatch(
+        r'bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)',
+        response.headers.get('Content-Range') or '',
+    )
     if match is not None and int(match[1]) == asked_from:
         end = int(match[2]) + 1
         if (match[3] == '*' or int(match[3]) == end) and length in (None, end - asked_from):
@@ -213,8 +261,10 @@ def _open_part(part: Path, headers: Any, continued: bool) -> IO[bytes]:
 def _require_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free - DISK_RESERVE:
-        raise _Refused(f'{needed / 1e6:.0f} MB are still to come and {part.parent} has {free / 1e6:.0f} MB free, of which '
-                       f'{DISK_RESERVE / 1e6:.0f} MB stay so; DNNLIB_CACHE_DIR chooses another folder')
+        raise _Refused(
+            f'{needed / 1e6:.0f} MB are still to come and {part.parent} has {free / 1e6:.0f} MB free, of which '
+            f'{DISK_RESERVE / 1e6:.0f} MB stay so; DNNLIB_CACHE_DIR chooses another folder'
+        )
 
 
 def _require_content(path: Path, sha256: str, check: Check | None) -> None:
@@ -228,7 +278,9 @@ def _require_content(path: Path, sha256: str, check: Check | None) -> None:
         raise _Refused(f'what arrived is {problem}')
     digest = file_sha256(path)
     if not digest.startswith(sha256):
-        raise _Refused(f'what arrived ({path.stat().st_size:,} bytes) has the SHA-256 {digest}, expected {sha256}…')
+        raise _Refused(
+            f'what arrived ({path.stat().st_size:,} bytes) has the SHA-256 {digest}, expected {sha256}…'
+        )
 
 
 def _problem_of(path: Path, check: Check | None) -> str:
@@ -271,8 +323,12 @@ def _read_validator(part: Path) -> str:
 def _check_kept(path: Path, url: str, expected: str, check: Check | None) -> None:
     problem = _problem_of(path, check)
     if problem:
-        raise UserError(f'{path}: what was kept of {url} is {problem}; remove it (rm {path}) and try again, or {BY_OTHER_MEANS}')
-    check_hash(path, path.with_name(path.name + '.sha256'), expected, f'what was downloaded from {url}')
+        raise UserError(
+            f'{path}: what was kept of {url} is {problem}; remove it (rm {path}) and try again, or {BY_OTHER_MEANS}'
+        )
+    check_hash(
+        path, path.with_name(path.name + '.sha256'), expected, f'what was downloaded from {url}'
+    )
 
 
 def check_hash(path: Path, record: Path, expected: str, what: str) -> str:
@@ -291,7 +347,9 @@ def check_hash(path: Path, record: Path, expected: str, what: str) -> str:
     """
     digest = file_sha256(path)
     if not digest.startswith(expected):
-        raise UserError(f'{path}: {what} has the SHA-256 {digest}, expected {expected}…; remove it (rm {path}) to fetch it again')
+        raise UserError(
+            f'{path}: {what} has the SHA-256 {digest}, expected {expected}…; remove it (rm {path}) to fetch it again'
+        )
     try:
         known = record.read_text().strip()
     except FileNotFoundError:
@@ -299,8 +357,10 @@ def check_hash(path: Path, record: Path, expected: str, what: str) -> str:
             temp.write_text(digest)
         known = digest
     if known != digest:
-        raise UserError(f'{path}: no longer {what}: its SHA-256 has changed from {printable(known, 64)} to {digest}; '
-                        f'remove both it and {record} to start anew')
+        raise UserError(
+            f'{path}: no longer {what}: its SHA-256 has changed from {printable(known, 64)} to {digest}; '
+            f'remove both it and {record} to start anew'
+        )
     return digest
 
 
@@ -320,7 +380,9 @@ def _refuse_links(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise UserError(f'{path}: a link, folder or special file in the cache of downloads; remove it')
+        raise UserError(
+            f'{path}: a link, folder or special file in the cache of downloads; remove it'
+        )
 
 
 @contextlib.contextmanager
@@ -336,6 +398,7 @@ def _lock_file(file: IO[bytes]) -> None:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
+
         file.seek(0)
         while True:
             try:

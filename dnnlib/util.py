@@ -64,6 +64,13 @@ def require_regular_file(path: str | os.PathLike[str]) -> None:
         raise UserError(f'{path}: {_kind(mode)}, not a file; copy what it gives into a file first')
 
 
+def why_no_zip(path: str | os.PathLike[str]) -> str:
+    """Say what is wrong with a file that `zipfile` can't open: it was one once, or never."""
+    with Path(path).open('rb') as file:
+        started = file.read(4) == b'PK\3\4'
+    return 'a zip that was cut short; copy or download it again' if started else 'no zip archive'
+
+
 def _kind(mode: int) -> str:
     """What is at a path, by its `st_mode`."""
     kinds = [(stat.S_ISFIFO, 'a pipe'), (stat.S_ISCHR, 'a device'), (stat.S_ISBLK, 'a device'), (stat.S_ISSOCK, 'a socket')]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError, atomic_path, require_regular_file
+from dnnlib.util import why_no_zip
 
 from .images import latents_from_seeds
 from .noise import PREFIX, Noise, noise_arrays, read_noise
@@ -86,6 +87,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     except UserError:
         raise
+    except zipfile.BadZipFile as error:
+        raise UserError(f'{path}: no .npz file of arrays: {why_no_zip(path)}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise UserError(f'{path}: no .npz file of arrays, or a damaged one ({error})') from error
 

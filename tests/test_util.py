@@ -6,6 +6,7 @@ import socket
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dataset_tools.targets import find_targets
@@ -30,9 +31,17 @@ def pipe(tmp_path: Path) -> Path:
     return tmp_path / 'pipe.pkl'
 
 
-@pytest.mark.parametrize('read', [
-    load_networks, lambda path: read_ws(path, None), load_statistics, lambda path: find_targets([path]), vgg_weights,
-], ids=['networks', 'ws', 'statistics', 'pictures', 'weights'])
+@pytest.mark.parametrize(
+    'read',
+    [
+        load_networks,
+        lambda path: read_ws(path, None),
+        load_statistics,
+        lambda path: find_targets([path]),
+        vgg_weights,
+    ],
+    ids=['networks', 'ws', 'statistics', 'pictures', 'weights'],
+)
 def test_a_pipe_as_input_is_refused(read, pipe: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='a pipe, not a file'):
         read(pipe)
@@ -60,7 +69,10 @@ def test_files_folders_and_nothing_are_left_to_whoever_opens_them(tmp_path: Path
 
 def test_an_output_that_is_a_pipe_or_device_is_refused(pipe: Path) -> None:
     for path, kind in [(pipe, 'a pipe'), (Path('/dev/null'), 'a device')]:
-        with pytest.raises(UserError, match=f'cannot write {path}: it is {kind}'), atomic_path(path):
+        with (
+            pytest.raises(UserError, match=f'cannot write {path}: it is {kind}'),
+            atomic_path(path),
+        ):
             pass
     assert pipe.is_fifo() and Path('/dev/null').is_char_device()
 
@@ -88,7 +100,10 @@ def test_a_file_where_a_folder_should_be_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / 'file', tmp_path / 'file' / 'inner'):
         with pytest.raises(UserError, match=f'--outdir={path}: .*file is a file, not a folder'):
             make_output_folder(path)
-        with pytest.raises(UserError, match='file is a file, not a folder'), atomic_path(path / 'a.png'):
+        with (
+            pytest.raises(UserError, match='file is a file, not a folder'),
+            atomic_path(path / 'a.png'),
+        ):
             pass
 
 
@@ -116,16 +131,43 @@ def test_an_input_is_not_written_over(tmp_path: Path) -> None:
     (tmp_path / 'hard.pkl').hardlink_to(source)
     for name in ('net.pkl', 'soft.pkl', 'hard.pkl', 'sub/../net.pkl'):
         (tmp_path / 'sub').mkdir(exist_ok=True)
-        with pytest.raises(UserError, match=f'--output={tmp_path / name}: that is the input {source}'):
+        with pytest.raises(
+            UserError, match=f'--output={tmp_path / name}: that is the input {source}'
+        ):
             require_other_file('--output', tmp_path / name, 'ffhq256', source)
     require_other_file('--output', tmp_path / 'new.pkl', source)
 
 
-@pytest.mark.parametrize('error,expected', [
-    (MemoryError(), True), (OSError(errno.ENOMEM, 'x'), True), (RuntimeError('CUDA error: out of memory'), True),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"), True),
-    (RuntimeError('CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate'), True),
-    (RuntimeError('shapes differ'), False), (OSError(errno.ENOSPC, 'x'), False), (ValueError('out of memory'), False),
-])
+@pytest.mark.parametrize(
+    'error,expected',
+    [
+        (MemoryError(), True),
+        (OSError(errno.ENOMEM, 'x'), True),
+        (RuntimeError('CUDA error: out of memory'), True),
+        (
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"
+            ),
+            True,
+        ),
+        (RuntimeError('CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate'), True),
+        (RuntimeError('shapes differ'), False),
+        (OSError(errno.ENOSPC, 'x'), False),
+        (ValueError('out of memory'), False),
+    ],
+)
 def test_what_means_that_memory_did_not_suffice(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    'read', [lambda path: read_ws(path, None), load_statistics], ids=['ws', 'statistics']
+)
+def test_a_truncated_npz_is_said_to_be_cut_short(read, tmp_path: Path) -> None:
+    np.savez(tmp_path / 'whole.npz', w=np.zeros(1000))
+    (tmp_path / 'part.npz').write_bytes((tmp_path / 'whole.npz').read_bytes()[:500])
+    with pytest.raises(UserError, match='part.npz: .*cut short'):
+        read(tmp_path / 'part.npz')
+    (tmp_path / 'text.npz').write_text('hello')
+    with pytest.raises(UserError, match='no zip archive'):
+        read(tmp_path / 'text.npz')
