@@ -1,9 +1,6 @@
 """Blend two snapshots: structure (low resolutions) of one, texture (high resolutions) of the other."""
 
-import dnnlib  # first: Ctrl-C during the other imports is one line, too
-
-# isort: split
-
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path

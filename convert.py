@@ -1,9 +1,6 @@
 """Convert networks between formats: NVIDIA's .pkl, rosinality's .pt, .safetensors; TensorFlow's .pkl is read."""
 
-import dnnlib  # first: Ctrl-C during the other imports is one line, too
-
-# isort: split
-
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path

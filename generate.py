@@ -1,9 +1,6 @@
 """Draw pictures with a trained network: of seeds or of saved ws, style mixtures, videos, and the directions in which pictures change."""
 
-import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
-
-# isort: split
-
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,9 +1,6 @@
 """Make a data set for training: pictures of any kind from any archive become a zip of square RGB pictures of one size."""
 
-import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
-
-# isort: split
-
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,9 +1,6 @@
 """Find the latents with which a network draws given pictures."""
 
-import dnnlib  # noqa: F401 (first: Ctrl-C during the other imports is one line, too)
-
-# isort: split
-
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import contextlib
 import sys
 from collections.abc import Sequence

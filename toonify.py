@@ -1,9 +1,6 @@
 """Photographs in, toons out: cut out the face, find it in the network that was trained on photographs, draw it with a blended one."""
 
-import dnnlib  # first: Ctrl-C during the other imports is one line, too
-
-# isort: split
-
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""HTTP requests that end: only http(s) is contacted, redirects are checked, slow servers are given up."""
+"""HTTP requests that end: only http(s), checked redirects, slow servers are given up."""
 
 import contextlib
 import functools
@@ -69,14 +69,16 @@ def _quote(text: str) -> str:
 class Watch:
     """Follow a download from a thread of its own, in a `with` block.
 
-    A thread, because a server can keep the reading of headers busy for ever with a byte from time to time.
+    A thread, because a server that sends a byte of its headers from time to time can keep the
+    reading of them busy for ever.
 
     Args:
         name: of the file, for messages.
         say: called with a line every `SAY_EVERY` seconds; None for silence.
 
     Attributes:
-        gave_up: whether less than `MIN_PACE` arrived for `WINDOW` seconds. The connection is cut then.
+        gave_up: whether less than `MIN_PACE` arrived for `WINDOW` seconds. Then the connection is
+            cut.
     """
 
     def __init__(self, name: str, say: Say | None) -> None:
@@ -122,7 +124,7 @@ class Watch:
 
     @property
     def time_left(self) -> float:
-        """Seconds until the download would be given up if nothing had arrived from its beginning on."""
+        """Seconds until the download would be given up if nothing arrived from its start on."""
         return WINDOW if self._arrived else max(0.1, WINDOW - (time.monotonic() - self._start))
 
     @property
@@ -182,7 +184,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 raise UserError(f'{here}: redirected to {reason}; {BY_OTHER_MEANS}') from None
             if req.type == 'https' and not target.lower().startswith('https:'):
                 raise UserError(
-                    f'{here}: redirected to {printable(target)}, which is not encrypted; {BY_OTHER_MEANS}'
+                    f'{here}: redirected to {printable(target)}, which is not encrypted; '
+                    f'{BY_OTHER_MEANS}'
                 )
             headers.replace_header('Location', target)
         return super().http_error_302(req, fp, code, msg, headers)

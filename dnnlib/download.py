@@ -1,4 +1,4 @@
-"""Files from the web: streamed into a cache, continued after a broken connection, compared with their hash at each use."""
+"""Files from the web: streamed into a cache, continued after a broken connection, checked."""
 
 import contextlib
 import hashlib
@@ -20,9 +20,10 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from .connection import BY_OTHER_MEANS, Say, Watch, is_url, normal_url, request
+from .hashes import check_hash, file_sha256
 from .util import UserError, atomic_path, make_cache_dir_path, printable
 
-__all__ = ['check_hash', 'fetch', 'file_sha256', 'is_url', 'open_url']
+__all__ = ['fetch', 'is_url', 'open_url']
 
 ATTEMPTS = 6
 TIMEOUT = 15.0  # seconds without a byte, after which an attempt ends
@@ -43,7 +44,7 @@ class _Refused(Exception):
 
 
 class _OtherPart(Exception):
-    """The server sends another part of the file than was asked for. The next attempt asks for all of it."""
+    """The server sends another part of a file than was asked for. All of it is asked for next."""
 
 
 def fetch(url: str, **options: Any) -> Path:
@@ -76,20 +77,22 @@ def open_url(
 ) -> Path:
     """A local copy of what a URL names.
 
-    The file is streamed into the cache under a temporary name and gets its own when it is whole and has been checked. Its
-    SHA-256 is recorded then and compared at every later use. Several processes may ask for the same URL: one fetches, the
-    others wait. A server that is too slow is given up; see `connection.Watch`.
+    The file is streamed into the cache under a temporary name and gets its own when it is whole and
+    has been checked. Its SHA-256 is recorded then and compared at every later use. Several
+    processes may ask for the same URL: one fetches, the others wait. A server that is too slow is
+    given up; see `connection.Watch`.
 
     Args:
         url: http or https; https is not followed to http.
         cache_dir: None for `make_cache_dir_path('downloads')`.
         name: of the file in the cache; None for one made from the URL.
         progress: called with the bytes fetched and the total (None where the server doesn't say).
-        say: called with a line from time to time where stderr is no terminal, and with one when the file has arrived.
+        say: called with a line from time to time where stderr is no terminal, and with one when the
+            file has arrived.
         timeout: seconds without a byte, after which an attempt ends.
         pause: seconds before the second attempt; doubled before each further one.
-        sha256: what the hash must begin with, in hexadecimal digits. Fewer than 64 tell a wrong file, but don't prove that
-            it is the right one: eight can be forged.
+        sha256: what the hash must begin with, in hexadecimal digits. Fewer than 64 tell a wrong
+            file, but don't prove that it is the right one: eight can be forged.
         check: called with the first 512 bytes; returns what is wrong with them, or an empty text.
         max_size: bytes; more are not fetched.
 
@@ -97,7 +100,8 @@ def open_url(
         The path of the file in the cache.
 
     Raises:
-        UserError: it can't be had, is not what it should be, or the copy in the cache has changed; the message says what to do.
+        UserError: it can't be had, is not what it should be, or the copy in the cache has changed.
+            The message says what to do.
     """
     address = normal_url(url)
     folder = make_cache_dir_path('downloads') if cache_dir is None else cache_dir
@@ -120,11 +124,13 @@ def open_url(
                 if say is not None:
                     recorded = path.with_name(path.name + '.sha256').read_text()
                     say(
-                        f'{path}: {path.stat().st_size / 1e6:.1f} MB; SHA-256 recorded on first use: {recorded}'
+                        f'{path}: {path.stat().st_size / 1e6:.1f} MB; '
+                        f'SHA-256 recorded on first use: {recorded}'
                     )
     except OSError as error:
         raise UserError(
-            f'{url}: cannot be kept in {folder}: {error.strerror or error}; DNNLIB_CACHE_DIR chooses another folder'
+            f'{url}: cannot be kept in {folder}: {error.strerror or error}; '
+            'DNNLIB_CACHE_DIR chooses another folder'
         ) from error
     return path
 
@@ -188,7 +194,7 @@ def _fetch(
 def _attempt(
     url: str, part: Path, progress: Progress | None, timeout: float, max_size: int, watch: Watch
 ) -> None:
-    """Fetch the rest of a file, or all of it where the server can't continue or the file there is another one by now."""
+    """Fetch the rest of a file; all of it where the server can't continue or has another now."""
     have = part.stat().st_size if part.exists() else 0
     validator = _read_validator(part)
     headers = {'User-Agent': 'stylegan2-toonify', 'Accept-Encoding': 'identity'}
@@ -205,7 +211,8 @@ def _attempt(
                 have += len(chunk)
                 if have > max_size:
                     raise _Refused(
-                        f'what arrives is longer than the {max_size / 1e9:.1f} GB that such a file has at most'
+                        f'what arrives is longer than the {max_size / 1e9:.1f} GB that such a file '
+                        'has at most'
                     )
                 _require_space(part, len(chunk) if total is None else total - have + len(chunk))
                 file.write(chunk)
@@ -219,7 +226,11 @@ def _attempt(
 
 
 def _expected_size(response: Any, asked_from: int | None) -> tuple[int | None, bool]:
-    """The size of the whole file by what the server says (None where it doesn't), and whether it continues where asked to.
+    """Read from an answer's headers what it is an answer to.
+
+    Returns:
+        The size of the whole file (None where the server doesn't say), and whether the answer
+        continues it where asked to.
 
     Raises:
         _Refused: the answer is none to a download.
@@ -247,7 +258,10 @@ def _expected_size(response: Any, asked_from: int | None) -> tuple[int | None, b
 
 
 def _open_part(part: Path, headers: Any, continued: bool) -> IO[bytes]:
-    """The temporary file, to be appended to or empty; what tells the server's version is never kept beside another's bytes."""
+    """Open the temporary file, to be appended to or empty.
+
+    What identifies the server's version of a file is never kept beside bytes of another version.
+    """
     if continued:
         return os.fdopen(os.open(part, os.O_WRONLY | os.O_APPEND | _NO_FOLLOW), 'ab')
     _discard(part)
@@ -262,7 +276,8 @@ def _require_space(part: Path, needed: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if needed > free - DISK_RESERVE:
         raise _Refused(
-            f'{needed / 1e6:.0f} MB are still to come and {part.parent} has {free / 1e6:.0f} MB free, of which '
+            f'{needed / 1e6:.0f} MB are still to come and {part.parent} has '
+            f'{free / 1e6:.0f} MB free, of which '
             f'{DISK_RESERVE / 1e6:.0f} MB stay so; DNNLIB_CACHE_DIR chooses another folder'
         )
 
@@ -279,12 +294,13 @@ def _require_content(path: Path, sha256: str, check: Check | None) -> None:
     digest = file_sha256(path)
     if not digest.startswith(sha256):
         raise _Refused(
-            f'what arrived ({path.stat().st_size:,} bytes) has the SHA-256 {digest}, expected {sha256}…'
+            f'what arrived ({path.stat().st_size:,} bytes) has the SHA-256 {digest}, '
+            f'expected {sha256}…'
         )
 
 
 def _problem_of(path: Path, check: Check | None) -> str:
-    """What a file is instead of what it should be, by its first bytes; empty if nothing is wrong with them."""
+    """What a file is instead of what it should be, by its first bytes; empty if they are right."""
     with path.open('rb') as file:
         head = file.read(512)
     if not head:
@@ -324,57 +340,19 @@ def _check_kept(path: Path, url: str, expected: str, check: Check | None) -> Non
     problem = _problem_of(path, check)
     if problem:
         raise UserError(
-            f'{path}: what was kept of {url} is {problem}; remove it (rm {path}) and try again, or {BY_OTHER_MEANS}'
+            f'{path}: what was kept of {url} is {problem}; '
+            f'remove it (rm {path}) and try again, or {BY_OTHER_MEANS}'
         )
     check_hash(
         path, path.with_name(path.name + '.sha256'), expected, f'what was downloaded from {url}'
     )
 
 
-def check_hash(path: Path, record: Path, expected: str, what: str) -> str:
-    """Compare the SHA-256 of a file with the one that was recorded on first use, in full; record it on first use.
-
-    Args:
-        record: the file that keeps the hash.
-        expected: what it must begin with, in hexadecimal digits.
-        what: the file is, for messages.
-
-    Returns:
-        The hash.
-
-    Raises:
-        UserError: it is another one.
-    """
-    digest = file_sha256(path)
-    if not digest.startswith(expected):
-        raise UserError(
-            f'{path}: {what} has the SHA-256 {digest}, expected {expected}…; remove it (rm {path}) to fetch it again'
-        )
-    try:
-        known = record.read_text().strip()
-    except FileNotFoundError:
-        with atomic_path(record) as temp:
-            temp.write_text(digest)
-        known = digest
-    if known != digest:
-        raise UserError(
-            f'{path}: no longer {what}: its SHA-256 has changed from {printable(known, 64)} to {digest}; '
-            f'remove both it and {record} to start anew'
-        )
-    return digest
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of any size, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open('rb') as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _refuse_links(path: Path) -> None:
-    """Refuse what this program has not put into its cache: a link would be written through, a pipe be waited for."""
+    """Refuse what this program has not put into its cache.
+
+    A link would be written through, and a pipe be waited for.
+    """
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -387,7 +365,7 @@ def _refuse_links(path: Path) -> None:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the system releases it when the process ends, however it ends."""
+    """Held by one process at a time; the system releases it when that ends, however it ends."""
     with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o666), 'rb+') as file:
         _lock_file(file)
         yield

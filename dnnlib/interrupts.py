@@ -1,6 +1,6 @@
-"""Ctrl-C while a script is still importing its modules: one line and exit code 130, as `cli.run` gives later."""
+"""Ctrl-C while a script imports its modules: one line and exit code 130, as later by `cli.run`."""
 
-import os
+import os  # and not pathlib, whose import takes time
 import sys
 from types import TracebackType
 
@@ -9,7 +9,7 @@ def _report(kind: type[BaseException], error: BaseException, trace: TracebackTyp
     if not issubclass(kind, KeyboardInterrupt):
         sys.__excepthook__(kind, error, trace)
         return
-    sys.stderr.write(f'{os.path.basename(sys.argv[0])}: error: interrupted\n')  # noqa: PTH119 (importing pathlib takes time)
+    sys.stderr.write(f'{os.path.basename(sys.argv[0])}: error: interrupted\n')  # noqa: PTH119
     sys.stderr.flush()
     os._exit(130)
 

@@ -34,18 +34,23 @@ def printable(text: Any, limit: int = MAX_TEXT) -> str:
         One line, in which control characters and other invisible ones are escaped.
     """
     words = ' '.join(str(text)[:4 * limit].split())
-    escaped = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1])
+    escaped = ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1]
+    )
     return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception, of Python, numpy or PyTorch, means that memory did not suffice, on a CPU or GPU."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+    """Return whether an exception of Python, numpy or PyTorch means that memory did not suffice."""
+    if isinstance(error, MemoryError):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     if not isinstance(error, RuntimeError):
         return False
     text = str(error)
-    return any(word in text for word in ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED'))
+    words = ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED')
+    return any(word in text for word in words)
 
 
 def require_regular_file(path: str | os.PathLike[str]) -> None:
@@ -73,8 +78,9 @@ def why_no_zip(path: str | os.PathLike[str]) -> str:
 
 def _kind(mode: int) -> str:
     """What is at a path, by its `st_mode`."""
-    kinds = [(stat.S_ISFIFO, 'a pipe'), (stat.S_ISCHR, 'a device'), (stat.S_ISBLK, 'a device'), (stat.S_ISSOCK, 'a socket')]
-    return next((name for test, name in kinds if test(mode)), 'a special file')
+    kinds = {stat.S_IFIFO: 'a pipe', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
+             stat.S_IFSOCK: 'a socket'}
+    return kinds.get(stat.S_IFMT(mode), 'a special file')
 
 
 class EasyDict(dict):
@@ -190,7 +196,7 @@ def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _mode_of_output(dest: Path) -> int:
-    """Permissions for a file that is to be written at `dest`: those of the file that it replaces, else the usual ones.
+    """Permissions for a file at `dest`: those of the file that it replaces, else the usual ones.
 
     Raises:
         UserError: what is there must not be replaced by a file.
@@ -222,7 +228,8 @@ def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -
         raise UserError(f'{option}={path}: cannot be written: {_reason(error)}') from error
 
 
-def require_other_file(option: str, dest: str | os.PathLike[str], *inputs: str | os.PathLike[str]) -> None:
+def require_other_file(option: str, dest: str | os.PathLike[str],
+                       *inputs: str | os.PathLike[str]) -> None:
     """Refuse to write over an input, under whatever name or link.
 
     Args:
@@ -238,7 +245,8 @@ def require_other_file(option: str, dest: str | os.PathLike[str], *inputs: str |
         except (OSError, ValueError):
             continue
         if same:
-            raise UserError(f'{option}={dest}: that is the input {path}, which would be lost; give another name')
+            raise UserError(f'{option}={dest}: that is the input {path}, which would be lost; '
+                            'give another name')
 
 
 def _reason(error: OSError) -> str:
@@ -250,7 +258,8 @@ def _reason(error: OSError) -> str:
 
 def _first_file(path: Path) -> Path:
     """The part of a path, from its root, that is no folder."""
-    return next((part for part in [*reversed(path.parents), path] if part.exists() and not part.is_dir()), path)
+    parts = [*reversed(path.parents), path]
+    return next((part for part in parts if part.exists() and not part.is_dir()), path)
 
 
 @contextlib.contextmanager

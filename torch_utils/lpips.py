@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from dnnlib import UserError, make_cache_dir_path, require_regular_file
-from dnnlib.download import TIMEOUT, check_hash, fetch, file_sha256
+from dnnlib.download import TIMEOUT, fetch
+from dnnlib.hashes import check_hash, file_sha256
 
 from .misc import MAX_WEIGHTS, load_plain, problem_of_weights
 

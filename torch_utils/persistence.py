@@ -65,15 +65,15 @@ def construct(cls: type[M], kwargs: dict[str, Any]) -> M:
 class ShapesOnly(TorchFunctionMode):
     """While it is active, new tensors of any size take no memory: they are on the device `meta`.
 
-    `torch.device('meta')` does the same, but random numbers and arithmetic on that device are PyTorch's Python kernels,
-    which import sympy and `torch._dynamo`: two seconds of every script. Nobody reads the values, so that here random
-    numbers are not drawn and a tensor that is divided by a number stays as it is. Tensors of given values, such as
-    filters, are ordinary ones.
+    `torch.device('meta')` does the same, but random numbers and arithmetic on that device are
+    PyTorch's Python kernels, which import sympy and `torch._dynamo`: more than a second of every
+    script. Nobody reads the values, so that here random numbers are not drawn and a tensor that is
+    divided by a number stays as it is. Tensors of given values, such as filters, are ordinary ones.
     """
 
     _UNIFORM = (torch.empty, torch.zeros, torch.ones, torch.full)
     _RANDOM = (torch.rand, torch.randn)
-    _DIVISION = (torch.Tensor.div, torch.Tensor.__truediv__)  # the operator is called by either name
+    _DIVISION = (torch.Tensor.div, torch.Tensor.__truediv__)  # either is called for the operator
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by PyTorch in place of `func`."""
@@ -113,7 +113,8 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
             found = str(list(tensors[key].shape))[:80]
             raise UserError(f'{name}: {key} has shape {found} where {list(tensor.shape)} is expected')
     # Module.to_empty does the same by a Python kernel that imports sympy.
-    module._apply(lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device='cpu'))
+    module._apply(
+        lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device='cpu'))
     with torch.no_grad():
         for key, tensor in named_tensors(module):
             tensor.copy_(tensors[key])
