@@ -41,24 +41,19 @@ def normal_url(url: str) -> str:
         raise UserError(f'{printable(url)}: not an http(s) address')
     try:
         parts = urllib.parse.urlsplit(url)
-        host = (parts.hostname or '').encode('idna').decode()
-        port = parts.port
+        host, port = (parts.hostname or '').encode('idna').decode(), parts.port
+        path, query = _quote(parts.path), _quote(parts.query)
+        user, at, _ = parts.netloc.rpartition('@')
+        user = _quote(user)
     except ValueError as error:
         raise UserError(f'{printable(url)}: a malformed address ({printable(error)})') from None
     if not host or any(c.isspace() for c in url):
-        raise UserError(
-            f'{printable(url)}: a malformed address; it looks like https://host/folder/file'
-        )
+        advice = 'it looks like https://host/folder/file'
+        raise UserError(f'{printable(url)}: a malformed address; {advice}')
     if url.isascii():
         return url
-    user, at, _ = parts.netloc.rpartition('@')
-    place = (
-        _quote(user)
-        + at
-        + (f'[{host}]' if ':' in host else host)
-        + ('' if port is None else f':{port}')
-    )
-    path, query = _quote(parts.path), _quote(parts.query)
+    host = f'[{host}]' if ':' in host else host
+    place = user + at + host + ('' if port is None else f':{port}')
     return urllib.parse.urlunsplit((parts.scheme, place, path, query, ''))
 
 

@@ -106,10 +106,9 @@ def open_url(
     address = normal_url(url)
     folder = make_cache_dir_path('downloads') if cache_dir is None else cache_dir
     if name is None:
-        name = (
-            re.sub(r'[^\w.-]', '_', Path(urllib.parse.urlsplit(address).path).name)[-80:] or 'file'
-        )
-        name = f'{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}'
+        last = Path(urllib.parse.urlsplit(address).path).name
+        name = re.sub(r'[^\w.-]', '_', last)[-80:] or 'file'
+        name = f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}'
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

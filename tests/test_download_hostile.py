@@ -285,6 +285,7 @@ def test_characters_beyond_ascii_in_addresses(server: Server, tmp_path: Path) ->
         'ftp://127.0.0.1/x',
         'http://' + 'a' * 70 + '/',
         'http://127.0.0.1:9/x\ny',
+        'http://127.0.0.1:9/\udcff',
     ],
 )
 def test_malformed_addresses_are_one_line(url: str, own_cache: Path) -> None:
