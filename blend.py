@@ -1,5 +1,6 @@
 """Blend two snapshots: structure (low resolutions) of one, texture (high resolutions) of the other."""
 
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 
@@ -51,6 +51,9 @@ def command(low: str, high: str, trust_pickle: bool, swap_resolution: int | None
     from training.checkpoint import load_networks, save_networks
 
     check_outputs(output, preview, grid, class_idx)
+    for option_name, path in (('--output', output), ('--preview', preview), ('--grid', grid)):
+        if path is not None:
+            dnnlib.require_other_file(option_name, path, low, high)
     settings['mapping'] = None if mapping is None else parse_mapping(mapping)
     plan = every = None
     if grid is not None:
@@ -101,7 +104,7 @@ def check_outputs(output: Path | None, preview: Path | None, grid: Path | None, 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory='pictures of fewer --seeds need less')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """FID and its relatives (KID, precision and recall, inception score …) between real pictures and fake ones, or those of a generator."""
 
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import functools
 import json
 import time
@@ -126,9 +127,8 @@ def open_source(text: str, num: int | None, seed: int, class_idx: int | None, tr
     from metrics.ppl import path_length_metric
     from training.checkpoint import is_elsewhere, load_networks
 
-    source = None if is_elsewhere(text) else open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
-    if source is not None:
-        return source
+    if not is_elsewhere(text) and (files := open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)):
+        return files
     from synthesis.images import sample_images
     from synthesis.labels import choose_labels
     from synthesis.path_pairs import path_pairs
@@ -143,7 +143,7 @@ def open_source(text: str, num: int | None, seed: int, class_idx: int | None, tr
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(calc_fid, argv)
+    return cli.run(calc_fid, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

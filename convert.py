@@ -1,12 +1,12 @@
 """Convert networks between formats: NVIDIA's .pkl, rosinality's .pt, .safetensors; TensorFlow's .pkl is read."""
 
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 
@@ -23,6 +23,8 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
         raise dnnlib.UserError('give either --dest or --list')
     if dest is not None and dest.suffix not in WRITERS:
         raise dnnlib.UserError(f"--dest={dest}: networks are saved as {', '.join(WRITERS)}")
+    if dest is not None:
+        dnnlib.require_other_file('--dest', dest, source)
     networks = load_networks(source, trust_pickle)
     click.echo(f'{source}')
     for name, text in describe_networks(networks).items():

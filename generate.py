@@ -1,5 +1,6 @@
 """Draw pictures with a trained network: of seeds or of saved ws, style mixtures, videos, and the directions in which pictures change."""
 
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import click
 
-from dnnlib import cli
+from dnnlib import cli, make_output_folder
 from dnnlib.cli import option
 
 NOTHING = {'default': None, 'show_default': False}
@@ -70,6 +71,8 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
     networks = load_networks(network, trust_pickle)
     G = networks.G_ema.to(target)
     scene = make_scene(G, request)
+    if request.outdir is not None:
+        make_output_folder(request.outdir)
     drawn = cli.progress(draw(G, scene.pictures, request.noise_mode, request.batch), total=scene.total, desc='Drawing', unit='img')
     if request.video is not None:
         width, height = save_video(drawn, scene, request)
@@ -84,7 +87,7 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Make a data set for training: pictures of any kind from any archive become a zip of square RGB pictures of one size."""
 
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,16 +16,16 @@ from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
 from dnnlib import UserError
-from dnnlib.cli import command, given_path, interrupted_by_signals, option, progress, run
+from dnnlib.cli import command, given_path, given_text, option, progress, run
 
 COUNT = click.IntRange(min=1)
 
 
 @command(name='prepare_data')
-@option('--source', 'sources', required=True, multiple=True, metavar='PATH', group='What',
+@option('--source', 'sources', required=True, multiple=True, type=given_text, metavar='PATH', group='What',
         help='A picture, a folder (with its sub-folders), zip or tar of pictures; archives of CIFAR-10, CIFAR-100 and MNIST as they are; '
              "an LMDB, such as LSUN's; a video; a data set. Give it several times to merge them.")
-@option('--dest', metavar='FILE.zip|DIR', group='What',
+@option('--dest', type=given_text, metavar='FILE.zip|DIR', group='What',
         help='The data set to write. A zip is replaced, at the very end and only if all went well; a folder must be new.')
 @option('--resolution', metavar='R', group='What',
         help='Width and height in pixels: a power of two. Smaller pictures are enlarged, and counted.')
@@ -85,7 +86,7 @@ def cli(sources: tuple[str, ...], dest: str | None, max_images: int | None, work
     alignment = _alignment(sources, pictures.picture_names, **chosen) if align == 'ffhq' else None
     total = min(max_images or pictures.total, pictures.total) if pictures.total is not None else max_images
     try:
-        with interrupted_by_signals(), progress(list[str](), total=total, desc='preparing', unit='pic') as bar:
+        with progress(list[str](), total=total, desc='preparing', unit='pic') as bar:
             report = prepare_dataset(pictures, dest or '', conversion, alignment=alignment, policy=policy, max_images=max_images,
                                      workers=workers or default_workers(), tick=bar.update)
     except Refused as error:
@@ -117,7 +118,7 @@ def _name(report: Report) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; see `dnnlib.cli.run` for the exit codes."""
-    return run(cli, argv)
+    return run(cli, argv, saves_memory='fewer --workers need less')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Find the latents with which a network draws given pictures."""
 
+import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -9,9 +10,10 @@ from typing import Any
 import click
 import numpy as np
 
-from dnnlib import UserError, cli
+from dnnlib import UserError, cli, make_output_folder
 from dnnlib.cli import option
 
+W_PLUS_REG = 0.003
 FRAMES, FPS = 250, 25  # of the video, at most
 
 
@@ -26,8 +28,9 @@ FRAMES, FPS = 250, 25  # of the video, at most
         help="w: one latent for all layers, so the network's own idea of the picture. w+: one for each, which comes closer to it.")
 @option('--noise', group='Projection', type=click.Choice(['const', 'optimise', 'none']), default='const',
         help="const: the network's noise. optimise: noise of the picture's own, as in the paper; detail goes there rather than into w.")
-@option('--w-plus-reg', group='Projection', type=cli.finite, default=0.003,
-        help='Weight that holds the latents of w+ near those that the network knows.')
+@option('--w-plus-reg', group='Projection', type=cli.finite, default=None, show_default=False,
+        help='Weight that holds the latents of w+ near those that the network knows '
+             f'(default: {W_PLUS_REG}; not with --space=w).')
 @option('--num-steps', group='Projection', type=click.IntRange(1), default=1000, help='Steps of the optimisation.')
 @option('--seed', group='Projection', type=click.IntRange(0, 2 ** 32 - 1), default=303, help='Of the noise.')
 @option('--loss', group='Projection', type=click.Choice(['auto', 'lpips', 'pyramid']), default='auto',
@@ -40,8 +43,8 @@ FRAMES, FPS = 250, 25  # of the video, at most
 @option('--batch', group='Output', type=click.IntRange(1), default=4, help='Targets at a time.')
 @cli.device_option('Output')
 def command(targets: Sequence[Path], align: str, landmarks: Path | None, network: str, class_idx: int | None, trust_pickle: bool,
-            space: Any, noise: Any, w_plus_reg: float, num_steps: int, seed: int, loss: str, lpips_weights: Path | None, outdir: Path,
-            save_video: bool, batch: int, device: str) -> None:
+            space: Any, noise: Any, w_plus_reg: float | None, num_steps: int, seed: int, loss: str,
+            lpips_weights: Path | None, outdir: Path, save_video: bool, batch: int, device: str) -> None:
     from dataset_tools.targets import check_alignment, find_targets, load_targets
     from synthesis.distances import choose_embedding
     from synthesis.images import class_labels
@@ -49,7 +52,11 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     from torch_utils.misc import select_device
     from training.checkpoint import load_networks
 
-    settings = Settings(space=space, noise=noise, w_plus_weight=w_plus_reg, num_steps=num_steps, seed=seed)
+    if w_plus_reg is not None and space == 'w':
+        raise UserError(f'--w-plus-reg={w_plus_reg:g}: it has no effect on --space=w; '
+                        'leave it out, or add --space=w+')
+    settings = Settings(space=space, noise=noise, num_steps=num_steps, seed=seed,
+                        w_plus_weight=W_PLUS_REG if w_plus_reg is None else w_plus_reg)
     place = select_device(device)
     def warn(line: str) -> None:
         click.echo(line, err=True)
@@ -61,11 +68,9 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     pictures = load_targets(found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn)
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
     folders = [outdir / name for name in pictures] if len(found) > 1 else [outdir]
-    try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f'--outdir={outdir}: cannot be made: {error.strerror or error}') from error
+    make_output_folder(outdir)
+    for folder in folders:
+        make_output_folder(folder)
     for start in range(0, len(pictures), batch):
         chosen = slice(start, start + batch)
         project_batch(G, label, np.stack(list(pictures.values())[chosen]), folders[chosen], embed, settings, save_video)
@@ -93,15 +98,16 @@ def project_batch(G: Any, label: Any, pictures: np.ndarray, folders: Sequence[Pa
                      for ws, noise in zip(state.ws, state.noises) if save_video or state.step == settings.num_steps]
             for video, target, picture in zip(videos, pictures, drawn):
                 video.add(np.concatenate([target, picture], axis=1))
-    for folder, target, picture, ws, noise in zip(folders, pictures, drawn, state.ws.cpu(), state.noises):
+        for folder, ws, noise in zip(folders, state.ws.cpu(), state.noises):  # before the videos' end, which may fail
+            save_ws(folder / 'projected_w.npz', [ws], [{layer: values.cpu() for layer, values in noise.items()}])
+    for folder, target, picture in zip(folders, pictures, drawn):
         save_picture(folder / 'target.png', target)
         save_picture(folder / 'proj.png', picture)
-        save_ws(folder / 'projected_w.npz', [ws], [{layer: values.cpu() for layer, values in noise.items()}])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

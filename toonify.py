@@ -1,5 +1,6 @@
 """Photographs in, toons out: cut out the face, find it in the network that was trained on photographs, draw it with a blended one."""
 
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import click
 
-import dnnlib
 from dnnlib import cli
 from dnnlib.cli import option
 
@@ -71,13 +71,14 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
         _, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
         settings = Settings(space=space, num_steps=num_steps)
         portraits = project_portraits(G, pictures, class_labels(G, class_idx, 1), embed, settings, batch, cli.progress)
+    dnnlib.make_output_folder(outdir)
     count = 0
     for portrait in portraits:
+        if projected_w is None:  # first: it takes longest, and whatever fails later can be done again from it
+            save_ws(outdir / f'{portrait.name}.npz', [portrait.ws], [portrait.noise])
         drawn, steps = picture_of_steps(portrait, G, G_toon, trunc)
         save_picture(outdir / f'{portrait.name}.png', drawn, {**info, 'photo': portrait.name, 'trunc': trunc})
         save_picture(outdir / f'{portrait.name}-steps.png', steps)
-        if projected_w is None:
-            save_ws(outdir / f'{portrait.name}.npz', [portrait.ws], [portrait.noise])
         count += 1
     click.echo(f"{count} {'toon' if count == 1 else 'toons'} of {G_toon.img_resolution}×{G_toon.img_resolution} in {outdir}")
 
@@ -102,7 +103,7 @@ def check_options(photos: Sequence[Path], projected_w: Path | None, networks: di
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory=cli.SMALLER_BATCH)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
+import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
 import copy
 import functools
 import sys
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import dnnlib
 from dnnlib import cli, habits
 from dnnlib.cli import option
 
@@ -156,7 +156,7 @@ def make_evaluation(run: Any) -> 'Evaluation | None':
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the script; returns its exit code."""
-    return cli.run(command, argv)
+    return cli.run(command, argv, saves_memory='a smaller --batch-gpu, or --cache=none, needs less')
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dnnlib import UserError
+from dnnlib import UserError, require_regular_file
 from dnnlib.archive import PictureArchive
 
 from .crop import Conversion, convert_picture
@@ -31,6 +31,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     found: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if not path.is_dir():
+            require_regular_file(path)
             if not path.is_file():
                 raise UserError(f'{path}: no such file or folder')
             found.append((path.name, path))
@@ -42,7 +43,9 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     stems = [Path(name).stem.lower() for name, _ in found]  # some file systems take a and A for the same
     targets: dict[str, Path] = {}
     for name, path in found:
-        key = base = name if stems.count(Path(name).stem.lower()) > 1 else Path(name).stem
+        base = name if stems.count(Path(name).stem.lower()) > 1 else Path(name).stem
+        base = base if base.strip('.') else 'picture'  # '...png' has the stem '..', a folder beside --outdir
+        key = base
         number = 2
         while key.lower() in (other.lower() for other in targets):
             key, number = f'{base}-{number}', number + 1

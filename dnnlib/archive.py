@@ -158,6 +158,8 @@ def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False)
                 if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
                     picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
                 pixels = np.asarray(picture)
+    except Image.UnidentifiedImageError as error:
+        raise UserError(f'{name}: not a readable picture (its content is in none of the known formats)') from error
     except (OSError, ValueError, SyntaxError, RuntimeError, zlib.error,
             Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f'{name}: not a readable picture ({str(error) or type(error).__name__})') from error

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import math
+import os
 import re
 import signal
 import sys
@@ -16,9 +17,13 @@ import click
 from tqdm import tqdm
 
 from . import habits
-from .util import UserError
+from .util import UserError, is_out_of_memory, printable
 
 T = TypeVar('T')
+
+MAX_LINE = 4000  # characters of an error
+NO_OPTION = 'close other programs, or take a machine with more'
+SMALLER_BATCH = 'a smaller --batch needs less'
 
 EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -84,10 +89,13 @@ def given_path(value: str) -> Path:
 
 
 def given_text(value: str) -> str:
-    """The type of options that take a path, a URL or a name; not an empty one."""
+    """The type of options that take a path, a URL or a name; not an empty one. A `~` at the beginning is the home folder.
+
+    Shells expand it in `--data ~/pictures`, but not in `--data=~/pictures`.
+    """
     if not value.strip():
         raise click.BadParameter('it is empty')
-    return value
+    return os.path.expanduser(value)  # noqa: PTH111 (Path would change a URL)
 
 
 def given_text_or_none(value: str) -> str | None:
@@ -148,16 +156,22 @@ def parse_seeds(text: str, option: str = '--seeds') -> list[int]:
     return seeds
 
 
-def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
+def run(cli: click.Command, argv: Sequence[str] | None = None, *, saves_memory: str = NO_OPTION) -> int:
     """Run a command and turn what it raises into one line on stderr and an exit code.
 
+    Args:
+        saves_memory: what to do when memory does not suffice: `a smaller --batch needs less`.
+
     Returns:
-        0 done, 2 the user's fault (`UserError`, wrong options), 130 Ctrl-C, 1 our fault (with the traceback).
+        0 done, 2 the user's fault (`UserError`, wrong options, too little memory), 130 Ctrl-C and signals that end it,
+        1 our fault (with the traceback).
     """
     prog = Path(sys.argv[0]).name if argv is None else f'{cli.name}.py'
     try:
         arguments = sys.argv[1:] if argv is None else list(argv)
-        result = cli.main(args=list(arguments), prog_name=prog, standalone_mode=False, obj=arguments)  # for a command that restarts itself
+        with interrupted_by_signals():
+            # `obj` is for a command that restarts itself.
+            result = cli.main(args=list(arguments), prog_name=prog, standalone_mode=False, obj=arguments)
         return result if isinstance(result, int) else EXIT_OK
     except click.ClickException as error:
         _say(prog, f'{error.format_message()} (see {prog} --help)')
@@ -172,12 +186,14 @@ def run(cli: click.Command, argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return EXIT_BUG
     except OSError as error:
+        if is_out_of_memory(error):
+            return _memory(prog, error, saves_memory)
         if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EROFS, getattr(errno, 'EDQUOT', None)):
             return _fault(prog, error)
         _say(prog, f"cannot write {error.filename or 'a file'}: {error.strerror}")
         return EXIT_USER
     except Exception as error:
-        return _fault(prog, error)
+        return _memory(prog, error, saves_memory) if is_out_of_memory(error) else _fault(prog, error)
 
 
 @contextlib.contextmanager
@@ -198,6 +214,13 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _memory(prog: str, error: Exception, saves_memory: str) -> int:
+    amount = re.search(r'(?:tried|unable) to allocate ([\d.]+ ?\w+)', str(error), re.IGNORECASE)
+    needed = '' if amount is None else f' ({amount[1]} more were needed)'
+    _say(prog, f'not enough memory{needed}; {saves_memory}')
+    return EXIT_USER
+
+
 def _fault(prog: str, error: Exception) -> int:
     traceback.print_exception(error)
     _say(prog, f'this is a fault of the program, not yours: {type(error).__name__}: {error}')
@@ -205,8 +228,7 @@ def _fault(prog: str, error: Exception) -> int:
 
 
 def _say(prog: str, message: str) -> None:
-    line = ' '.join(message.split())
-    sys.stderr.write(f'{prog}: error: {line}\n')
+    sys.stderr.write(f'{prog}: error: {printable(message, MAX_LINE)}\n')
 
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it', disable: bool = False) -> 'tqdm[T]':

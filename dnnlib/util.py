@@ -1,8 +1,10 @@
 """Small things that everything else uses."""
 
 import contextlib
+import errno
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +18,69 @@ class UserError(Exception):
 
     Scripts print it as one line and exit with 2.
     """
+
+
+MAX_TEXT = 200  # characters of foreign text in a message
+
+
+def printable(text: Any, limit: int = MAX_TEXT) -> str:
+    """Return foreign text, or an error about it, in a form that a terminal may show.
+
+    Args:
+        text: from a file, a server or an exception.
+        limit: the most characters that are returned.
+
+    Returns:
+        One line, in which control characters and other invisible ones are escaped.
+    """
+    words = ' '.join(str(text)[:4 * limit].split())
+    escaped = ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1]
+    )
+    return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception of Python, numpy or PyTorch means that memory did not suffice."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if not isinstance(error, RuntimeError):
+        return False
+    text = str(error)
+    words = ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED')
+    return any(word in text for word in words)
+
+
+def require_regular_file(path: str | os.PathLike[str]) -> None:
+    """Refuse a pipe, device or socket, which could be read for ever. Links to files are followed.
+
+    Nothing is said about folders and about paths where nothing is: whoever opens them does.
+
+    Raises:
+        UserError: there is something else than a file or a folder.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f'{path}: {_kind(mode)}, not a file; copy what it gives into a file first')
+
+
+def why_no_zip(path: str | os.PathLike[str]) -> str:
+    """Say what is wrong with a file that `zipfile` can't open: it was one once, or never."""
+    with Path(path).open('rb') as file:
+        started = file.read(4) == b'PK\3\4'
+    return 'a zip that was cut short; copy or download it again' if started else 'no zip archive'
+
+
+def _kind(mode: int) -> str:
+    """What is at a path, by its `st_mode`."""
+    kinds = {stat.S_IFIFO: 'a pipe', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
+             stat.S_IFSOCK: 'a socket'}
+    return kinds.get(stat.S_IFMT(mode), 'a special file')
 
 
 class EasyDict(dict):
@@ -111,26 +176,90 @@ def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
     """
     dest = Path(dest)
     try:
-        if dest.is_dir():
-            raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
+        mode = _mode_of_output(dest)
         dest.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=dest.parent, prefix=f'.{dest.stem}.', suffix=f'.tmp{dest.suffix}')
     except OSError as error:
-        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+        raise UserError(f'cannot write {dest}: {_reason(error)}') from error
     os.close(handle)
     temp = Path(name)
     try:
         yield temp
         with temp.open('rb+') as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temp.chmod(0o666 & ~umask)  # mkstemp's 0600 is not what a shared file should have
+        temp.chmod(mode)  # mkstemp's 0600 is not what a shared file should have
         temp.replace(dest)
     except OSError as error:
-        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+        raise UserError(f'cannot write {dest}: {_reason(error)}') from error
     finally:
         temp.unlink(missing_ok=True)
+
+
+def _mode_of_output(dest: Path) -> int:
+    """Permissions for a file at `dest`: those of the file that it replaces, else the usual ones.
+
+    Raises:
+        UserError: what is there must not be replaced by a file.
+    """
+    try:
+        mode = dest.stat().st_mode
+    except FileNotFoundError:
+        umask = os.umask(0)
+        os.umask(umask)
+        return 0o666 & ~umask
+    if stat.S_ISDIR(mode):
+        raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
+    if not stat.S_ISREG(mode):
+        raise UserError(f'cannot write {dest}: it is {_kind(mode)}; give the name of a file')
+    return mode & 0o777
+
+
+def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -> None:
+    """Make a folder, and find out before long work whether files can be written into it.
+
+    Raises:
+        UserError: they can't, or there is a file at the path.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as probe:
+            probe.write(b'0')
+    except OSError as error:
+        raise UserError(f'{option}={path}: cannot be written: {_reason(error)}') from error
+
+
+def require_other_file(option: str, dest: str | os.PathLike[str],
+                       *inputs: str | os.PathLike[str]) -> None:
+    """Refuse to write over an input, under whatever name or link.
+
+    Args:
+        option: what `dest` was given with: `--output`.
+        inputs: paths; those where nothing is, such as names of networks, are skipped.
+
+    Raises:
+        UserError: `dest` is one of them.
+    """
+    for path in inputs:
+        try:
+            same = Path(dest).samefile(path)
+        except (OSError, ValueError):
+            continue
+        if same:
+            raise UserError(f'{option}={dest}: that is the input {path}, which would be lost; '
+                            'give another name')
+
+
+def _reason(error: OSError) -> str:
+    """Why a file or folder can't be written; for a file where a folder should be, which file."""
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:
+        return f'{_first_file(Path(error.filename))} is a file, not a folder'
+    return error.strerror or str(error)
+
+
+def _first_file(path: Path) -> Path:
+    """The part of a path, from its root, that is no folder."""
+    parts = [*reversed(path.parents), path]
+    return next((part for part in parts if part.exists() and not part.is_dir()), path)
 
 
 @contextlib.contextmanager
@@ -147,7 +276,7 @@ def atomic_folder(dest: str | os.PathLike[str]) -> Iterator[Path]:
         dest.parent.mkdir(parents=True, exist_ok=True)
         temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f'.{dest.name}.', suffix='.tmp'))
     except OSError as error:
-        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+        raise UserError(f'cannot write {dest}: {_reason(error)}') from error
     try:
         yield temp
         umask = os.umask(0)
@@ -157,6 +286,6 @@ def atomic_folder(dest: str | os.PathLike[str]) -> Iterator[Path]:
             dest.rmdir()  # Windows renames onto nothing, not even an empty folder
         temp.rename(dest)
     except OSError as error:
-        raise UserError(f'cannot write {dest}: {error.strerror or error}') from error
+        raise UserError(f'cannot write {dest}: {_reason(error)}') from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)

@@ -2,12 +2,10 @@
 
 import contextlib
 import hashlib
-import http.client
 import io
 import logging
 import os
 import pickle
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError, atomic_path, make_cache_dir_path
+from dnnlib import UserError, make_cache_dir_path, require_regular_file
+from dnnlib.download import fetch
 from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
-from torch_utils.misc import float32_precision, load_plain
+from torch_utils.misc import MAX_WEIGHTS, float32_precision, load_plain, problem_of_weights
 
 from .protocols import NVIDIA, Protocol
 
@@ -210,6 +209,7 @@ class _Inception(torch.nn.Module):
 
 def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str], None]) -> tuple[object, str]:
     """What the file holds, and its SHA-256, which is compared to the known file's; nothing in it is executed."""
+    require_regular_file(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -236,49 +236,18 @@ def _build(kind: Callable[..., Any], layer: str, state: object, path: Path, titl
 
 
 def _cached_inception(log: Callable[[str], None]) -> Path:
-    """The file in the cache directory; downloaded if it is not there, or not what it should be."""
-    path = make_cache_dir_path('detectors') / INCEPTION_FILE
+    """The file in the cache directory; downloaded if it is not there.
+
+    Of its hash only the beginning is known, which tells a wrong file but can be forged; the whole is recorded on first use.
+    """
+    folder = make_cache_dir_path('detectors')
+    if not (folder / INCEPTION_FILE).exists():
+        log(f'downloading {INCEPTION_URL} to {folder / INCEPTION_FILE}')
     try:
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest().startswith(INCEPTION_SHA256):
-            return path
-        log(f'downloading {INCEPTION_URL} to {path}')
-        download(INCEPTION_URL, path, INCEPTION_SHA256)
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read: {error.strerror or error}; {_OTHER_WAYS}') from error
+        return fetch(INCEPTION_URL, cache_dir=folder, name=INCEPTION_FILE, sha256=INCEPTION_SHA256, check=problem_of_weights,
+                     max_size=MAX_WEIGHTS)
     except UserError as error:
         raise UserError(f"cannot get Inception's weights: {error}; {_OTHER_WAYS}") from error
-    return path
-
-
-def download(url: str, dest: Path, sha256: str, *, timeout: float = 30.0) -> None:
-    """Fetch a file, which appears at `dest` only if it is complete and has the right hash.
-
-    Args:
-        url: http, https or file.
-        dest: where it goes; folders are made.
-        sha256: the hash in hexadecimal digits, or the beginning of it.
-        timeout: seconds without an answer.
-
-    Raises:
-        UserError: the download failed, the hash is another one, or `dest` can't be written.
-    """
-    digest = hashlib.sha256()
-    try:
-        response = urllib.request.urlopen(url, timeout=timeout)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(f'{url}: {error}') from error
-    with response, atomic_path(dest) as temp, temp.open('wb') as file:
-        while True:
-            try:
-                chunk = response.read(1 << 20)
-            except (OSError, http.client.HTTPException) as error:
-                raise UserError(f'{url}: the download broke off: {error}') from error
-            if not chunk:
-                break
-            digest.update(chunk)
-            file.write(chunk)
-        if not digest.hexdigest().startswith(sha256):
-            raise UserError(f'{url}: what arrived ({file.tell():,} bytes) has the sha256 {digest.hexdigest()}, expected {sha256}…')
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path, make_cache_dir_path
+from dnnlib import UserError, atomic_path, make_cache_dir_path, require_regular_file
+from dnnlib.util import why_no_zip
 
 from .detectors import Detector
 from .feature_stats import Features, MeanCov
@@ -53,11 +54,12 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
     Raises:
         UserError: it can't be read, or holds something else.
     """
+    require_regular_file(path)
     if not Path(path).exists():
         raise UserError(f'{path}: no such file')
     try:
         if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile('it is no .npz archive')
+            raise zipfile.BadZipFile(f'it is {why_no_zip(path)}')
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ('mu', 'sigma', 'about', 'features') if name in file}
         about = json.loads(str(arrays['about'])) if 'about' in arrays else {}

@@ -17,15 +17,15 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from training.checkpoint import Networks, ancestry, is_descendant, settings_of
-from training.formats.architecture import printable
 from training.networks import Generator
 
 Rule = Literal['pinkney', 'dvschultz', 'vtoonify']
@@ -197,6 +197,9 @@ def blend_generators(low: Generator, high: Generator, plan: BlendPlan) -> Genera
     Raises:
         UserError: the networks differ in a name, a shape or a setting that gives numbers their meaning, or the plan doesn't fit.
     """
+    if low.img_resolution != high.img_resolution:
+        sizes = [f'{G.img_resolution}×{G.img_resolution}' for G in (low, high)]
+        raise UserError(f'the networks differ: --low draws pictures of {sizes[0]}, --high of {sizes[1]}; {_ADVICE}')
     ours, theirs = ({name: tensor.cpu() for name, tensor in named_tensors(G)} for G in (low, high))
     require_same(ours, theirs)
     require_same_settings(low, high)
@@ -245,7 +248,8 @@ def blend_networks(low: Networks, high: Networks, plan: BlendPlan) -> Networks:
     """
     G_ema = blend_generators(low.G_ema, high.G_ema, plan)
     G = blend_generators(low.G or low.G_ema, high.G or high.G_ema, plan)
-    blend = {'low': low.meta.get('path'), 'high': high.meta.get('path'), **plan.record(G_ema.synthesis.block_resolutions)}
+    names = {side: Path(str(networks.meta.get('path'))).name for side, networks in (('low', low), ('high', high))}
+    blend = {**names, **plan.record(G_ema.synthesis.block_resolutions)}
     meta = {'training_set_kwargs': low.meta.get('training_set_kwargs') or {}, 'toonify': {'blend': blend, 'parents': ancestry(low, high)}}
     return Networks(G, low.D or high.D, G_ema, low.augment_pipe, meta)
 

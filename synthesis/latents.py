@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError, atomic_path, require_regular_file
+from dnnlib.util import why_no_zip
 
 from .images import latents_from_seeds
 from .noise import PREFIX, Noise, noise_arrays, read_noise
@@ -71,6 +72,7 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    require_regular_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED:
@@ -85,6 +87,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     except UserError:
         raise
+    except zipfile.BadZipFile as error:
+        raise UserError(f'{path}: no .npz file of arrays: {why_no_zip(path)}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         raise UserError(f'{path}: no .npz file of arrays, or a damaged one ({error})') from error
 

@@ -206,7 +206,7 @@ def test_weights_name_every_resolution(weights: dict[int, float], words: str) ->
 
 def test_different_networks_are_refused() -> None:
     low = generator(4, 'skip', 0, 2, 0)
-    for other, words in [(generator(5, 'skip', 0, 2, 1), r'synthesis\.b32'), (generator(4, 'skip', 0, 3, 1), r'mapping\.fc2'),
+    for other, words in [(generator(5, 'skip', 0, 2, 1), 'pictures of 16×16, --high of 32×32'), (generator(4, 'skip', 0, 3, 1), r'mapping\.fc2'),
                          (generator(4, 'resnet', 0, 2, 1), 'skip'), (generator(4, 'skip', 2, 2, 1), r'mapping\.embed'),
                          (generator(4, 'skip', 0, 2, 1, activation='relu'), r'activation of synthesis\.b4\.conv1 is lrelu in --low and relu in --high'),
                          (Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=2, lr_multiplier=1), channel_base=64, channel_max=8),
@@ -278,7 +278,7 @@ def test_every_format_holds_settings_and_lineage(suffix: str, options: str, rule
     own = load_networks(tmp_path / f'out{suffix}').meta['toonify']
     found = own['blend'].pop('shares')
     assert list(found) == ['4', '8', '16'] and sum(found.values(), []) == pytest.approx(list(shares), abs=1e-12)
-    assert own['blend'] == dict(low=str(low), high=str(high), rule=rule, swap_resolution=8 if 'swap-res' in options else None, swap_level=level,
+    assert own['blend'] == dict(low=low.name, high=high.name, rule=rule, swap_resolution=8 if 'swap-res' in options else None, swap_level=level,
                                 blend_width=width, mapping=mapping, buffers=buffers)
     assert [row['sha256'] for row in own['parents']] == [hashlib.sha256(path.read_bytes()).hexdigest() for path in (low, high)]
 

@@ -403,3 +403,9 @@ def test_decoding_in_threads(mode: str, imagecodecs: bool, monkeypatch: pytest.M
         np.testing.assert_array_equal(decode_picture(data, in_threads=True), expected)
         with pytest.raises(UserError, match='not a readable picture'):
             decode_picture(data[:len(data) // 2], in_threads=True)
+
+
+def test_snapshots_hold_the_name_of_the_data_and_not_where_it_lies(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ImageFolderDataset(data).kwargs['path'] == data.name
+    monkeypatch.chdir(data)
+    assert ImageFolderDataset('.').kwargs['path'] == data.name

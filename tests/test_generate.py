@@ -464,7 +464,7 @@ def test_every_option_has_a_test() -> None:
 
 def test_paths_that_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'out').write_text('mine')
-    assert 'cannot write' in error_of(capsys, '--outdir', tmp_path / 'out', '--network', PLAIN, '--seeds=0')
+    assert 'out is a file, not a folder' in error_of(capsys, '--outdir', tmp_path / 'out', '--network', PLAIN, '--seeds=0')
     (tmp_path / 'a.gif').mkdir()
     assert 'it is a folder' in error_of(capsys, '--video', tmp_path / 'a.gif', '--network', PLAIN, GO, '--frames=2')
     assert (tmp_path / 'out').read_text() == 'mine' and not list((tmp_path / 'a.gif').iterdir())

@@ -145,11 +145,27 @@ def test_downloaded_once_and_checked(served: list[str], weights: Path, tmp_path:
         vgg_weights()
 
 
-def test_pytorchs_own_cache_is_used(served: list[str], tmp_path: Path) -> None:
+def test_pytorchs_own_cache_is_used(served: list[str], weights: Path, tmp_path: Path) -> None:
     path = tmp_path / 'torch' / 'hub' / 'checkpoints' / ours.VGG_FILE
     path.parent.mkdir(parents=True)
-    path.touch()
+    path.write_bytes(weights.read_bytes())
     assert vgg_weights() == path and not served
+
+
+def test_a_change_in_pytorchs_cache_is_noticed(served: list[str], weights: Path, tmp_path: Path,
+                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / 'torch' / 'hub' / 'checkpoints' / ours.VGG_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b'something else')
+    with pytest.raises(UserError, match=f'{path}: .*expected {ours.VGG_SHA256}'):
+        vgg_weights()
+    path.write_bytes(weights.read_bytes())
+    vgg_weights()
+    with path.open('ab') as file:
+        file.write(b'0')
+    monkeypatch.setattr(ours, 'VGG_SHA256', '')  # as if the beginning of the hash were forged
+    with pytest.raises(UserError, match='its SHA-256 has changed'):
+        vgg_weights()
 
 
 def test_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:

@@ -433,7 +433,7 @@ GOOD = {'source': 'good', 'dest': 'set.zip', 'resolution': '16'}
 BAD_INPUTS = {
     'missing source': ({'source': 'nowhere'}, 'no such file'),
     'no source': ({'source': None}, '--source'),
-    'empty source name': ({'source': ''}, '--source is empty'),
+    'empty source name': ({'source': ''}, "'--source': it is empty"),
     'empty folder': ({'source': 'empty'}, 'no pictures in it (it is empty)'),
     'folder without pictures': ({'source': 'no-pictures'}, 'no pictures in it (none of its 1 files'),
     'zip without pictures': ({'source': 'no-pictures.zip'}, 'no pictures in it'),
@@ -447,7 +447,7 @@ BAD_INPUTS = {
     'dest is no zip': ({'dest': 'set.tar'}, 'must end in .zip'),
     'dest is a folder with something in it': ({'dest': 'broken'}, 'it is there already'),
     'dest folder in the source': ({'dest': 'good/set'}, 'lies in --source'),
-    'empty dest name': ({'dest': ''}, 'must end in .zip'),
+    'empty dest name': ({'dest': ''}, "'--dest': it is empty"),
     'no dest': ({'dest': None}, '--dest'),
     'dest is a folder': ({'dest': 'folder.zip'}, 'it is a folder'),
     'dest below a file': ({'dest': 'notes.txt/set.zip'}, 'cannot write'),

@@ -255,9 +255,9 @@ def test_names_of_targets(tmp_path: Path) -> None:
 @pytest.mark.parametrize('change,words', [
     ({'--target': 'none.jpg'}, 'none.jpg: no such'), ({'--target': 'text.jpg'}, 'text.jpg: not a picture'),
     ({'--target': 'empty'}, 'no pictures in it'), ({'--network': 'none.pkl'}, 'none.pkl: no such'), ({'--num-steps': '0'}, '--num-steps'),
-    ({'--w-plus-reg': '-1'}, '--w-plus-reg=-1'), ({'--w-plus-reg': 'nan'}, '--w-plus-reg'), ({'--space': 'z'}, '--space'),
+    ({'--w-plus-reg': '-1', '--space': 'w+'}, '--w-plus-reg=-1'), ({'--w-plus-reg': '0.1'}, 'no effect on --space=w'), ({'--w-plus-reg': 'nan'}, '--w-plus-reg'), ({'--space': 'z'}, '--space'),
     ({'--class': '0'}, 'no classes'), ({'--lpips-weights': 'x.pth'}, 'leave one of the two out'), ({'--batch': '0'}, '--batch'),
-    ({'--seed': '-1'}, '--seed'), ({'--loss': 'l1'}, '--loss'), ({'--target': ''}, 'empty'), ({'--outdir': 'text.jpg'}, '--outdir=text.jpg: cannot be made'),
+    ({'--seed': '-1'}, '--seed'), ({'--loss': 'l1'}, '--loss'), ({'--target': ''}, 'empty'), ({'--outdir': 'text.jpg'}, '--outdir=text.jpg: cannot be written: text.jpg is a file'),
 ])
 def test_bad_input(change: dict, words: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                    capsys: pytest.CaptureFixture) -> None:

@@ -12,12 +12,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError
-from dnnlib.download import fetch, file_sha256
+from dnnlib import UserError, make_cache_dir_path, require_regular_file
+from dnnlib.download import TIMEOUT, fetch
+from dnnlib.hashes import check_hash, file_sha256
 
-from .misc import load_plain
+from .misc import MAX_WEIGHTS, load_plain, problem_of_weights
 
-VGG_FILE = 'vgg16-397923af.pth'  # the name ends with the first digits of the SHA-256
+# The name ends with the first digits of the SHA-256, which is all that is published of it. They tell a wrong file, but
+# not a forged one: the whole hash is recorded on first use, and compared from then on.
+VGG_FILE = 'vgg16-397923af.pth'
 VGG_URL = f'https://download.pytorch.org/models/{VGG_FILE}'
 VGG_SHA256 = '397923af'
 
@@ -84,16 +87,17 @@ def squared_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a - b).square().sum(dim=1)
 
 
-def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float = 30.0, pause: float = 1.0) -> Path:
+def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
     """The file with VGG-16's weights: the given one, else PyTorch's or this project's cached one, else a download of 528 MB.
 
     Args:
         timeout, pause: of the download; see `open_url`.
 
     Raises:
-        UserError: there is no such file, or it can't be downloaded.
+        UserError: there is no such file, it can't be downloaded, or has changed since its first use.
     """
     if given is not None:
+        require_regular_file(given)
         if not Path(given).is_file():
             raise UserError(f'--lpips-weights={given}: no such file; it should be {VGG_FILE} of {VGG_URL}')
         digest = file_sha256(Path(given))
@@ -101,7 +105,11 @@ def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float =
             log.warning('warning: %s is not the known %s; its SHA-256 is %s', given, VGG_FILE, digest)
         return Path(given)
     hub = Path(torch.hub.get_dir(), 'checkpoints', VGG_FILE)
-    return hub if hub.is_file() else fetch(VGG_URL, timeout=timeout, pause=pause, sha256=VGG_SHA256)
+    if hub.is_file():
+        record = make_cache_dir_path('downloads') / f'{VGG_FILE}.sha256'
+        check_hash(hub, record, VGG_SHA256, f"PyTorch's copy of {VGG_FILE}")
+        return hub
+    return fetch(VGG_URL, timeout=timeout, pause=pause, sha256=VGG_SHA256, check=problem_of_weights, max_size=MAX_WEIGHTS)
 
 
 def _read_trunk(path: Path) -> dict[str, torch.Tensor]:

@@ -11,6 +11,8 @@ import torch
 
 from dnnlib import UserError
 
+MAX_WEIGHTS = 1 << 30  # bytes of a detector's file; VGG-16 has 553 million
+
 
 def select_device(name: str) -> torch.device:
     """What `--device` means.
@@ -58,16 +60,14 @@ def float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ie
             switch.fp32_precision = value
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the GPU or of the machine doesn't suffice."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # DefaultCPUAllocator's
-
-
 def in_float64(x: torch.Tensor) -> torch.Tensor:
     """The tensor in float64: on its device, or on the CPU if it is on an Apple GPU, which has no float64."""
     return (x.cpu() if x.device.type == 'mps' else x).double()
+
+
+def problem_of_weights(head: bytes) -> str:
+    """What a download is if its first bytes are not those of a PyTorch file; else empty."""
+    return '' if head[:4] == b'PK\3\4' or head[:1] == b'\x80' else 'not a PyTorch file'
 
 
 def save_plain(content: Any, file: Any) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from dnnlib import UserError
 
@@ -61,6 +62,31 @@ def construct(cls: type[M], kwargs: dict[str, Any]) -> M:
         return cls(**kwargs)
 
 
+class ShapesOnly(TorchFunctionMode):
+    """While it is active, new tensors of any size take no memory: they are on the device `meta`.
+
+    `torch.device('meta')` does the same, but random numbers and arithmetic on that device are
+    PyTorch's Python kernels, which import sympy and `torch._dynamo`: more than a second of every
+    script. Nobody reads the values, so that here random numbers are not drawn and a tensor that is
+    divided by a number stays as it is. Tensors of given values, such as filters, are ordinary ones.
+    """
+
+    _UNIFORM = (torch.empty, torch.zeros, torch.ones, torch.full)
+    _RANDOM = (torch.rand, torch.randn)
+    _DIVISION = (torch.Tensor.div, torch.Tensor.__truediv__)  # either is called for the operator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Called by PyTorch in place of `func`."""
+        kwargs = dict(kwargs or {})
+        if func in self._RANDOM:
+            func = torch.empty
+        if func in self._UNIFORM:
+            kwargs.setdefault('device', 'meta')
+        elif func in self._DIVISION and args[0].is_meta and isinstance(args[1], (int, float)):
+            return args[0]
+        return func(*args, **kwargs)
+
+
 def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor], name: str) -> M:
     """Construct a module and give it every one of these tensors: no more, no fewer, no other shape.
 
@@ -75,7 +101,7 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
     Raises:
         UserError: the tensors don't fit, naming those that don't.
     """
-    with torch.device('meta'):  # the shapes first: what a file claims must not be allocated before it is checked
+    with ShapesOnly():  # first: what a file claims must not be allocated before it is checked
         module = cls(**kwargs)
     own = dict(named_tensors(module))
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
@@ -86,7 +112,9 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
         if tensor.shape != tensors[key].shape:
             found = str(list(tensors[key].shape))[:80]
             raise UserError(f'{name}: {key} has shape {found} where {list(tensor.shape)} is expected')
-    module.to_empty(device='cpu')
+    # Module.to_empty does the same by a Python kernel that imports sympy.
+    module._apply(
+        lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device='cpu'))
     with torch.no_grad():
         for key, tensor in named_tensors(module):
             tensor.copy_(tensors[key])

@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError, atomic_path, printable, require_regular_file
 from dnnlib.download import fetch, is_url
+from dnnlib.util import is_out_of_memory
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
-from .formats.architecture import printable
 from .formats.torch_file import is_torch_file
 from .networks import Discriminator, Generator
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 WRITERS = {'.pkl': nvidia.write, '.pt': rosinality.write, '.safetensors': safetensors.write}
 MAX_FILE_SIZE = 4 << 30  # bytes; a 1024 px snapshot has under 400 MB
+_NO_SNAPSHOT = 'no snapshot: neither a pickle (.pkl) nor a PyTorch file (.pt) nor .safetensors'
 MAX_MESSAGE = 600  # characters of an error
 MAX_NIMG = 1e15  # pictures seen
 
@@ -100,6 +101,7 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
         UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
     """
     path = local_copy(path)
+    require_regular_file(path)
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -130,11 +132,18 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
     text = str(source)
     if not is_elsewhere(text):
         return Path(text)
-    return fetch(NAMED_SOURCES[text].url if text in NAMED_SOURCES else text)
+    url = NAMED_SOURCES[text].url if text in NAMED_SOURCES else text
+    return fetch(url, check=_problem_of_start, max_size=MAX_FILE_SIZE)
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears."""
+    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears.
+
+    Raises:
+        UserError: it looks like an address, but not like one of http or https.
+    """
+    if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text) and not is_url(text):  # as a path it would lose slashes
+        raise UserError(f'{printable(text)}: not an http(s) address, which begins with https:// or http://')
     return is_url(text) or (text in NAMED_SOURCES and not Path(text).exists())
 
 
@@ -146,6 +155,8 @@ def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
         text = str(error)
         raise error if len(text) <= MAX_MESSAGE and text.isprintable() else UserError(printable(text, MAX_MESSAGE)) from None
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(printable(f'{name}: a damaged snapshot ({type(error).__name__}: {printable(error)})', MAX_MESSAGE)) from error
 
 
@@ -154,10 +165,20 @@ def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
         return rosinality.read(data, name, trusted)
     if safetensors.is_safetensors(data):
         return safetensors.read(data, name)
-    if data[:1] != pickle.PROTO and data[:1] not in (b'(', b'}', b']'):
-        raise UserError(f'{name}: no snapshot: neither a pickle (.pkl) nor a PyTorch file (.pt) nor .safetensors')
+    if not _starts_as_pickle(data):
+        raise UserError(f'{name}: {_NO_SNAPSHOT}')
     content = safe_pickle.load(data, name, trusted)
     return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
+
+
+def _starts_as_pickle(data: bytes) -> bool:
+    return data[:1] in (pickle.PROTO, b'(', b'}', b']')
+
+
+def _problem_of_start(head: bytes) -> str:
+    """What a download is if its first bytes are no snapshot's; else empty."""
+    known = is_torch_file(head) or safetensors.starts_as_safetensors(head) or _starts_as_pickle(head)
+    return '' if known else _NO_SNAPSHOT
 
 
 def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:

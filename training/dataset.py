@@ -6,6 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,9 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         self._names = [names[i] for i in order]
         self._labels = labels[order]
         self._flips = [(False, False)] + [(True, False)] * xflip + [(False, True)] * yflip + [(True, True)] * (xflip and yflip)
-        self.kwargs = dict(class_name='training.dataset.ImageFolderDataset', path=str(path), use_labels=use_labels,
-                           max_size=len(self._names), xflip=xflip, resolution=self.resolution)  # NVIDIA's training_set_kwargs
+        self.kwargs = dict(  # NVIDIA's training_set_kwargs; snapshots are shared, so the name alone
+            class_name='training.dataset.ImageFolderDataset', path=Path(path).absolute().name, use_labels=use_labels,
+            max_size=len(self._names), xflip=xflip, resolution=self.resolution)
 
     @property
     def resolution(self) -> int:

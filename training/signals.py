@@ -8,6 +8,8 @@ from types import FrameType
 from typing import Any
 
 STOP = {signal.SIGINT: 130, signal.SIGTERM: 143}  # and the exit codes that shells expect
+if hasattr(signal, 'SIGHUP'):  # the terminal has gone; Windows has none
+    STOP[signal.SIGHUP] = 129
 
 
 class Stopped(BaseException):
@@ -15,7 +17,7 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Within the `with` block SIGINT and SIGTERM ask the run to save and stop, SIGUSR1 to save and go on.
+    """Within the `with` block SIGINT, SIGTERM and SIGHUP ask the run to save and stop, SIGUSR1 to save and go on.
 
     A second SIGINT is an ordinary KeyboardInterrupt. Outside of the main thread nothing is installed.
 
@@ -34,7 +36,8 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             usr1 = getattr(signal, 'SIGUSR1', None)  # Windows has none
             for number in [*STOP, *([usr1] if usr1 is not None else [])]:
-                self._before[number] = signal.signal(number, self._receive)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has SIGHUP ignored
+                    self._before[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(self, *error: object) -> None:

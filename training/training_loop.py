@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+from dnnlib.util import is_out_of_memory
 from torch_utils.distributed import ALONE, Ranks
-from torch_utils.misc import in_float64, is_out_of_memory, named_tensors, set_float32_precision
+from torch_utils.misc import in_float64, named_tensors, set_float32_precision
 from torch_utils.training_stats import Collector
 
 from . import cost, ema

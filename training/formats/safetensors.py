@@ -26,7 +26,12 @@ MAX_HEADER = 1 << 20  # bytes; that of three networks for 1024 px has 100,000
 
 def is_safetensors(data: bytes) -> bool:
     """Whether a file starts as this format does: the length of a JSON object, and that object."""
-    return len(data) > 9 and struct.unpack('<Q', data[:8])[0] < len(data) and data[8:9] == b'{'
+    return starts_as_safetensors(data) and struct.unpack('<Q', data[:8])[0] < len(data)
+
+
+def starts_as_safetensors(head: bytes) -> bool:
+    """`is_safetensors` for the first bytes of a file of unknown size."""
+    return len(head) > 9 and struct.unpack('<Q', head[:8])[0] <= MAX_HEADER and head[8:9] == b'{'
 
 
 def read(data: bytes, name: str) -> dict[str, Any]:
