@@ -4,6 +4,6 @@
 `dnnlib.util.EasyDict` and because people's own scripts import them.
 """
 
-from .util import EasyDict, Logger, UserError, atomic_folder, atomic_path, format_time, make_cache_dir_path
+from .util import EasyDict, Logger, UserError, atomic_folder, atomic_path, format_time, make_cache_dir_path, printable
 
-__all__ = ['EasyDict', 'Logger', 'UserError', 'atomic_folder', 'atomic_path', 'format_time', 'make_cache_dir_path']
+__all__ = ['EasyDict', 'Logger', 'UserError', 'atomic_folder', 'atomic_path', 'format_time', 'make_cache_dir_path', 'printable']

@@ -11,6 +11,9 @@ from types import TracebackType
 from typing import IO, Any
 
 
+MAX_TEXT = 200  # characters of a file's text in a message
+
+
 class UserError(Exception):
     """A mistake that the user can mend: the message names what was wrong, with which value, and what to do.
 
@@ -77,6 +80,13 @@ class _Tee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def printable(text: Any, limit: int = MAX_TEXT) -> str:
+    """Text from a file, or an error about one, as it may be shown: one line, nothing invisible, no more than `limit` characters."""
+    words = ' '.join(str(text)[:4 * limit].split())
+    escaped = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1])
+    return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
 
 
 def format_time(seconds: float) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dnnlib import UserError, cli
+from dnnlib import UserError, cli, printable
 from torch_utils.pictures import labelled_table, tile
 from training.checkpoint import Networks
-from training.formats.architecture import printable
 from training.networks import Generator
 
 from .blending import BlendPlan, blend_generators

@@ -21,11 +21,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from training.checkpoint import Networks, ancestry, is_descendant, settings_of
-from training.formats.architecture import printable
 from training.networks import Generator
 
 Rule = Literal['pinkney', 'dvschultz', 'vtoonify']

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from dnnlib import UserError
 from dnnlib.download import fetch, file_sha256
 
-from .misc import load_plain
+from .torch_file import load_plain
 
 VGG_FILE = 'vgg16-397923af.pth'  # the name ends with the first digits of the SHA-256
 VGG_URL = f'https://download.pytorch.org/models/{VGG_FILE}'
@@ -49,7 +49,7 @@ class LPIPS(torch.nn.Module):
             self.net = lpips.LPIPS(net='vgg', pretrained=False, pnet_rand=True, verbose=False)
         self.net.to_empty(device='cpu')
         self.net.scaling_layer = lpips.ScalingLayer()
-        heads = torch.load(Path(lpips.__file__).parent / 'weights' / 'v0.1' / 'vgg.pth', map_location='cpu', weights_only=True)
+        heads = load_plain(Path(lpips.__file__).parent / 'weights' / 'v0.1' / 'vgg.pth')
         self.net.load_state_dict(heads, strict=False)
         for name, tensor in self.net.net.state_dict().items():
             name = re.sub(r'^slice\d', 'features', name)
@@ -105,7 +105,7 @@ def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float =
 
 
 def _read_trunk(path: Path) -> dict[str, torch.Tensor]:
-    state = load_plain(path, path)
+    state = load_plain(path)
     if not isinstance(state, dict):
         raise UserError(f"{path}: not torchvision's weights of VGG-16; the file is {VGG_URL}")
     return state

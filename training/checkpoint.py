@@ -11,15 +11,14 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError, atomic_path
+from dnnlib import UserError, atomic_path, printable
 from dnnlib.download import fetch, is_url
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
+from torch_utils.torch_file import is_torch_file
 
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
-from .formats.architecture import printable
-from .formats.torch_file import is_torch_file
 from .networks import Discriminator, Generator
 
 log = logging.getLogger(__name__)

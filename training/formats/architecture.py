@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from dnnlib import printable
+from dnnlib.util import MAX_TEXT
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from torch_utils.ops import bias_act, upfirdn2d
@@ -15,20 +17,12 @@ MAX_RESOLUTION = 1 << 14
 MAX_WIDTH = 8192  # of z and w
 MAX_TAPS = 64  # on a side of a filter
 MAX_PLAIN = 50_000  # pieces of plain data beside the networks
-MAX_TEXT = 200  # characters of a file's text in a message
 ACTIVATIONS = tuple(bias_act.activation_funcs)
 ARCHITECTURES = ('orig', 'skip', 'resnet')
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 M = TypeVar('M', bound=torch.nn.Module)
 Check = Callable[[Any], Any]
-
-
-def printable(text: Any, limit: int = MAX_TEXT) -> str:
-    """Text from a file, or an error about one, as it may be shown: one line, nothing invisible, no more than `limit` characters."""
-    words = ' '.join(str(text)[:4 * limit].split())
-    escaped = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1])
-    return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
 
 
 # ----------------------------------------------------------------------------

@@ -30,7 +30,6 @@ from .architecture import (
     fused_modconv,
     number,
     plain_data,
-    printable,
     taps,
     whole,
     word,

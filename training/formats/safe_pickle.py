@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
+from dnnlib.interpreter import OBJECT_SIZE, Forbidden, load_checked
+from torch_utils.torch_file import STORAGE_COST, TENSOR_GLOBALS, TensorUnpickler, load_storage
 
-from .architecture import printable
-from .interpreter import OBJECT_SIZE, Forbidden, Unpickler, load_checked
-from .torch_file import STORAGE_COST, TENSOR_GLOBALS, load_storage
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +171,7 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
 
-class _Unpickler(Unpickler):
+class _Unpickler(TensorUnpickler):
     """The dialect of snapshots."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .. import augment, networks
-from .architecture import build, check_no_bomb, plain_data, printable
+from .architecture import build, check_no_bomb, plain_data
 
 FORMAT = 'stylegan2-toonify 1'
 LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."
