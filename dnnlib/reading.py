@@ -25,23 +25,26 @@ _MAX_HEADER = 10_000  # characters of an array's description in an .npz
 _ARRAY_RATIO = 20  # arrays of measured numbers hardly shrink at all
 _SLICE = 4096  # bytes of a packed member that are unpacked at once where zipfile sets no limit
 
-Path_ = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
 
 
-def open_file(path: Path_) -> IO[bytes]:
+def open_file(path: PathLike, buffered: bool = True) -> IO[bytes]:
     """Open a regular file, or a link to one, for reading.
+
+    Args:
+        buffered: without a buffer, opening is faster.
 
     Raises:
         OSError: it can't be opened, or is a folder, device, pipe or socket.
     """
-    _check_regular(os.stat(path))  # before it is opened: opening a pipe waits, opening a device can do anything
+    _check_regular(os.stat(path))  # noqa: PTH116 (before opening: of a pipe that waits)
     handle = os.open(path, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0))
     try:
         _check_regular(os.fstat(handle))
     except OSError:
         os.close(handle)
         raise
-    return os.fdopen(handle, 'rb')
+    return os.fdopen(handle, 'rb', buffering=-1 if buffered else 0)
 
 
 def _check_regular(status: os.stat_result) -> None:
@@ -51,7 +54,7 @@ def _check_regular(status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, 'it is a device, pipe or socket, not a regular file')
 
 
-def read_file(path: Path_, max_bytes: int = MAX_FILE) -> bytes:
+def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
     """The content of a regular file.
 
     Raises:
@@ -153,7 +156,7 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
 # ---- .npz -------------------------------------------------------------------------------------------------------------
 
 
-def read_npz(path: Path_, wanted: Callable[[str], bool], required: tuple[str, ...] = (), *,
+def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str, ...] = (), *,
              max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:
     """Read arrays of numbers and texts out of an `.npz`. Their descriptions are looked at before any of them is unpacked.
 
@@ -215,7 +218,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     return array.reshape(shape, order='F' if by_columns else 'C')
 
 
-def regular_file(path: Path_) -> Path:
+def regular_file(path: PathLike) -> Path:
     """A path that is a regular file, or a link to one.
 
     Raises:

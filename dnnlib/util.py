@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-
 MAX_TEXT = 200  # characters of a file's text in a message
 
 

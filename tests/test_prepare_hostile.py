@@ -106,20 +106,20 @@ def test_no_permission(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (source / 'locked').mkdir()
     (source / 'locked/in.png').write_bytes(png())
     (source / 'mine.png').write_bytes(png())
-    real_scan, real_open = os.scandir, Path.open
+    real_scan, real_open = os.scandir, os.open
 
     def scan(path: Any) -> Any:
         if Path(path).name == 'locked':
             raise PermissionError(13, 'Permission denied', str(path))
         return real_scan(path)
 
-    def open_(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if self.name == 'mine.png':
-            raise PermissionError(13, 'Permission denied', str(self))
-        return real_open(self, *args, **kwargs)
+    def open_(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name == 'mine.png':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return real_open(path, *args, **kwargs)
 
     monkeypatch.setattr(os, 'scandir', scan)
-    monkeypatch.setattr(Path, 'open', open_)
+    monkeypatch.setattr(os, 'open', open_)
     assert prepare(source, tmp_path / 'set.zip') == 0
     assert capsys.readouterr().err.splitlines() == [
         'skipped locked: unreadable: the folder cannot be listed: Permission denied',

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 
 from .. import augment, networks

@@ -19,7 +19,6 @@ from dnnlib import UserError, printable
 from dnnlib.interpreter import OBJECT_SIZE, Forbidden, load_checked
 from torch_utils.torch_file import STORAGE_COST, TENSOR_GLOBALS, TensorUnpickler, load_storage
 
-
 log = logging.getLogger(__name__)
 
 MAX_TENSORS = 5000  # of a network; one for 1024 px has 300
