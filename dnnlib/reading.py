@@ -157,13 +157,14 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
 
 
 def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str, ...] = (), *,
-             max_bytes: int = 4 << 30) -> dict[str, np.ndarray]:
+             max_bytes: int = 4 << 30, what: str = 'an .npz file of arrays') -> dict[str, np.ndarray]:
     """Read arrays of numbers and texts out of an `.npz`. Their descriptions are looked at before any of them is unpacked.
 
     Args:
         wanted: says by an array's name whether it is read.
         required: names of arrays that must be there.
         max_bytes: of all arrays together; packed ones may have at most 20 times the file's size, or 64 MB.
+        what: the file should be, for errors.
 
     Raises:
         UserError: it can't be read, is no .npz, is damaged, lacks an array, or unfolds into too much.
@@ -176,19 +177,21 @@ def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str,
                 missing = [name for name in required if name not in members]
                 if missing:
                     found = printable(', '.join(members)) or 'none'
-                    raise UserError(f'{path}: no array {missing[0]} in it; it has {found}')
+                    raise UserError(f'{path}: not {what}: there is no array {missing[0]} in it; it has {found}')
                 chosen = {name: info for name, info in members.items() if wanted(name)}
                 total = sum(info.file_size for info in chosen.values())
                 if total > min(max_bytes, max(HARMLESS, _ARRAY_RATIO * size)):
-                    raise UserError(f'{path}: {size / 1e6:.1f} MB that unpack to {total / 1e6:.0f} MB, more than such a file needs')
+                    raise UserError(f'{path}: {size / 1e6:.1f} MB that unpacks to {total / 1e6:.0f} MB, more than such a file needs')
                 return {name: _read_array(archive, info) for name, info in chosen.items()}
     except FileNotFoundError:
         raise UserError(f'{path}: no such file') from None
     except UserError:
         raise
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror or printable(error)}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
-        reason = getattr(error, 'strerror', None) or str(error).split('\n', 1)[0] or type(error).__name__
-        raise UserError(f'{path}: no .npz file of arrays, or a damaged one ({printable(reason)})') from error
+        reason = str(error).split('\n', 1)[0] or type(error).__name__
+        raise UserError(f'{path}: not {what}, or damaged ({printable(reason)})') from error
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
