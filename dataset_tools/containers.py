@@ -17,7 +17,7 @@ from dnnlib.archive import MAX_LABELS
 
 MAX_FILE = reading.MAX_FILE
 _MAX_RATIO = reading.MAX_RATIO
-_MEMBER = 4096  # bytes that a file of a tar counts as besides its own: headers shrink to nothing, and each is held in memory
+_MEMBER = 16384  # bytes that a file of a tar counts as besides its own: headers shrink to nothing, and each is held in memory
 _DIGITS = re.compile(rb'[0-9]{100}')  # of an extended header; finding the end of a number takes tarfile the square of its length
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, a few attributes
 

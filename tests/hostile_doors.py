@@ -153,7 +153,7 @@ def tars() -> dict[str, bytes]:
     good = tarfile.TarInfo('a.png')
     good.size = len(png())
     start = good.tobuf() + png() + bytes(-len(png()) % 512)
-    negative = b'\xff' * 10 + b'\xfc\0'  # -1024, base 256
+    negative = b'\xff' * 10 + b'\xfa\0'  # -1536, base 256: back to the first file
     digits = b'9' * (512 * 1024)
     many = gzip.compress(start + b''.join(tarfile.TarInfo(f'{i}').tobuf() for i in range(2000)) * 80, 1)
     return {
