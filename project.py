@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from dnnlib import UserError, cli
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 FRAMES, FPS = 250, 25  # of the video, at most
 
@@ -52,7 +52,7 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     settings = Settings(space=space, noise=noise, w_plus_weight=w_plus_reg, num_steps=num_steps, seed=seed)
     place = select_device(device)
     def warn(line: str) -> None:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     found = find_targets(targets)
     check_alignment(align, landmarks, say=warn)
@@ -69,7 +69,7 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     for start in range(0, len(pictures), batch):
         chosen = slice(start, start + batch)
         project_batch(G, label, np.stack(list(pictures.values())[chosen]), folders[chosen], embed, settings, save_video)
-    click.echo(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
+    echo(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
 
 
 def project_batch(G: Any, label: Any, pictures: np.ndarray, folders: Sequence[Path], embed: Any, settings: Any, save_video: bool) -> None:

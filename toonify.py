@@ -9,7 +9,7 @@ import click
 
 import dnnlib
 from dnnlib import cli
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 NOTHING = {'default': None, 'show_default': False}
 
@@ -52,7 +52,7 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
     from torch_utils.pictures import save_picture
 
     def warn(line: str) -> None:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     place = select_device(device)
     found = find_targets(photos)
@@ -79,7 +79,7 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
         if projected_w is None:
             save_ws(outdir / f'{portrait.name}.npz', [portrait.ws], [portrait.noise])
         count += 1
-    click.echo(f"{count} {'toon' if count == 1 else 'toons'} of {G_toon.img_resolution}×{G_toon.img_resolution} in {outdir}")
+    echo(f"{count} {'toon' if count == 1 else 'toons'} of {G_toon.img_resolution}×{G_toon.img_resolution} in {outdir}")
 
 
 def check_options(photos: Sequence[Path], projected_w: Path | None, networks: dict[str, Any]) -> None:

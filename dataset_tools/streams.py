@@ -101,7 +101,8 @@ def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
     """
     from imageio_ffmpeg import get_ffmpeg_exe
     command = [get_ffmpeg_exe(), '-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-format_whitelist', _DEMUXERS,
-               '-max_pixels', str(MAX_PIXELS), '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
+               '-max_pixels', str(MAX_PIXELS), '-i', f'file:{path}', '-map', '0:v:0',
+               '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
                '-f', 'image2pipe', '-c:v', 'ppm', '-pix_fmt', 'rgb24', '-']
     count = 0
     with tempfile.TemporaryFile() as said:

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import click
 from tqdm import tqdm
 
-from .util import UserError
+from .util import UserError, printable
 
 T = TypeVar('T')
+
+_MAX_MESSAGE = 2000  # characters
 
 EXIT_OK, EXIT_BUG, EXIT_USER, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -181,8 +183,22 @@ def _fault(prog: str, error: Exception) -> int:
 
 
 def _say(prog: str, message: str) -> None:
-    line = ' '.join(message.split())
-    sys.stderr.write(f'{prog}: error: {line}\n')
+    sys.stderr.write(f'{prog}: error: {printable(message, _MAX_MESSAGE)}\n')
+
+
+def echo(text: str, err: bool = False) -> None:
+    """Print text that may hold names from files: no escape sequence reaches the terminal.
+
+    Args:
+        text: one or more lines.
+        err: print to stderr.
+    """
+    click.echo('\n'.join(map(escaped, text.split('\n'))), err=err)
+
+
+def escaped(text: str) -> str:
+    """Text as one line, in characters that any file and terminal take."""
+    return text if text.isprintable() else ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it', disable: bool = False) -> 'tqdm[T]':

@@ -12,7 +12,7 @@ import torch
 from hostile_doors import array_files, cifar_files, json_files, pictures, plain_files, png, sets, tars
 from PIL import Image
 
-from dnnlib import UserError
+from dnnlib import UserError, cli
 from dnnlib.archive import PictureArchive
 from dnnlib.interpreter import Forbidden, Unpickler, load_checked
 from dnnlib.reading import read_file, read_json
@@ -144,6 +144,18 @@ def test_opening_a_set_reads_only_the_beginnings(kind: str, options: dict, tmp_p
     Image.fromarray(pixels).save(tmp_path / f'a.{kind}', **options)
     monkeypatch.setattr(PictureArchive, 'read', lambda *_: pytest.fail('read to its end'))
     assert PictureArchive(tmp_path).shape(f'a.{kind}') == (3, 256, 256)
+
+
+def test_errors_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.command(name='x')
+    def fail() -> None:
+        cli.echo('a\n\x1b[2Jb\ud800')
+        raise UserError('\x1b]0;title\x07 a\nb \ud800' + 'y' * 10_000)
+
+    assert cli.run(fail, []) == 2
+    said = capsys.readouterr()
+    assert said.out == 'a\n\\x1b[2Jb\\ud800\n'
+    assert said.err.rstrip('\n').isprintable() and len(said.err) < 2100 and '\\x1b]0;title\\x07 a b' in said.err
 
 
 @unix
