@@ -279,7 +279,7 @@ def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False,
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
-def _decode_png(data: bytes, in_threads: bool, max_pixels: int) -> np.ndarray | None:
+def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
     """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what Pillow should do."""
     bit_depth, channels = data[24:25], {b'\x00': 1, b'\x02': 3, b'\x06': 4}.get(data[25:26])
     if bit_depth != b'\x08' or channels is None:

@@ -57,7 +57,7 @@ class Unpickler(pickle._Unpickler):
     allowed: ClassVar[dict[tuple[str, str], Any]] = {}
     with_state: ClassVar[tuple[type, ...]] = ()
     stack: list[Any]
-    memo: list[Any]  # type: ignore[assignment]
+    memo: list[Any]
     append: Callable[[Any], None]
     read: Callable[[int], bytes]
     readline: Callable[[], bytes]

@@ -142,7 +142,8 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
         raise UserError(f'{where}: not valid JSON: {reason}') from error
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds):
-        wanted = ' or '.join({dict: 'an object', list: 'a list'}.get(one, one.__name__) for one in kinds)
+        names: dict[type, str] = {dict: 'an object', list: 'a list'}
+        wanted = ' or '.join(names.get(one, one.__name__) for one in kinds)
         raise UserError(f'{where}: should hold {wanted}, not {type(value).__name__}')
     level = [value]
     for _ in range(MAX_JSON_DEPTH + 1):

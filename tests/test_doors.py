@@ -12,11 +12,13 @@ import torch
 from hostile_doors import array_files, cifar_files, json_files, pictures, plain_files, png, sets, tars
 from PIL import Image
 
+from dataset_tools.targets import load_target
 from dnnlib import UserError, cli
 from dnnlib.archive import PictureArchive
 from dnnlib.interpreter import Forbidden, Unpickler, load_checked
 from dnnlib.reading import read_file, read_json
 from torch_utils.torch_file import load_plain
+from training.checkpoint import load_networks
 
 MEMORY = 64 << 20  # bytes over four times the file
 SECONDS = 20
@@ -144,6 +146,16 @@ def test_opening_a_set_reads_only_the_beginnings(kind: str, options: dict, tmp_p
     Image.fromarray(pixels).save(tmp_path / f'a.{kind}', **options)
     monkeypatch.setattr(PictureArchive, 'read', lambda *_: pytest.fail('read to its end'))
     assert PictureArchive(tmp_path).shape(f'a.{kind}') == (3, 256, 256)
+
+
+@unix
+def test_pipes_and_devices_are_no_snapshots_or_photographs(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / 'pipe.png')
+    (tmp_path / 'zero.png').symlink_to('/dev/zero')
+    for name in ('pipe.png', 'zero.png'):
+        for read in (load_networks, lambda path: load_target(path, 8)):
+            with pytest.raises(UserError, match='no regular file|not a regular file'):
+                read(tmp_path / name)
 
 
 def test_errors_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

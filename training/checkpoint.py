@@ -13,6 +13,7 @@ import torch
 
 from dnnlib import UserError, atomic_path, printable
 from dnnlib.download import fetch, is_url
+from dnnlib.reading import open_file
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from torch_utils.torch_file import is_torch_file
@@ -78,7 +79,8 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
             raise UserError(f'{path}: a folder, not a snapshot file')
         if size > MAX_FILE_SIZE:
             raise UserError(f'{path}: {size / 1e9:.1f} GB is too large for a StyleGAN2 snapshot')
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
     except FileNotFoundError:
         hint = f" (nor a known name: {', '.join(NAMED_SOURCES)})" if path.name == str(path) and not path.suffix else ''
         raise UserError(f'{path}: no such snapshot file{hint}') from None
