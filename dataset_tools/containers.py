@@ -162,9 +162,10 @@ class FolderContainer(Container):
 
     def _read(self, entry: Entry) -> bytes:
         path = self.path / entry.key
-        _check_size(path.stat().st_size)
         with reading.open_file(path) as file:
-            return file.read(MAX_FILE + 1)
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size)
+            return file.read(size)
 
 
 class ZipContainer(Container):

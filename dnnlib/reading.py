@@ -63,14 +63,13 @@ def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
-            data = file.read(max_bytes + 1) if size <= max_bytes else b''
+            data = file.read(size) if size <= max_bytes else b''
     except FileNotFoundError:
         raise UserError(f'{path}: no such file') from None
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     except ValueError as error:  # a NUL in the name
         raise UserError(f'{printable(path)}: cannot be read: {error}') from error
-    size = max(size, len(data))
     if size > max_bytes:
         raise UserError(f'{path}: {size / 1e6:.0f} MB; no more than {max_bytes / 1e6:.0f} MB are read of such a file')
     return data
@@ -158,14 +157,14 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
 
 
 def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str, ...] = (), *,
-             max_bytes: int = 4 << 30, what: str = 'an .npz file of arrays') -> dict[str, np.ndarray]:
+             max_bytes: int = 4 << 30, what: str = 'no .npz file of arrays') -> dict[str, np.ndarray]:
     """Read arrays of numbers and texts out of an `.npz`. Their descriptions are looked at before any of them is unpacked.
 
     Args:
         wanted: says by an array's name whether it is read.
         required: names of arrays that must be there.
         max_bytes: of all arrays together; packed ones may have at most 20 times the file's size, or 64 MB.
-        what: the file should be, for errors.
+        what: words for errors: what the file is not.
 
     Raises:
         UserError: it can't be read, is no .npz, is damaged, lacks an array, or unfolds into too much.
@@ -178,7 +177,7 @@ def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str,
                 missing = [name for name in required if name not in members]
                 if missing:
                     found = printable(', '.join(members)) or 'none'
-                    raise UserError(f'{path}: not {what}: there is no array {missing[0]} in it; it has {found}')
+                    raise UserError(f'{path}: {what}: there is no array {missing[0]} in it; it has {found}')
                 chosen = {name: info for name, info in members.items() if wanted(name)}
                 total = sum(info.file_size for info in chosen.values())
                 if total > min(max_bytes, max(HARMLESS, _ARRAY_RATIO * size)):
@@ -192,7 +191,7 @@ def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str,
         raise UserError(f'{path}: cannot be read: {error.strerror or printable(error)}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         reason = str(error).split('\n', 1)[0] or type(error).__name__
-        raise UserError(f'{path}: not {what}, or damaged ({printable(reason)})') from error
+        raise UserError(f'{path}: {what}, or damaged ({printable(reason)})') from error
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:

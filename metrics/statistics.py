@@ -54,7 +54,7 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
         UserError: it can't be read, or holds something else.
     """
     wanted = ('mu', 'sigma', 'about', 'features')
-    arrays = read_npz(path, wanted.__contains__, ('mu', 'sigma'), what='statistics for FID, as --save-stats or pytorch-fid write them')
+    arrays = read_npz(path, wanted.__contains__, ('mu', 'sigma'), what='no statistics for FID, as --save-stats or pytorch-fid write them')
     about: dict[str, Any] = {}
     if 'about' in arrays:
         about = read_json(str(arrays['about']).encode('utf-8', 'replace'), f'{path}: about in the statistics')
