@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dnnlib import cli
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 
 @cli.command(name='blend', help=__doc__)
@@ -74,17 +74,17 @@ def command(low: str, high: str, trust_pickle: bool, swap_resolution: int | None
     blended = None if plan is None else blend_networks(parents[0], parents[1], plan)
     warning = lineage_warning(parents[0], parents[1], plan or every)
     if warning is not None:
-        click.echo(f'warning: {warning}', err=True)
+        echo(f'warning: {warning}', err=True)
     if plan is not None and blended is not None and output is not None:
         save_networks(output, blended)
-        click.echo(f'{output}: {low}, with these shares of {high}: {plan.describe(G_low.synthesis.block_resolutions)}')
+        echo(f'{output}: {low}, with these shares of {high}: {plan.describe(G_low.synthesis.block_resolutions)}')
     if blended is not None and preview is not None:
         save_picture(preview, blend_figures.preview(G_low, blended.G_ema, G_high, row))
     if every is not None and grid is not None:
         save_picture(grid, blend_figures.swap_table(parents[0], parents[1], every, row))
     for path in (preview, grid):
         if path is not None:
-            click.echo(f'{path}: {len(row.seeds)} seeds')
+            echo(f'{path}: {len(row.seeds)} seeds')
 
 
 def check_outputs(output: Path | None, preview: Path | None, grid: Path | None, class_idx: int | None) -> None:

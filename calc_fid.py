@@ -84,7 +84,7 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
     if nearest is not None and not any(metric.kind == 'nearest' for metric in metrics):
         metrics = (*parse_metrics('nearest', detector), *metrics)
     where = select_device(device)
-    log = functools.partial(click.echo, err=True)
+    log = functools.partial(cli.echo, err=True)
 
     @functools.cache
     def embed(name: str) -> Detector:
@@ -112,7 +112,7 @@ def calc_fid(real: str | None, fakes: tuple[str, ...], names: str, detector: str
                 click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
     finally:  # those that were done before an error or Ctrl-C, too
         if results and not as_json:
-            click.echo('\n'.join(report.as_table(results, metrics) if len(sources) > 1 else report.as_lines(results[fakes[0]], metrics)))
+            cli.echo('\n'.join(report.as_table(results, metrics) if len(sources) > 1 else report.as_lines(results[fakes[0]], metrics)))
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:

@@ -5,10 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from dnnlib import cli
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 
 @cli.command(name='convert', help=__doc__)
@@ -26,15 +24,15 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
     if dest is not None:
         dnnlib.require_other_file('--dest', dest, source)
     networks = load_networks(source, trust_pickle)
-    click.echo(f'{source}')
+    echo(f'{source}')
     for name, text in describe_networks(networks).items():
-        click.echo(f'  {name:13} {text}')
+        echo(f'  {name:13} {text}')
     if dest is None:
         return
     save_networks(dest, networks)
-    click.echo(f'{dest}')
+    echo(f'{dest}')
     for name, text in compare_networks(networks, load_networks(dest)).items():
-        click.echo(f'  {name:13} {text}')
+        echo(f'  {name:13} {text}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dnnlib import cli, make_output_folder
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 NOTHING = {'default': None, 'show_default': False}
 
@@ -76,13 +76,13 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
     drawn = cli.progress(draw(G, scene.pictures, request.noise_mode, request.batch), total=scene.total, desc='Drawing', unit='img')
     if request.video is not None:
         width, height = save_video(drawn, scene, request)
-        click.echo(f'{request.video}: {request.frames} frames of {width}×{height}, {request.frames / request.fps:.1f} s')
+        echo(f'{request.video}: {request.frames} frames of {width}×{height}, {request.frames / request.fps:.1f} s')
     else:
         info = {'network': Path(networks.meta['path']).name, 'network_sha256': networks.meta['sha256'], 'trunc': request.trunc,
                 'class': request.class_idx, 'noise_mode': request.noise_mode}
         count = save_images(drawn, scene, request, info)
         what, tiles = ('strip', f' of {scene.tiles} pictures') if request.mode == 'sefa' else ('picture', '')
-        click.echo(f'{count} {what}{"s" * (count != 1)}{tiles} of {G.img_resolution}×{G.img_resolution} in {request.outdir}')
+        echo(f'{count} {what}{"s" * (count != 1)}{tiles} of {G.img_resolution}×{G.img_resolution} in {request.outdir}')
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,7 @@ from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
 from dnnlib import UserError
-from dnnlib.cli import command, given_path, given_text, option, progress, run
+from dnnlib.cli import command, echo, given_path, given_text, option, progress, run
 
 COUNT = click.IntRange(min=1)
 
@@ -95,10 +95,10 @@ def cli(sources: tuple[str, ...], dest: str | None, max_images: int | None, work
     _name(report)
     warning = options.face_warning(report, conversion.resolution) if alignment is not None else None
     if warning:
-        click.echo(warning, err=True)
+        echo(warning, err=True)
     for line in [report.classes, options.table(report) if policy.dry_run else options.summary(report, str(dest), conversion.resolution)]:
         if line:
-            click.echo(line)
+            echo(line)
 
 
 def _alignment(sources: Sequence[str], names: list[str] | None, landmarks: Path | None, faces: str | None, align_sheet: Path | None,
@@ -107,13 +107,13 @@ def _alignment(sources: Sequence[str], names: list[str] | None, landmarks: Path 
         for source in sources:
             check_sheet(align_sheet, source)
     if landmarks is None:
-        click.echo(check_detector(), err=True)
+        echo(check_detector(), err=True)
     return Alignment(faces or FACES[0], load_landmarks(landmarks, names) if landmarks is not None else None, align_sheet)
 
 
 def _name(report: Report) -> None:
     for line in options.named(report):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from dnnlib import UserError, cli, make_output_folder
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 W_PLUS_REG = 0.003
 FRAMES, FPS = 250, 25  # of the video, at most
@@ -59,7 +59,7 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
                         w_plus_weight=W_PLUS_REG if w_plus_reg is None else w_plus_reg)
     place = select_device(device)
     def warn(line: str) -> None:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     found = find_targets(targets)
     check_alignment(align, landmarks, say=warn)
@@ -74,7 +74,7 @@ def command(targets: Sequence[Path], align: str, landmarks: Path | None, network
     for start in range(0, len(pictures), batch):
         chosen = slice(start, start + batch)
         project_batch(G, label, np.stack(list(pictures.values())[chosen]), folders[chosen], embed, settings, save_video)
-    click.echo(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
+    echo(f"{len(pictures)} {'picture' if len(pictures) == 1 else 'pictures'} projected to {space} by {name}, noise {noise}: {outdir}")
 
 
 def project_batch(G: Any, label: Any, pictures: np.ndarray, folders: Sequence[Path], embed: Any, settings: Any, save_video: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from dnnlib import cli
-from dnnlib.cli import option
+from dnnlib.cli import echo, option
 
 NOTHING = {'default': None, 'show_default': False}
 
@@ -52,7 +52,7 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
     from torch_utils.pictures import save_picture
 
     def warn(line: str) -> None:
-        click.echo(line, err=True)
+        echo(line, err=True)
 
     place = select_device(device)
     found = find_targets(photos)
@@ -80,7 +80,7 @@ def command(photos: Sequence[Path], align: str, landmarks: Path | None, class_id
         save_picture(outdir / f'{portrait.name}.png', drawn, {**info, 'photo': portrait.name, 'trunc': trunc})
         save_picture(outdir / f'{portrait.name}-steps.png', steps)
         count += 1
-    click.echo(f"{count} {'toon' if count == 1 else 'toons'} of {G_toon.img_resolution}×{G_toon.img_resolution} in {outdir}")
+    echo(f"{count} {'toon' if count == 1 else 'toons'} of {G_toon.img_resolution}×{G_toon.img_resolution} in {outdir}")
 
 
 def check_options(photos: Sequence[Path], projected_w: Path | None, networks: dict[str, Any]) -> None:

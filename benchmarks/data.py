@@ -1,4 +1,4 @@
-"""Time what feeds the training: pictures a second from each cache and with each number of workers."""
+"""Time what feeds the training: how long a set takes to open, pictures a second from each cache and with each number of workers."""
 
 import sys
 import tempfile
@@ -20,10 +20,13 @@ from dnnlib.cli import option  # noqa: E402
 @option('--count', type=click.IntRange(1), default=600, help='Pictures of the made-up set, a zip as prepare_data.py writes it.')
 @option('--batch', type=click.IntRange(1), default=16, help='Pictures a step.')
 @option('--workers', type=click.IntRange(0), multiple=True, default=[0, 1, 2, 4], help='Processes that decode, besides the default.')
+@option('--folder', is_flag=True, help='A folder of pictures instead of a zip.')
+@option('--open-only', is_flag=True, help='Only time the opening.')
 @option('--mirror', is_flag=True, help='With mirror images.')
 @option('--repeats', type=click.IntRange(1), default=3, help='Timings of each, of at least the whole set; the median counts.')
 @cli.device_option()
-def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], mirror: bool, repeats: int, device: str) -> None:
+def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], mirror: bool, repeats: int, folder: bool, open_only: bool,
+            device: str) -> None:
     import torch
 
     from dataset_tools.archive import DatasetWriter, encode_png
@@ -52,11 +55,24 @@ def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], m
 
     name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
     click.echo(f'{name}; PyTorch {torch.__version__}; {count} pictures of {size} px, batch {batch}')
-    with tempfile.TemporaryDirectory() as folder:
-        with DatasetWriter(Path(folder, 'set.zip')) as writer:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, 'set' if folder else 'set.zip')
+        path.mkdir() if folder else None
+        with DatasetWriter(path) as writer:
             for i in range(count):
                 writer.add(encode_png(np.random.RandomState(i).randint(0, 256, [size, size, 3], dtype=np.uint8)), b'')
-        dataset = ImageFolderDataset(Path(folder, 'set.zip'), xflip=mirror)
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            dataset = ImageFolderDataset(path, xflip=mirror)
+            opened = time.perf_counter()
+            for name in dataset.archive.picture_names:
+                dataset.archive.read(name)
+            seconds.append((opened - start, time.perf_counter() - opened))
+        opening, reading = np.median(seconds, axis=0)
+        click.echo(f'opened in {opening:.2f} s; to read every byte takes {reading / opening:.1f} times as long')
+        if open_only:
+            return
         speeds = {}
         for number in sorted({*workers, default}):
             speeds['none', number] = speed(dataset, 'none', number)

@@ -2,10 +2,9 @@
 
 import bz2
 import gzip
-import json
 import lzma
 import os
-import stat
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dnnlib import UserError
+from dnnlib import UserError, reading
+from dnnlib.archive import MAX_LABELS
 
-MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
-_MAX_RATIO, _HARMLESS = 200, 1 << 26  # pictures shrink less than that, and what stays below 64 MB fills no memory
+MAX_FILE = reading.MAX_FILE
+_MAX_RATIO = reading.MAX_RATIO
+_MEMBER = 16384  # bytes that a file of a tar counts as besides its own: headers shrink to nothing, and each is held in memory
+_DIGITS = re.compile(rb'[0-9]{100}')  # of an extended header; finding the end of a number takes tarfile the square of its length
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, a few attributes
 
 
@@ -160,12 +162,10 @@ class FolderContainer(Container):
 
     def _read(self, entry: Entry) -> bytes:
         path = self.path / entry.key
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise Unusable('unreadable', 'is no regular file')
-        _check_size(status.st_size)
-        with path.open('rb') as file:
-            return file.read(MAX_FILE + 1)
+        with reading.open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_size(size)
+            return file.read(size)
 
 
 class ZipContainer(Container):
@@ -194,8 +194,7 @@ class ZipContainer(Container):
         self._allowed -= info.file_size
         if self._allowed < 0:
             raise Unusable('too large', f'the files before it unpack to more than {_MAX_RATIO} times the size of the zip: a zip bomb')
-        with self._zip.open(info) as file:
-            return file.read(MAX_FILE + 1)
+        return reading.read_member(self._zip, info)
 
 
 def _starts_as_zip(path: Path) -> bool:
@@ -222,11 +221,17 @@ class _Headers:
         self.left: int | None = _MAX_HEADER
 
     def read(self, size: int) -> bytes:
+        if size < 0:
+            raise ValueError('what follows has a negative size')
+        data = None
         if self.left is not None:
             self.left -= size
             if self.left < 0:
                 raise ValueError(f'what follows has a header of more than {_MAX_HEADER / 1e6:.0f} MB')
-        return self._file.read(size)
+            data = self._file.read(size)
+            if _DIGITS.search(data):
+                raise ValueError('what follows has a header with an endless number')
+        return self._file.read(size) if data is None else data
 
 
 def _unpacked(path: Path) -> IO[bytes]:
@@ -259,7 +264,9 @@ class TarContainer(Container):
         allowed = max(MAX_FILE, _MAX_RATIO * self.path.stat().st_size)
         for member in self._tar:
             self._file.left = _MAX_HEADER
-            allowed -= member.size
+            if member.size < 0:
+                raise ValueError('what follows has a negative size')
+            allowed -= member.size + _MEMBER
             if allowed < 0:  # a compressed tar has to be read through to find the next file
                 raise ValueError('what follows would unpack to more than 200 times its size')
             if member.isreg():
@@ -323,10 +330,9 @@ def _leads_nowhere(item: os.DirEntry[str]) -> bool:
 
 
 def _check_size(size: int, packed: int | None = None) -> None:
-    if size > MAX_FILE:
-        raise Unusable('too large', f'{size / 1e6:.0f} MB; no file above {MAX_FILE / 1e6:.0f} MB is read')
-    if packed is not None and size > _HARMLESS and size > _MAX_RATIO * packed:
-        raise Unusable('too large', f'{packed} bytes that unpack to {size / 1e6:.0f} MB: a zip bomb')
+    problem = reading.size_problem(size, packed, MAX_FILE)
+    if problem is not None:
+        raise Unusable('too large', problem)
 
 
 def read_json(container: Container, name: str = 'dataset.json') -> dict[str, Any] | None:
@@ -339,11 +345,7 @@ def read_json(container: Container, name: str = 'dataset.json') -> dict[str, Any
     if entry is None:
         return None
     try:
-        data = json.loads(container.read(entry))
+        data: dict[str, Any] = reading.read_json(container.read(entry), f'{container.path}: {name}', max_bytes=MAX_LABELS)
     except Unusable as error:
         raise UserError(f'{container.path}: {name}: {error.reason}') from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{container.path}: {name} is not valid JSON: {error}') from error
-    if not isinstance(data, dict):
-        raise UserError(f'{container.path}: {name} should hold a JSON object, not {type(data).__name__}')
     return data

@@ -12,6 +12,9 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from dnnlib import printable
+from dnnlib.archive import TooLarge, open_picture
+
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
 
 # Pillow would also try formats that start other programs (EPS runs Ghostscript), whatever the file's suffix says.
@@ -108,7 +111,6 @@ def decode_rgb(data: bytes, alpha: str = 'white', reduction: Callable[[tuple[int
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # Pillow grumbles about odd metadata that doesn't touch the pixels
-        warnings.simplefilter('error', Image.DecompressionBombWarning)
         picture, size = _load(data, reduction)
         found, mode, notes = picture.format or '', picture.mode, []
         if _is_animated(picture):
@@ -162,7 +164,7 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
     if not data:
         raise BadPicture('damaged', 'the file is empty')
     try:
-        picture = Image.open(io.BytesIO(data), formats=_known_formats())
+        picture = open_picture(data, _known_formats())
         size = picture.size
         if picture.format == 'JPEG':
             factor = reduction(size)
@@ -173,10 +175,10 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
         if data[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'):
             raise BadPicture('unsupported', 'is a HEIC; pip install pillow-heif') from error
         raise BadPicture('not a picture', 'its content is in none of the known formats') from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadPicture('too large', f'more than {(Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels') from error
+    except TooLarge as error:
+        raise BadPicture('too large', str(error)) from error
     except Exception as error:  # damaged files make Pillow's readers raise nearly anything: struct.error, KeyError, SyntaxError ...
-        raise BadPicture('damaged', str(error) or type(error).__name__) from error
+        raise BadPicture('damaged', printable(error) or type(error).__name__) from error
     if short:
         raise BadPicture('damaged', 'its pixels end early')
     return picture, size

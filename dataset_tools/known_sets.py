@@ -2,14 +2,16 @@
 
 import gzip
 import io
-import pickle
 import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
+
+from dnnlib import printable
+from dnnlib.interpreter import Unpickler, load_checked
 
 from .containers import Container, Entry, Unusable
 
@@ -19,7 +21,6 @@ _CIFAR_SIDE = 32
 _CIFAR_FILE = re.compile(r'(?:.*/)?(?:data_batch_[0-9]|train)')
 _CIFAR_NAMES = re.compile(r'(?:.*/)?(?:batches\.meta|meta)')
 _MAX_BATCH = 200_000_000  # bytes; CIFAR-100's is 155 million
-_MAX_READS = 1_000_000  # by which a pickle is read; CIFAR-100's takes half as many
 
 
 def netpbm(pixels: np.ndarray) -> bytes:
@@ -164,45 +165,25 @@ def _reconstruct(*_: object) -> _Array:
     return _Array()
 
 
-_ALLOWED = {'reconstruct': _reconstruct, 'ndarray': _Array, 'dtype': _Kind}
+_NAMES: dict[str, Any] = {'_reconstruct': _reconstruct, 'ndarray': _Array, 'dtype': _Kind}
 _MODULES = ('numpy', 'numpy.core.multiarray', 'numpy._core.multiarray')
 
 
-class _Counted(io.BytesIO):
-    """A file of which only so much is read as a batch needs: what a small instruction builds is larger than itself."""
+class _Unpickler(Unpickler):
+    """The dialect of CIFAR's batches: the three names above and nothing else."""
 
-    reads = 0
-
-    def read(self, size: int | None = -1) -> bytes:
-        self.reads += 1
-        if self.reads > _MAX_READS:
-            raise pickle.UnpicklingError('too many instructions')
-        return super().read(size)
-
-
-class _Unpickler(pickle._Unpickler):
-    """Knows the three names above and nothing else. In Python, because C's can be made to ask for gigabytes of memo."""
-
-    dispatch: ClassVar[dict[int, Callable[..., None]]] = dict(pickle._Unpickler.dispatch)
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in _MODULES and name.lstrip('_') in _ALLOWED:
-            return _ALLOWED[name.lstrip('_')]
-        raise pickle.UnpicklingError(f'asks for {module}.{name}')
-
-    def refuse_frame(self) -> None:
-        raise pickle.UnpicklingError('is newer than CIFAR')  # and would be read past the counter
-
-    dispatch[pickle.FRAME[0]] = refuse_frame
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
+        (module, name): value for module in _MODULES for name, value in _NAMES.items()}
+    with_state: ClassVar[tuple[type, ...]] = (_Array, _Kind)
 
 
 def _load(data: bytes) -> dict[str, Any]:
     if len(data) > _MAX_BATCH:
         raise Unusable('too large', f'{len(data) / 1e6:.0f} MB are no batch of CIFAR')
     try:
-        found = _Unpickler(_Counted(data), encoding='latin1').load()
+        found = load_checked(_Unpickler, data)
     except Exception as error:  # damaged pickles raise nearly anything
-        raise Unusable('damaged', f'is no batch of CIFAR: {str(error) or type(error).__name__}') from error
+        raise Unusable('damaged', f'is no batch of CIFAR: {printable(error) or type(error).__name__}') from error
     if not isinstance(found, dict):
         raise Unusable('damaged', 'is no batch of CIFAR')
     return {key.decode('latin-1') if isinstance(key, bytes) else str(key): value for key, value in found.items()}

@@ -11,6 +11,7 @@ from dnnlib import UserError
 
 Label = int | list[float] | str  # a str is the name of a class that has no number yet
 _MAX_NUMBER = 3.4e38  # of float32
+_MAX_CSV = 1 << 26  # bytes; a million lines have half of that
 _FEW_CLASSES = 1000  # some of which may well be empty
 _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
@@ -106,6 +107,8 @@ def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
 
 def _rows(data: bytes) -> list[list[str]]:
     """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the pictures that miss a label are named."""
+    if len(data) > _MAX_CSV:
+        return []
     try:
         text = io.StringIO(data.decode('utf-8-sig', 'replace'), newline='')
         rows = [[cell.strip() for cell in row] for row in csv.reader(text, skipinitialspace=True)]

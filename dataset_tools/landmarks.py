@@ -1,20 +1,20 @@
 """Where the eyes and the mouth of a face are, and the JSON file in which people mark them."""
 
-import json
 import os
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dnnlib import UserError
+from dnnlib.reading import read_json
 
 Point = tuple[float, float]
 
 _MAX_COORDINATE = 1e6  # no picture is larger, and squares of it are still exact
 _POINTS_68 = 68
+_MAX_BYTES = 1 << 28  # 100,000 faces of 68 points have half of that
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,9 @@ def load_landmarks(path: str | os.PathLike[str], names: Collection[str] | None =
     """
     where = f'--landmarks {os.fspath(path)}'
     try:
-        data = json.loads(Path(path).read_text(encoding='utf-8-sig'))
-    except OSError as error:
-        raise UserError(f'{where}: cannot be read: {error.strerror or error}') from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f'{where}: not valid JSON: {error}') from error
-    if not isinstance(data, dict):
-        raise UserError(f'{where}: should be an object of file names and their faces, not {type(data).__name__}')
+        data = read_json(path, max_bytes=_MAX_BYTES)
+    except UserError as error:
+        raise UserError(f'--landmarks {error}') from error
     result = {name.replace('\\', '/'): _read_faces(faces, f'{where}: {name}') for name, faces in data.items()}
     unknown = [name for name in result if names is not None and name not in names]
     if unknown:

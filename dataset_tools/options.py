@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dnnlib import UserError
+from dnnlib.cli import escaped
 
 from .crop import FITS, Conversion
 from .prepare import Report
-from .report import printable
 
 TRANSFORMS = ('center-crop', 'center-crop-wide')
 
@@ -72,7 +72,7 @@ def named(report: Report) -> Iterator[str]:
     """A line for each file that was left out or is to be remarked upon."""
     for word, items in (('remark', report.remarks), ('skipped', report.skipped)):
         for item in items:
-            yield printable(f'{word} {item.name}: {item.kind}: {item.reason}')
+            yield escaped(f'{word} {item.name}: {item.kind}: {item.reason}')
 
 
 def summary(report: Report, dest: str, resolution: int) -> str:
@@ -87,7 +87,7 @@ def summary(report: Report, dest: str, resolution: int) -> str:
         parts.append(f'passed over {_count(number, "file")} that {"is no picture" if number == 1 else "are no pictures"}')
     if report.sheets:
         parts.append(f'contact sheet: {", ".join(map(str, report.sheets))}')
-    return printable('; '.join(parts))
+    return escaped('; '.join(parts))
 
 
 def table(report: Report) -> str:

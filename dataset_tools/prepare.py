@@ -17,6 +17,7 @@ import PIL
 from PIL import Image, features
 
 from dnnlib import UserError, atomic_folder, atomic_path
+from dnnlib.cli import escaped
 
 from .archive import FORMATS, DatasetWriter, encode, is_stored_as
 from .crop import Conversion, SquarePicture, convert_picture
@@ -24,7 +25,7 @@ from .decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
 from .faces import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .labels import Label, count_classes, number_classes
 from .landmarks import Landmarks
-from .report import AuditReport, printable
+from .report import AuditReport
 from .resize import resizer_version
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
@@ -101,7 +102,7 @@ class _Job:
     marked: Sequence[Landmarks] | None = None
 
     def __str__(self) -> str:
-        return printable(self.item.name)
+        return escaped(self.item.name)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from pathlib import Path
 from types import TracebackType
 
 from dnnlib import UserError, atomic_path
+from dnnlib.cli import escaped
 
+_FORMULA = frozenset('=+-@\uff1d\uff0b\uff0d\uff20')  # what a formula begins with, and the full-width twins of these
 _PER_KIND = 60  # pictures that the page shows of each kind
 _COLUMNS = ('name', 'outcome', 'kinds', 'reason', 'width', 'height', 'format')
 _STYLE = ('body{font:14px sans-serif;margin:2em}td,th{text-align:left;padding:2px 1em 2px 0}'
@@ -60,7 +62,7 @@ class AuditReport:
             self._counts[key] += 1
             if self._counts[key] <= _PER_KIND:
                 picture = f'<img src="data:image/jpeg;base64,{base64.b64encode(thumbnail).decode()}">' if thumbnail else '<i>no picture</i>'
-                caption = html.escape(printable(f'{name}: {reason}' if reason else name))
+                caption = html.escape(escaped(f'{name}: {reason}' if reason else name))
                 self._shown.setdefault(key, []).append(f'<figure>{picture}<figcaption>{caption}</figcaption></figure>')
 
     def __enter__(self) -> 'AuditReport':
@@ -95,12 +97,7 @@ class AuditReport:
                 f'<table>{outcomes}</table>{"".join(parts)}</html>\n')
 
 
-def printable(text: str) -> str:
-    """A name on one line, in characters that any file and terminal take."""
-    return ''.join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
 def _cell(text: str) -> str:
     """So that no spreadsheet takes a file's name for a formula."""
-    text = printable(text)
-    return f"'{text}" if text[:1] in ('=', '+', '-', '@') else text
+    text = escaped(text)
+    return f"'{text}" if text[:1] in _FORMULA else text

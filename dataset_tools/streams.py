@@ -10,13 +10,16 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
+from dnnlib.archive import MAX_PIXELS
 
 from .containers import MAX_FILE, Skipped
 
 VIDEO_SUFFIXES = frozenset({'.mp4', '.mov', '.m4v', '.mkv', '.webm', '.avi', '.mpg', '.mpeg', '.ogv', '.wmv', '.flv', '.3gp'})
 _DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,ogg,asf,flv'  # none that opens further files, as playlists do
 _MAX_SIDE = 16384
+_LMDB_ENTRY = 8  # bytes of an entry besides its key and value
+_PATIENCE = 60  # seconds for one value of an LMDB
 _SQUARE_PIXELS = "scale=w='iw*if(between(sar,1,4),sar,1)':h='ih*if(between(sar,0.25,1),1/sar,1)'"  # of DVDs and tapes they are oblong
 
 
@@ -41,10 +44,11 @@ def open_lmdb(path: Path) -> tuple[int, Iterator[tuple[str, bytes] | Skipped]]:
     process.start()
     theirs.close()
     try:
-        total = ours.recv()
+        total = ours.recv() if ours.poll(_PATIENCE) else f'no answer in {_PATIENCE} seconds'
     except (EOFError, OSError):
         total = 'it is damaged'
     if isinstance(total, str):
+        process.kill()
         raise UserError(f'--source {path}: its LMDB cannot be read: {total}')
     return total, _receive_lmdb(path, total, ours, process)
 
@@ -52,7 +56,7 @@ def open_lmdb(path: Path) -> tuple[int, Iterator[tuple[str, bytes] | Skipped]]:
 def _receive_lmdb(path: Path, total: int, connection: Connection, process: SpawnProcess) -> Iterator[tuple[str, bytes] | Skipped]:
     count = 0
     try:
-        while not isinstance(item := connection.recv(), str | None):
+        while not isinstance(item := connection.recv() if connection.poll(_PATIENCE) else 'it takes too long', str | None):
             yield item
             count += 1
         if item is not None:
@@ -71,8 +75,14 @@ def _send_lmdb(path: Path, connection: Connection) -> None:
     import lmdb
     try:
         with lmdb.open(str(path), readonly=True, lock=False, readahead=False) as database, database.begin(buffers=True) as transaction:
-            connection.send(int(database.stat()['entries']))
-            for key, value in transaction.cursor():
+            total, left = int(database.stat()['entries']), (path / 'data.mdb').stat().st_size
+            if total * _LMDB_ENTRY > left:
+                raise ValueError(f'it says that it has {total} values, for which it is too small')
+            connection.send(total)
+            for count, (key, value) in enumerate(transaction.cursor()):
+                left -= len(key) + len(value) + _LMDB_ENTRY
+                if count >= total or left < 0:
+                    raise ValueError('it has more values than it says, or gives some of them twice')
                 name = bytes(key).decode('utf-8', 'surrogateescape')
                 too_large = Skipped(f'{path.name}/{name}', 'too large', f'{len(value) / 1e6:.0f} MB')
                 connection.send((name, bytes(value)) if len(value) <= MAX_FILE else too_large)
@@ -91,7 +101,8 @@ def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
     """
     from imageio_ffmpeg import get_ffmpeg_exe
     command = [get_ffmpeg_exe(), '-nostdin', '-v', 'error', '-protocol_whitelist', 'file', '-format_whitelist', _DEMUXERS,
-               '-i', f'file:{path}', '-map', '0:v:0', '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
+               '-max_pixels', str(MAX_PIXELS), '-i', f'file:{path}', '-map', '0:v:0',
+               '-vf', f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}', '-fps_mode', 'passthrough',
                '-f', 'image2pipe', '-c:v', 'ppm', '-pix_fmt', 'rgb24', '-']
     count = 0
     with tempfile.TemporaryFile() as said:
@@ -113,7 +124,7 @@ def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
         said.seek(0)
         errors = said.read(10_000).decode('utf-8', 'replace').strip().splitlines()
     if failed or errors or count == 0:
-        reason = ' '.join(errors[-1].split()) if errors else 'there is no picture in it'
+        reason = printable(errors[-1]) if errors else 'there is no picture in it, or one of too many pixels'
         yield Skipped(path.name, 'damaged', f'after {count} frames ffmpeg says: {reason}')
 
 
@@ -128,7 +139,7 @@ def _read_ppm(read: Callable[[int], bytes]) -> bytes | None:
         width, height = map(int, head.split()[1:3])
     except ValueError:
         return None
-    if not (head.startswith(b'P6\n') and 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE):
+    if not (head.startswith(b'P6\n') and 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE and width * height <= MAX_PIXELS):
         return None
     pixels = read(3 * width * height)
     return head + pixels if len(pixels) == 3 * width * height else None

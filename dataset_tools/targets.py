@@ -9,6 +9,7 @@ from PIL import Image
 
 from dnnlib import UserError, require_regular_file
 from dnnlib.archive import PictureArchive
+from dnnlib.reading import read_file
 
 from .crop import Conversion, convert_picture
 from .decode import BadPicture
@@ -120,11 +121,9 @@ def load_target(path: str | os.PathLike[str], resolution: int, channels: int = 3
     if channels not in (1, 3):
         raise UserError(f'{path}: pictures have 1 or 3 channels, this network has {channels}')
     try:
-        data, conversion = Path(path).read_bytes(), Conversion(resolution)
+        data, conversion = read_file(path), Conversion(resolution)
         square = convert_faces(data, conversion, marked=marked)[0] if align else convert_picture(data, conversion)
         return square.pixels if channels == 3 else np.asarray(Image.fromarray(square.pixels).convert('L'))[:, :, np.newaxis]
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
     except BadPicture as error:
         advice = f'; {WHAT_TO_TRY}' if error.kind == NO_FACE else ''
         raise UserError(f'{path}: {error.kind}: {error.reason}{advice}') from error

@@ -1,18 +1,20 @@
 """Pictures out of folders and zips: the one place that lists, reads and decodes them."""
 
 import io
-import json
 import os
+import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from .util import UserError
+from .reading import open_file, read_json, read_member, regular_file, size_problem
+from .util import UserError, printable
 
 PICTURE_SUFFIXES = frozenset({
     '.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm', '.tga', '.avif',
@@ -21,6 +23,14 @@ PICTURE_SUFFIXES = frozenset({
 # Not every decoder that Pillow has: EPS, for one, starts another program.
 _FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'TGA', 'AVIF')
 
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26  # of a picture; Pillow's limit, a billion bits of RGB and more
+MAX_LABELS = 1 << 27  # bytes of a dataset.json; a million pictures need half of that
+
+_MAX_SCANS = 24  # of a JPEG of the largest size; a smaller one may have more. Progressive ones have ten
+_SLOW_PIXELS = 1 << 22  # that Pillow decodes in Python, half a million a second
+_PNG = b'\x89PNG\r\n\x1a\n'
+_FIRST_BYTES = (64, 1 << 16)  # of a file that are read to find the shape of its picture, before all are
+
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
 
 
@@ -28,6 +38,9 @@ class PictureArchive:
     """The files of a folder (recursive) or of a zip, in sorted order, with `/` in their names.
 
     Safe to send to worker processes: each process opens the zip for itself.
+
+    Links to regular files are followed, wherever they lead; links to folders below `path` are not. Devices, pipes and files
+    of more than half a gigabyte are never read.
 
     Args:
         path: a folder or a zip file.
@@ -58,16 +71,50 @@ class PictureArchive:
         """The bytes of one file.
 
         Raises:
-            UserError: the file is gone, unreadable, encrypted or damaged; the message names it.
+            UserError: the file is gone, unreadable, too large, no regular file, encrypted or damaged; the message names it.
         """
+        return self._read(name, None)
+
+    def read_start(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of one file, or all that it has. Raises as `read` does."""
+        return self._read(name, count)
+
+    def _read(self, name: str, count: int | None) -> bytes:
         try:
             if self._is_folder:
-                return (self.path / name).read_bytes()
-            return self._open_zip().read(name)
+                with open_file(os.path.join(self.path, name), buffered=count is None) as file:  # noqa: PTH118 (Path takes a third of the time)
+                    if count is not None:
+                        return file.read(count)
+                    size = os.fstat(file.fileno()).st_size
+                    self._check_size(name, size)
+                    return file.read(size)
+            archive = self._open_zip()
+            info = archive.getinfo(name)
+            self._check_size(name, info.file_size, info.compress_size)
+            return read_member(archive, info, count)
         except KeyError:
             raise UserError(f'{self.path}: there is no {name} in it') from None
         except _ZIP_ERRORS as error:
-            raise UserError(f'{self.path}: cannot read {name}: {error}') from error
+            reason = getattr(error, 'strerror', None) or error
+            raise UserError(f'{self.path}: cannot read {printable(name)}: {reason}') from error
+
+    def _check_size(self, name: str, size: int, packed: int | None = None) -> None:
+        problem = size_problem(size, packed)
+        if problem is not None:
+            raise UserError(f'{self.path}: {printable(name)} is too large: {problem}')
+
+    def shape(self, name: str) -> tuple[int, int, int]:
+        """Channels, height and width of one picture, from as few of its first bytes as suffice: a fault behind them is not found.
+
+        Raises:
+            UserError: it can't be read, or is no picture.
+        """
+        for count in _FIRST_BYTES:
+            found = header_shape(self.read_start(name, count))
+            if found is not None:
+                return found
+        height, width, channels = decode_picture(self.read(name), f'{self.path}: {name}').shape
+        return channels, height, width
 
     def read_json(self, name: str = 'dataset.json') -> dict[str, Any] | None:
         """A JSON object at the archive's top level, or None where there is no such file.
@@ -77,12 +124,7 @@ class PictureArchive:
         """
         if name not in self.file_names:
             return None
-        try:
-            data = json.loads(self.read(name))
-        except ValueError as error:
-            raise UserError(f'{self.path}: {name} is not valid JSON: {error}') from error
-        if not isinstance(data, dict):
-            raise UserError(f'{self.path}: {name} should hold a JSON object, not {type(data).__name__}')
+        data: dict[str, Any] = read_json(self.read(name), f'{self.path}: {name}', max_bytes=MAX_LABELS)
         return data
 
     def close(self) -> None:
@@ -102,7 +144,7 @@ class PictureArchive:
 
     def _open_zip(self) -> zipfile.ZipFile:
         if self._zip is None or self._pid != os.getpid():  # a forked child must not share its parent's file position
-            self._zip, self._pid = zipfile.ZipFile(self.path), os.getpid()
+            self._zip, self._pid = zipfile.ZipFile(regular_file(self.path)), os.getpid()
         return self._zip
 
     def _list_folder(self) -> list[str]:
@@ -111,26 +153,99 @@ class PictureArchive:
 
         names = []
         for folder, _, files in os.walk(self.path, onerror=refuse):
-            names += [Path(folder, file).relative_to(self.path).as_posix() for file in files]
+            below = os.path.relpath(folder, self.path).replace(os.sep, '/')
+            names += files if below == '.' else [f'{below}/{file}' for file in files]
         return names
 
     def _list_zip(self) -> list[str]:
         try:
             return [name for name in self._open_zip().namelist() if not name.endswith('/')]
-        except zipfile.BadZipFile as error:
-            raise UserError(f'{self.path}: neither a folder nor a zip file ({error})') from error
+        except UserError:
+            raise
         except OSError as error:
             raise UserError(f'{self.path}: cannot be read: {error.strerror or error}') from error
+        except Exception as error:  # damaged zips make zipfile raise nearly anything
+            raise UserError(f'{self.path}: neither a folder nor a zip file ({printable(error)})') from error
 
 
 def is_picture_name(name: str) -> bool:
     """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
     parts = name.split('/')
     hidden = any(part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts)
-    return Path(parts[-1]).suffix.lower() in PICTURE_SUFFIXES and not hidden
+    return os.path.splitext(parts[-1])[1].lower() in PICTURE_SUFFIXES and not hidden  # noqa: PTH122
 
 
-def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False) -> np.ndarray:
+def header_shape(data: bytes) -> tuple[int, int, int] | None:
+    """Channels, height and width of a picture by its first bytes; None where they don't say, or where decoding gives others.
+
+    Args:
+        data: the first bytes of a file, or all.
+    """
+    if data[:8] == _PNG and len(data) > 33:
+        channels = {(8, 0): 1, (8, 2): 3}.get((data[24], data[25]))
+        width, height = struct.unpack('>II', data[16:24])
+        return (channels, height, width) if channels is not None else None
+    if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8 ' and data[23:26] == b'\x9d\x01\x2a':
+        width, height = struct.unpack('<HH', data[26:30])
+        return 3, height & 0x3fff, width & 0x3fff
+    if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8L' and len(data) >= 25:
+        bits, = struct.unpack('<I', data[21:25])
+        return (3, (bits >> 14 & 0x3fff) + 1, (bits & 0x3fff) + 1) if not bits >> 28 & 1 else None
+    if data[:2] != b'\xff\xd8':
+        return None
+    try:
+        with Image.open(io.BytesIO(data), formats=['JPEG']) as picture:
+            return (len(picture.getbands()), picture.height, picture.width) if picture.mode in ('L', 'RGB') else None
+    except Exception:  # cut short before the size is said, or damaged
+        return None
+
+
+def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
+    """Pillow's `Image.open`, for files that anybody may have made: only named formats, and nothing that takes long to decode.
+
+    Args:
+        data: the bytes of a file.
+        formats: Pillow's names of those to try.
+        max_pixels: width times height allowed; None for `MAX_PIXELS`.
+
+    Returns:
+        A picture whose pixels are not decoded yet.
+
+    Raises:
+        TooLarge: it has too many pixels, or would take too long.
+        Exception: of nearly any kind, where the data are damaged.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about metadata, and about a size that is looked at here
+        try:
+            picture = Image.open(io.BytesIO(data), formats=list(formats))
+        except Image.DecompressionBombError as error:
+            raise TooLarge(f'more than {(max_pixels or MAX_PIXELS) / 1e6:.0f} megapixels') from error
+    check_pixels(*picture.size, max_pixels)
+    pixels = picture.width * picture.height
+    if pixels > _SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in picture.tile):
+        raise TooLarge(f'{pixels / 1e6:.0f} megapixels of this kind of {picture.format} would take minutes to decode; save it as PNG')
+    if data[:2] == b'\xff\xd8' and (scans := data.count(b'\xff\xda')) * pixels > _MAX_SCANS * MAX_PIXELS:
+        raise TooLarge(f'a JPEG of {scans} scans would take minutes to decode')
+    return picture
+
+
+class TooLarge(ValueError):
+    """A picture has more pixels than allowed, or would take too long to decode."""
+
+
+def check_pixels(width: int, height: int, max_pixels: int | None = None) -> None:
+    """Refuse a size before memory is asked for.
+
+    Raises:
+        TooLarge: more than `max_pixels`; None for `MAX_PIXELS`.
+    """
+    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
+    if width * height > max_pixels:
+        raise TooLarge(f'{width}x{height} pixels, more than {max_pixels / 1e6:.3g} megapixels')
+
+
+def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False, max_pixels: int | None = None) -> np.ndarray:
     """Decode a picture as it is stored, without any change of colours.
 
     Args:
@@ -138,40 +253,40 @@ def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False)
         name: what to call it in an error.
         in_threads: several threads of this process decode at the same time. Then imagecodecs does what takes long, or else Pillow, at
             half the speed, for pyspng keeps the others waiting.
+        max_pixels: width times height allowed; None for `MAX_PIXELS`.
 
     Returns:
         uint8 `[H, W, C]`, 0…255; C is 1, 2, 3 or 4. Palettes are expanded.
 
     Raises:
-        UserError: the data is no picture, or a damaged one.
+        UserError: the data is no picture, a damaged one, or too large.
     """
     try:
-        if data[:8] == b'\x89PNG\r\n\x1a\n':
-            pixels = _decode_png(data, in_threads)
+        if data[:8] == _PNG:
+            pixels = _decode_png(data, in_threads, max_pixels)
             if pixels is not None:
                 return pixels
-        with warnings.catch_warnings():
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            Image.init()
-            with Image.open(io.BytesIO(data), formats=[name for name in _FORMATS if name in Image.OPEN]) as file:
-                picture: Image.Image = file
-                if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
-                    picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
-                pixels = np.asarray(picture)
-    except Image.UnidentifiedImageError as error:
-        raise UserError(f'{name}: not a readable picture (its content is in none of the known formats)') from error
-    except (OSError, ValueError, SyntaxError, RuntimeError, zlib.error,
-            Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f'{name}: not a readable picture ({str(error) or type(error).__name__})') from error
+        Image.init()
+        with open_picture(data, [name for name in _FORMATS if name in Image.OPEN], max_pixels) as picture:
+            if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
+                picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
+            pixels = np.asarray(picture)
+    except TooLarge as error:
+        raise UserError(f'{name}: too large: {error}') from error
+    except Exception as error:  # damaged files make Pillow's readers raise nearly anything
+        reason = 'its content is in none of the known formats' if isinstance(error, UnidentifiedImageError) else printable(error)
+        raise UserError(f'{name}: not a readable picture ({reason or type(error).__name__})') from error
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
-def _decode_png(data: bytes, in_threads: bool) -> np.ndarray | None:
+def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
     """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what Pillow should do."""
     bit_depth, channels = data[24:25], {b'\x00': 1, b'\x02': 3, b'\x06': 4}.get(data[25:26])
     if bit_depth != b'\x08' or channels is None:
         return None
-    is_compressed = len(data) < channels * int.from_bytes(data[16:20], 'big') * int.from_bytes(data[20:24], 'big')
+    width, height = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
+    check_pixels(width, height, max_pixels)
+    is_compressed = len(data) < channels * width * height
     try:
         if in_threads and is_compressed:
             import imagecodecs

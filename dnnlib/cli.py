@@ -231,6 +231,21 @@ def _say(prog: str, message: str) -> None:
     sys.stderr.write(f'{prog}: error: {printable(message, MAX_LINE)}\n')
 
 
+def echo(text: str, err: bool = False) -> None:
+    """Print text that may hold names from files: no escape sequence reaches the terminal.
+
+    Args:
+        text: one or more lines.
+        err: print to stderr.
+    """
+    click.echo('\n'.join(map(escaped, text.split('\n'))), err=err)
+
+
+def escaped(text: str) -> str:
+    """Text as one line, in characters that any file and terminal take."""
+    return text if text.isprintable() else ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
+
+
 def progress(items: Iterable[T], *, total: int | None = None, desc: str = '', unit: str = 'it', disable: bool = False) -> 'tqdm[T]':
     """A progress bar on stderr; one line every ten seconds where stderr is no terminal."""
     terminal = sys.stderr.isatty()

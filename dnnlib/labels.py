@@ -3,9 +3,10 @@
 import numpy as np
 
 from .archive import PictureArchive
-from .util import UserError
+from .util import UserError, printable
 
 _MAX_CLASSES = 1 << 15
+_MAX_BYTES = 1 << 30  # of the vectors of all labels
 
 
 def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[str] | None]:
@@ -26,7 +27,7 @@ def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[
     if not listed:
         folders = _class_folders(archive, option)
         numbers = {folder: number for number, folder in enumerate(folders)}
-        return np.eye(len(numbers), dtype=np.float32)[[numbers[name.split('/')[0]] for name in names]], folders
+        return _one_hot(archive, np.asarray([numbers[name.split('/')[0]] for name in names])), folders
     try:
         by_name = {str(name).replace('\\', '/'): label for name, label in listed}
         labels = np.asarray([by_name[name] for name in names])
@@ -35,9 +36,9 @@ def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[
         if labels.ndim == 2 and np.issubdtype(labels.dtype, np.number) and (np.abs(labels) <= np.finfo(np.float32).max).all():
             return labels.astype(np.float32), None
     except (TypeError, ValueError) as error:
-        raise UserError(f'{archive.path}: "labels" of dataset.json should be [[name, class], …] ({error})') from error
+        raise UserError(f'{archive.path}: "labels" of dataset.json should be [[name, class], …] ({printable(error)})') from error
     except KeyError as error:
-        raise UserError(f'{archive.path}: dataset.json has no label for {error.args[0]}') from error
+        raise UserError(f'{archive.path}: dataset.json has no label for {printable(error.args[0])}') from error
     raise UserError(f'{archive.path}: labels should be classes 0, 1, 2 … or vectors of one length')
 
 
@@ -46,6 +47,10 @@ def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
     if highest >= _MAX_CLASSES:
         raise UserError(f'{archive.path}: a label of dataset.json is {highest}; classes are numbered 0, 1, 2 … without gaps; the network '
                         'has an input for each number')
+    num_bytes = 4 * len(classes) * (highest + 1)
+    if num_bytes > _MAX_BYTES:
+        raise UserError(f'{archive.path}: {len(classes)} pictures of {highest + 1} classes: their labels would take '
+                        f'{num_bytes / 1e9:.1f} GB; use fewer classes')
     one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
     one_hot[np.arange(len(classes)), classes] = 1
     return one_hot

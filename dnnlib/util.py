@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+MAX_TEXT = 200  # characters of a file's text in a message
+
 
 class UserError(Exception):
     """A mistake that the user can mend: the message names what was wrong, with which value, and what to do.

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError, make_cache_dir_path, require_regular_file
+from dnnlib import UserError, make_cache_dir_path
 from dnnlib.download import fetch
+from dnnlib.reading import read_file
 from torch_utils.lpips import VGG_FILE, VGG_SHA256, vgg_weights
-from torch_utils.misc import MAX_WEIGHTS, float32_precision, load_plain, problem_of_weights
+from torch_utils.misc import MAX_WEIGHTS, float32_precision, problem_of_weights
+from torch_utils.torch_file import load_plain_bytes
 
 from .protocols import NVIDIA, Protocol
 
@@ -28,6 +30,7 @@ PRECISIONS = ('float32', 'tf32', 'bfloat16')
 INCEPTION_FILE = 'weights-inception-2015-12-05-6726825d.pth'
 INCEPTION_URL = f'https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_FILE}'
 INCEPTION_SHA256 = '6726825d'
+
 
 _OTHER_WAYS = 'get that file by other means and pass it with --detector-weights PATH, or take --detector random-vgg'
 
@@ -209,15 +212,14 @@ class _Inception(torch.nn.Module):
 
 def _read_weights(path: Path, known: str, known_sha256: str, log: Callable[[str], None]) -> tuple[object, str]:
     """What the file holds, and its SHA-256, which is compared to the known file's; nothing in it is executed."""
-    require_regular_file(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f'--detector-weights={path}: cannot be read: {error.strerror or error}') from error
+        data = read_file(path, MAX_WEIGHTS)
+    except UserError as error:
+        raise UserError(f'--detector-weights={error}') from error
     sha256 = hashlib.sha256(data).hexdigest()
     if not sha256.startswith(known_sha256):
         log(f'warning: {path} is not the known {known}; its sha256 is {sha256}')
-    return load_plain(io.BytesIO(data), path), sha256
+    return load_plain_bytes(data, path), sha256
 
 
 def _build(kind: Callable[..., Any], layer: str, state: object, path: Path, title: str) -> torch.nn.Module:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path, make_cache_dir_path, require_regular_file
-from dnnlib.util import why_no_zip
+from dnnlib import UserError, atomic_path, make_cache_dir_path, printable
+from dnnlib.reading import read_json, read_npz
 
 from .detectors import Detector
 from .feature_stats import Features, MeanCov
@@ -54,28 +53,29 @@ def load_statistics(path: str | os.PathLike[str]) -> tuple[Features, dict[str, A
     Raises:
         UserError: it can't be read, or holds something else.
     """
-    require_regular_file(path)
-    if not Path(path).exists():
-        raise UserError(f'{path}: no such file')
-    try:
-        if not zipfile.is_zipfile(path):
-            raise zipfile.BadZipFile(f'it is {why_no_zip(path)}')
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ('mu', 'sigma', 'about', 'features') if name in file}
-        about = json.loads(str(arrays['about'])) if 'about' in arrays else {}
-        mean, cov = (np.asarray(arrays[name], np.float64) for name in ('mu', 'sigma'))
-        values = torch.from_numpy(np.asarray(arrays['features'], np.float32)) if 'features' in arrays else None
-        sizes = frozenset((int(h), int(w)) for h, w in about.get('sizes', ()))
-        num = about.get('num')
-    except KeyError as error:
-        raise UserError(f'{path}: no statistics for FID: there is no {error} in it') from error
-    except (OSError, ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        reason = getattr(error, 'strerror', None) or str(error).split('\n', 1)[0]
-        raise UserError(f'{path}: not a file of statistics, as --save-stats or pytorch-fid write it ({reason})') from error
-    finite = np.isfinite(mean).all() and np.isfinite(cov).all() and isinstance(num, int | None)
-    if mean.ndim != 1 or cov.shape != 2 * mean.shape or not finite:
-        raise UserError(f'{path}: no statistics for FID: mu {list(mean.shape)} and sigma {list(cov.shape)} should be [D] and [D, D]')
-    return Features(MeanCov(num, mean, cov), values, sizes), about
+    wanted = ('mu', 'sigma', 'about', 'features')
+    arrays = read_npz(path, wanted.__contains__, ('mu', 'sigma'), what='no statistics for FID, as --save-stats or pytorch-fid write them')
+    about: dict[str, Any] = {}
+    if 'about' in arrays:
+        about = read_json(str(arrays['about']).encode('utf-8', 'replace'), f'{path}: about in the statistics')
+    shapes = {name: list(array.shape) for name, array in arrays.items()}
+    if any(arrays[name].dtype.kind not in 'iuf' for name in arrays if name != 'about'):
+        raise UserError(f'{path}: no statistics for FID: mu, sigma and features should be numbers')
+    mean, cov = (np.asarray(arrays[name], np.float64) for name in ('mu', 'sigma'))
+    values = torch.from_numpy(np.asarray(arrays['features'], np.float32)) if 'features' in arrays else None
+    if mean.ndim != 1 or cov.shape != 2 * mean.shape or not (np.isfinite(mean).all() and np.isfinite(cov).all()):
+        raise UserError(f'{path}: no statistics for FID: mu {shapes["mu"]} and sigma {shapes["sigma"]} should be [D] and [D, D], '
+                        'of finite numbers')
+    if values is not None and (values.ndim != 2 or values.shape[1] != len(mean)):
+        raise UserError(f'{path}: no statistics for FID: features {shapes["features"]} should be [N, {len(mean)}]')
+    num, sizes = about.get('num'), about.get('sizes', [])
+    if not (num is None or type(num) is int and 0 < num < 1 << 60) or not isinstance(sizes, list) or not all(map(_is_size, sizes)):
+        raise UserError(f'{path}: no statistics for FID: its number of pictures, or their sizes, make no sense')
+    return Features(MeanCov(num, mean, cov), values, frozenset((h, w) for h, w in sizes)), about
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(type(side) is int and 0 < side < 1 << 20 for side in value)
 
 
 def check_fits(path: str | os.PathLike[str], features: Features, about: Mapping[str, Any], detector: Detector, keep: bool) -> str | None:
@@ -89,8 +89,9 @@ def check_fits(path: str | os.PathLike[str], features: Features, about: Mapping[
     """
     for key, expected in _of_detector(detector).items():
         if about.get(key, expected) != expected:
-            way_out = '' if key == 'detector_sha256' else f'; --{key}={about[key]} goes with it'
-            raise UserError(f'{path}: made with {key} {about[key]}, not with {expected}: '
+            found = printable(about[key])
+            way_out = '' if key == 'detector_sha256' else f'; --{key}={found} goes with it'
+            raise UserError(f'{path}: made with {key} {found}, not with {expected}: '
                             f'distances between the two would mean nothing{way_out}')
     if keep and features.values is None:
         raise UserError(f'{path}: has the mean and covariance that FID needs, but no features; '

@@ -1,16 +1,14 @@
 """ws: from seeds and from files, truncated, saved."""
 
 import os
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dnnlib import UserError, atomic_path, require_regular_file
-from dnnlib.util import why_no_zip
+from dnnlib import UserError, atomic_path
+from dnnlib.reading import read_npz
 
 from .images import latents_from_seeds
 from .noise import PREFIX, Noise, noise_arrays, read_noise
@@ -60,7 +58,7 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     Raises:
         UserError: no such file, no .npz, no `w`, another shape than this network's, or a NaN.
     """
-    arrays = _read_npz(Path(path))
+    arrays = read_npz(path, lambda name: name == 'w' or name.startswith(PREFIX), ('w',), max_bytes=MAX_UNPACKED)
     w = arrays['w']
     if w.dtype.kind != 'f' or w.ndim != 3 or len(w) == 0 or w.shape[1:] != (G.num_ws, G.w_dim):
         raise UserError(f'{path}: w is {w.dtype} {list(w.shape)}; this network needs floats [N, {G.num_ws}, {G.w_dim}]')
@@ -69,28 +67,6 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     if not np.isfinite(w).all():
         raise UserError(f'{path}: w has numbers that are not finite')
     return torch.from_numpy(w), read_noise(arrays, G, len(w), str(path))
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    require_regular_file(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MAX_UNPACKED:
-                raise UserError(f'{path}: unpacks to more than {MAX_UNPACKED >> 30} GiB')
-        with np.load(path, allow_pickle=False) as data:
-            if 'w' not in data.files:
-                raise UserError(f"{path}: no array w in it; it has {', '.join(data.files) or 'none'}")
-            return {name: np.asarray(data[name]) for name in data.files if name == 'w' or name.startswith(PREFIX)}
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
-    except UserError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise UserError(f'{path}: no .npz file of arrays: {why_no_zip(path)}') from error
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise UserError(f'{path}: no .npz file of arrays, or a damaged one ({error})') from error
 
 
 def save_ws(path: str | os.PathLike[str], ws: Sequence[torch.Tensor], noises: Sequence[Noise], **more: np.ndarray) -> None:

@@ -1,11 +1,17 @@
-"""Load every file of a folder in a process of its own; report outcome, memory and message. Run by test_hostile.py."""
+"""Load every file of a folder in a process of its own; report outcome, memory and message. Run by test_hostile.py and test_doors.py.
 
+What a file is read as stands at the beginning of its name, before `--`; without that it is a snapshot.
+"""
+
+import contextlib
+import io
 import json
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +19,55 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import prepare_data  # noqa: E402
+from dataset_tools.decode import BadPicture, decode_rgb  # noqa: E402
 from dnnlib import UserError  # noqa: E402
+from dnnlib.archive import decode_picture  # noqa: E402
+from dnnlib.reading import read_json, read_npz  # noqa: E402
+from metrics.pictures import PictureSet  # noqa: E402
+from metrics.statistics import load_statistics  # noqa: E402
+from torch_utils.torch_file import load_plain  # noqa: E402
 from training.checkpoint import load_networks  # noqa: E402
+from training.dataset import ImageFolderDataset  # noqa: E402
+
+
+def read_set(path: Path) -> None:
+    data = ImageFolderDataset(path, use_labels=any(word in path.name for word in ('json', 'label', 'many folders')))
+    for i in range(len(data)):
+        data.load(i)
+
+
+def read_pictures(path: Path) -> None:
+    for _ in PictureSet(path).batches():
+        pass
+
+
+def read_picture(path: Path) -> None:
+    """By both decoders; they must agree."""
+    refused = 0
+    try:
+        decode_rgb(path.read_bytes())
+    except BadPicture as error:
+        refused, message = 1, f'{error.kind}: {error.reason}'
+    decode_picture(path.read_bytes())
+    if refused:
+        raise UserError(message)
+
+
+def prepare(path: Path) -> None:
+    """One line on stderr is what a person reads."""
+    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
+        code = prepare_data.main(['--source', str(path), '--dest', str(path.with_name(path.name + '.dest.zip')), '--resolution', '8', '--workers', '1'])
+    path.with_name(path.name + '.dest.zip').unlink(missing_ok=True)
+    assert code in (0, 2), said.getvalue()
+    if said.getvalue():
+        raise UserError(said.getvalue().strip().splitlines()[-1])
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    'snapshot': load_networks, 'plain': load_plain, 'json': read_json, 'statistics': load_statistics, 'set': read_set, 'pictures': read_pictures,
+    'arrays': lambda path: read_npz(path, lambda name: name == 'w', ('w',)), 'picture': read_picture, 'prepare': prepare,
+}
 
 
 def memory(field: str) -> int | None:
@@ -31,7 +84,8 @@ def attempt(path: Path, seconds: int) -> dict[str, Any]:
     before = memory('VmRSS')
     message, start = '', time.monotonic()
     try:
-        load_networks(path)
+        kind = path.name.partition('--')[0] if '--' in path.name else 'snapshot'
+        READERS[kind](path)
         outcome = 'loaded'
     except UserError as error:
         outcome, message = 'refused', str(error)

@@ -202,7 +202,7 @@ BAD_MARKS: dict[str, tuple[Any, str]] = {
     'no JSON': ('{', 'not valid JSON'),
     'too deep': ('[' * 100_000, 'not valid JSON'),
     'not UTF-8': (b'\xff\xfe\x00', 'not valid JSON'),
-    'a list': ([], 'should be an object of file names and their faces, not list'),
+    'a list': ([], 'should hold an object, not list'),
     'a face without a list': ({'a.jpg': MARKED}, 'a.jpg: should be a list of faces'),
     'a number for a face': ({'a.jpg': [MARKED, 5]}, 'a.jpg: face 2: should be an object of eye_left, eye_right, '),
     'a point too few': ({'a.jpg': [{key: MARKED[key] for key in list(MARKED)[:3]}]}, 'should be an object of'),
@@ -324,7 +324,7 @@ def test_workers_change_nothing(marked: tuple[Path, Path], tmp_path: Path) -> No
     (['--align', 'ffhq', '--align-sheet', 'sheet.gif'], 'must end in .png, .jpg, .jpeg'),
     (['--align', 'ffhq', '--align-sheet', 'pictures/s/sheet.png'], 'lies in --source'),
     (['--align', 'ffhq', '--align-sheet', 'marks.json/sheet.png', '--landmarks', 'marks.json'], 'cannot write marks.json'),
-    (['--align', 'ffhq', '--landmarks', 'gone.json'], '--landmarks gone.json: cannot be read: No such file'),
+    (['--align', 'ffhq', '--landmarks', 'gone.json'], '--landmarks gone.json: no such file'),
     (['--align', 'ffhq', '--landmarks', ''], "Invalid value for '--landmarks': it is empty"),
     (['--align', 'celeba'], "'celeba' is not one of 'none', 'ffhq'"),
 ])

@@ -17,11 +17,12 @@ from conftest import GOLDEN, load_npz
 
 import convert
 from dnnlib import UserError
+from torch_utils import torch_file
 from torch_utils.misc import named_tensors
 from training import checkpoint
 from training.augment import AugmentPipe
 from training.checkpoint import Networks, load_networks, save_networks
-from training.formats import nvidia, safe_pickle, torch_file
+from training.formats import nvidia, safe_pickle
 from training.networks import Discriminator, Generator
 
 

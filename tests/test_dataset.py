@@ -251,7 +251,7 @@ def test_a_broken_picture_is_named_by_every_cache(kwargs: dict, tmp_path: Path) 
         data[3]
     with pytest.raises(UserError) as error:
         drawn(data, **kwargs)
-    assert str(error.value) == str(alone.value)
+    assert str(error.value).split(' (')[0] == str(alone.value).split(' (')[0]  # in words of different decoders
     assert not multiprocessing.active_children()  # though `error` is still held
 
 

@@ -15,9 +15,9 @@ from hostile_files import executing, exploding, misleading
 from hostile_parts import Evil, ours_file, snapshot, torch_file, touching
 
 from dnnlib import UserError
+from torch_utils import torch_file as torch_format
 from training.checkpoint import Networks, ancestry, describe_networks, load_networks, save_networks
 from training.formats import safe_pickle, tensorflow
-from training.formats import torch_file as torch_format
 from training.networks import Discriminator, Generator
 
 SEEDS = ['ada-uncond-32.pkl', 'tf-uncond-32.pkl', 'rosinality-32.pt', 'ours.safetensors']

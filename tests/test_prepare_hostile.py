@@ -33,7 +33,7 @@ from test_prepare_data import encode, error_line, pixels, png, prepare, read
 from test_prepare_sources import cifar
 
 import prepare_data
-from dataset_tools import containers, known_sets, open_sources
+from dataset_tools import containers, known_sets, open_sources, streams
 from dataset_tools.containers import FolderContainer, Unusable
 from dataset_tools.labels import csv_labels
 from dnnlib import UserError
@@ -106,20 +106,20 @@ def test_no_permission(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (source / 'locked').mkdir()
     (source / 'locked/in.png').write_bytes(png())
     (source / 'mine.png').write_bytes(png())
-    real_scan, real_open = os.scandir, Path.open
+    real_scan, real_open = os.scandir, os.open
 
     def scan(path: Any) -> Any:
         if Path(path).name == 'locked':
             raise PermissionError(13, 'Permission denied', str(path))
         return real_scan(path)
 
-    def open_(self: Path, *args: Any, **kwargs: Any) -> Any:
-        if self.name == 'mine.png':
-            raise PermissionError(13, 'Permission denied', str(self))
-        return real_open(self, *args, **kwargs)
+    def open_(path: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(path).name == 'mine.png':
+            raise PermissionError(13, 'Permission denied', str(path))
+        return real_open(path, *args, **kwargs)
 
     monkeypatch.setattr(os, 'scandir', scan)
-    monkeypatch.setattr(Path, 'open', open_)
+    monkeypatch.setattr(os, 'open', open_)
     assert prepare(source, tmp_path / 'set.zip') == 0
     assert capsys.readouterr().err.splitlines() == [
         'skipped locked: unreadable: the folder cannot be listed: Permission denied',
@@ -344,6 +344,55 @@ def test_an_lmdb_that_was_not_downloaded_to_its_end(tmp_path: Path, capsys: pyte
     (source / 'data.mdb').write_bytes(data[:100])
     assert prepare(source, tmp_path / 'set.zip') == 2
     assert 'its LMDB cannot be read' in error_line(capsys)
+
+
+@pytest.mark.parametrize('claimed,words', [(5, 'more values than it says'), (1 << 40, 'for which it is too small')])
+def test_an_lmdb_that_lies_about_its_size(claimed: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pages that are referred to again and again give values without end."""
+    data = bytearray(make_lmdb(tmp_path / 'set'))
+    for page in (0, 4096):
+        data[page + 120:page + 128] = struct.pack('<Q', claimed)  # in the two descriptions of the whole
+    (tmp_path / 'set/data.mdb').write_bytes(data)
+    code = prepare(tmp_path / 'set', tmp_path / 'set.zip')
+    assert words in capsys.readouterr().err
+    assert code == (0 if claimed == 5 else 2)
+    if code == 0:
+        assert len(read(tmp_path / 'set.zip')[0]) == claimed
+
+
+def test_video_frames_of_too_many_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def read_few(count: int) -> bytes:
+        asked.append(count)
+        return header.read(count)
+
+    header = io.BytesIO(b'P6\n14000 14000\n255\n')
+    assert streams._read_ppm(read_few) is None and max(asked) == 1
+    imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
+    writer = imageio_ffmpeg.write_frames(tmp_path / 'a.mp4', (64, 48))
+    writer.send(None)
+    writer.send(bytes(64 * 48 * 3))
+    writer.close()
+    monkeypatch.setattr(streams, 'MAX_PIXELS', 1000)
+    assert prepare(tmp_path / 'a.mp4', tmp_path / 'set.zip') == 2
+    assert 'a.mp4: after 0 frames ffmpeg says' in error_line(capsys)
+
+
+def test_names_do_not_reach_the_terminal_or_a_spreadsheet(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ('\x1b[31mred', 'cat'):
+        (source / name).mkdir()
+        (source / name / '＝1+1.png').write_bytes(png())
+    (source / 'good.png').unlink()
+    assert prepare(source, tmp_path / 'set.zip', '--labels', 'folder', '--report', str(tmp_path / 'audit')) == 0
+    said = capsys.readouterr()
+    assert '\x1b' not in said.out + said.err and '\\x1b[31mred' in said.out
+    with contextlib.suppress(OSError):
+        for name in ('＝1+1.png', '=1+1.png'):
+            (source / name).write_bytes(png())
+        assert prepare(source, tmp_path / 'again.zip', '--report', str(tmp_path / 'audit')) == 0
+        assert "\n'＝1+1.png," in (tmp_path / 'audit/report.csv').read_text(encoding='utf-8')
+        assert "\n'=1+1.png," in (tmp_path / 'audit/report.csv').read_text(encoding='utf-8')
 
 
 @unix

@@ -16,7 +16,8 @@ from dnnlib import UserError, make_cache_dir_path, require_regular_file
 from dnnlib.download import TIMEOUT, fetch
 from dnnlib.hashes import check_hash, file_sha256
 
-from .misc import MAX_WEIGHTS, load_plain, problem_of_weights
+from .misc import MAX_WEIGHTS, problem_of_weights
+from .torch_file import load_plain
 
 # The name ends with the first digits of the SHA-256, which is all that is published of it. They tell a wrong file, but
 # not a forged one: the whole hash is recorded on first use, and compared from then on.
@@ -52,7 +53,7 @@ class LPIPS(torch.nn.Module):
             self.net = lpips.LPIPS(net='vgg', pretrained=False, pnet_rand=True, verbose=False)
         self.net.to_empty(device='cpu')
         self.net.scaling_layer = lpips.ScalingLayer()
-        heads = torch.load(Path(lpips.__file__).parent / 'weights' / 'v0.1' / 'vgg.pth', map_location='cpu', weights_only=True)
+        heads = load_plain(Path(lpips.__file__).parent / 'weights' / 'v0.1' / 'vgg.pth')
         self.net.load_state_dict(heads, strict=False)
         for name, tensor in self.net.net.state_dict().items():
             name = re.sub(r'^slice\d', 'features', name)
@@ -113,7 +114,7 @@ def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float =
 
 
 def _read_trunk(path: Path) -> dict[str, torch.Tensor]:
-    state = load_plain(path, path)
+    state = load_plain(path)
     if not isinstance(state, dict):
         raise UserError(f"{path}: not torchvision's weights of VGG-16; the file is {VGG_URL}")
     return state

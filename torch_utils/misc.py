@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -85,25 +84,6 @@ def save_plain(content: Any, file: Any) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
         raise OSError(errno.ENOSPC, f'{os.strerror(errno.ENOSPC)}? It could not be written to its end') from error
-
-
-def load_plain(file: Any, path: str | os.PathLike[str]) -> Any:
-    """`torch.load` of tensors and plain data, to the CPU; nothing in the file is executed.
-
-    Args:
-        file: what `torch.load` takes.
-        path: what to call it in an error.
-
-    Raises:
-        UserError: it can't be read, or holds anything else.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # torch's, about protocols of pickles that it then refuses
-            return torch.load(file, map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever damaged or hostile bytes make of torch's reader; its advice is to execute them
-        reason = f' ({error.strerror})' if isinstance(error, OSError) and error.strerror else ''
-        raise UserError(f'{path}: not a file of plain weights, and nothing else is loaded{reason}') from error
 
 
 def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError, atomic_path, printable, require_regular_file
+from dnnlib import UserError, atomic_path, printable
 from dnnlib.download import fetch, is_url
+from dnnlib.reading import open_file
 from dnnlib.util import is_out_of_memory
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
+from torch_utils.torch_file import is_torch_file
 
 from .augment import AugmentPipe
 from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
-from .formats.torch_file import is_torch_file
 from .networks import Discriminator, Generator
 
 log = logging.getLogger(__name__)
@@ -101,14 +102,14 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
         UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
     """
     path = local_copy(path)
-    require_regular_file(path)
     try:
         size = path.stat().st_size
         if path.is_dir():
             raise UserError(f'{path}: a folder, not a snapshot file')
         if size > MAX_FILE_SIZE:
             raise UserError(f'{path}: {size / 1e9:.1f} GB is too large for a StyleGAN2 snapshot')
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
     except FileNotFoundError:
         hint = f" (nor a known name: {', '.join(NAMED_SOURCES)})" if path.name == str(path) and not path.suffix else ''
         raise UserError(f'{path}: no such snapshot file{hint}') from None

@@ -1,17 +1,15 @@
 """Pictures of a folder or zip as training data."""
 
 import hashlib
-import io
 import os
-import struct
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from dnnlib import UserError
 from dnnlib.archive import PictureArchive, decode_picture
@@ -112,14 +110,19 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         """Labels of random pictures, float32 `[count, label_dim]`; drawn from PyTorch's global generator where none is given."""
         return choose_rows(self._labels, count, generator)
 
-    def load(self, number: int) -> np.ndarray:
+    def load(self, number: int, in_threads: bool = False) -> np.ndarray:
         """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call this at a time.
+
+        Args:
+            number: 0…N-1.
+            in_threads: they do; see `decode_picture`.
 
         Raises:
             UserError: it can't be read, or isn't like the rest; the message names it.
         """
         name = self._names[number]
-        image = decode_picture(self.archive.read(name), f'{self.archive.path}: {name}').transpose(2, 0, 1)
+        image = decode_picture(self.archive.read(name), f'{self.archive.path}: {name}', in_threads,
+                               max(self.shape[1] * self.shape[2], _MIN_LIMIT)).transpose(2, 0, 1)
         if image.shape != self.shape:
             raise UserError(f'{self.archive.path}: {name} is {_describe(image.shape)}, the set is {_describe(self.shape)}; {_ADVICE}')
         return image
@@ -130,10 +133,10 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         return torch.from_numpy(np.stack([numbers, *np.asarray(self._flips, dtype=np.int64)[flips].T]))
 
     def _check_shapes(self, names: list[str]) -> tuple[int, int, int]:
-        """Look at every picture's header, so that a stray one is found now and not in an hour."""
+        """Look at every picture's header, and no further, so that a stray one is found now and not in an hour."""
         first, shape = names[0], (0, 0, 0)
         for name in names:
-            this = _header_shape(self.archive.read(name), f'{self.archive.path}: {name}')
+            this = self.archive.shape(name)
             if name == first:
                 shape = this
                 size = this[1]
@@ -161,26 +164,12 @@ def choose_rows(labels: np.ndarray, count: int, generator: torch.Generator | Non
     return torch.from_numpy(labels[torch.randint(len(labels), [count], generator=generator).numpy()])
 
 
+_MIN_LIMIT = 1 << 20  # pixels that a stray picture may have and still be described
 _ADVICE = 'prepare_data.py makes them equal'
 
 
 def _describe(shape: tuple[int, ...]) -> str:
     return f"{shape[2]}×{shape[1]} with {shape[0]} channel{'s' if shape[0] > 1 else ''}"
-
-
-def _header_shape(data: bytes, name: str) -> tuple[int, int, int]:
-    """Channels, height, width, from the first bytes where that is enough."""
-    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) > 33 and data[24] == 8 and data[25] in (0, 2):
-        width, height = struct.unpack('>II', data[16:24])
-        return (1 if data[25] == 0 else 3), height, width
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.mode in ('L', 'RGB'):
-                return len(picture.getbands()), picture.height, picture.width
-    except (OSError, ValueError, SyntaxError):
-        pass
-    channels_last = decode_picture(data, name).shape
-    return channels_last[2], channels_last[0], channels_last[1]
 
 
 class InfiniteSampler(torch.utils.data.Sampler):
@@ -237,7 +226,7 @@ def batches(dataset: ImageFolderDataset, batch_size: int, *, seed: int, workers:
     if cache == 'gpu' and device.type != 'cuda':
         raise UserError('--cache=gpu: the training is not on a GPU; ram and none need no GPU')
     place = device if cache == 'gpu' else torch.device('cpu')
-    pictures = decode_all(dataset.load, dataset.stored_shape, place, show=rank == 0)
+    pictures = decode_all(partial(dataset.load, in_threads=True), dataset.stored_shape, place, show=rank == 0)
     labels, plans = dataset.stored_labels.to(place), map(dataset.locate, shares)
     return batches_from_gpu(pictures, labels, plans) if cache == 'gpu' else batches_from_ram(pictures, labels, plans, device)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib import UserError, atomic_path
+from dnnlib.reading import read_json
 
 from .config import TrainingConfig, run_name
 from .ranking import Criterion
@@ -92,15 +93,7 @@ def load_options(run_dir: Path) -> dict[str, Any]:
     Raises:
         UserError: it is no JSON object.
     """
-    try:
-        options = json.loads((run_dir / OPTIONS).read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f'{run_dir / OPTIONS}: cannot be read: {error}') from error
-    if not isinstance(options, dict):
-        raise UserError(f'{run_dir / OPTIONS}: no JSON object')
-    return options
+    return read_json(run_dir / OPTIONS) if (run_dir / OPTIONS).exists() else {}
 
 
 def options_text(config: TrainingConfig) -> str:
@@ -225,10 +218,9 @@ def _criterion_of(index: dict[str, Any]) -> Criterion | None:
 
 def _load_index(run_dir: Path) -> dict[str, Any]:
     try:
-        index = json.loads((run_dir / INDEX).read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError):
+        return read_json(run_dir / INDEX)
+    except UserError:
         return {}
-    return index if isinstance(index, dict) else {}
 
 
 def _write_json(path: Path, content: Any) -> None:

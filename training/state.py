@@ -12,6 +12,7 @@ import torch
 from dnnlib import UserError, atomic_path
 from torch_utils import persistence
 from torch_utils.misc import named_tensors, save_plain
+from torch_utils.torch_file import load_plain
 
 from .augment import AugmentPipe
 from .config import TrainingConfig, merge
@@ -80,7 +81,7 @@ def load_state(run_dir: Path) -> dict[str, Any]:
     problem = ''
     for path in paths:
         try:
-            state = torch.load(path, map_location='cpu', weights_only=True)
+            state = load_plain(path)
             if isinstance(state, dict) and state.get('version') == VERSION:
                 config_of(state)  # what is wrong with it is found now
                 if {'networks', 'optimizers', 'counters', 'rng', 'owned', 'logs'} <= state.keys():

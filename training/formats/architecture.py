@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from dnnlib.util import MAX_TEXT, printable
+from dnnlib import printable
+from dnnlib.util import MAX_TEXT
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from torch_utils.ops import bias_act, upfirdn2d

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 from torch_utils import persistence
 
 from .. import augment, networks
@@ -30,7 +30,6 @@ from .architecture import (
     fused_modconv,
     number,
     plain_data,
-    printable,
     taps,
     whole,
     word,

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
+from dnnlib.util import MAX_TEXT
 from torch_utils.misc import named_tensors, save_plain
+from torch_utils.torch_file import load
 
 from .. import networks
-from .architecture import MAX_RESOLUTION, MAX_TEXT, blank, build, channel_kwargs, check_no_bomb, plain_data, printable
-from .torch_file import load
+from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, plain_data
 
 log = logging.getLogger(__name__)
 

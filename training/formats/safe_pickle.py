@@ -15,11 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from dnnlib import UserError
-
-from .architecture import printable
-from .interpreter import OBJECT_SIZE, Forbidden, Unpickler, load_checked
-from .torch_file import STORAGE_COST, TENSOR_GLOBALS, load_storage
+from dnnlib import UserError, printable
+from dnnlib.interpreter import OBJECT_SIZE, Forbidden, load_checked
+from torch_utils.torch_file import STORAGE_COST, TENSOR_GLOBALS, TensorUnpickler, load_storage
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +170,7 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
 
-class _Unpickler(Unpickler):
+class _Unpickler(TensorUnpickler):
     """The dialect of snapshots."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
+from dnnlib.reading import read_json
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .. import augment, networks
-from .architecture import build, check_no_bomb, plain_data, printable
+from .architecture import build, check_no_bomb, plain_data
 
 FORMAT = 'stylegan2-toonify 1'
 LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."
@@ -46,7 +47,7 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         if length > MAX_HEADER:
             raise ValueError(f'a header of {length / 1e6:.1f} MB')
         tensors = load(data)  # which is quick to find what is wrong with a header
-        metadata = json.loads(data[8:8 + length]).get('__metadata__') or {}
+        metadata = read_json(data[8:8 + length], name, max_bytes=MAX_HEADER).get('__metadata__') or {}
         if metadata.get('format') != FORMAT:
             written = printable(repr(metadata.get('format')))
             raise UserError(f'{name}: a safetensors file, but not one of this project (format {written})')
@@ -57,8 +58,8 @@ def read(data: bytes, name: str) -> dict[str, Any]:
         for key, cls in CLASSES.items():
             if key in metadata:
                 own = {tensor_name[len(key) + 1:]: tensor for tensor_name, tensor in tensors.items() if tensor_name.startswith(f'{key}.')}
-                content[key] = build(cls, json.loads(metadata[key]), own, f'{name}: {key}')
-        return {**plain_data(json.loads(metadata.get('meta', '{}'))), **content}
+                content[key] = build(cls, read_json(metadata[key].encode(), name), own, f'{name}: {key}')
+        return {**plain_data(read_json(metadata.get('meta', '{}').encode(), name)), **content}
     except UserError:
         raise
     except Exception as error:  # whatever the reason, it is the file's

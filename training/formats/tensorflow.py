@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, printable
 
 from .. import networks
-from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, number, printable, whole
+from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, number, whole
 from .safe_pickle import TFNetwork
 
 MAX_PARTS = 10  # of a network; a generator has two

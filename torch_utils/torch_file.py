@@ -6,18 +6,24 @@ the numbers. NVIDIA's snapshots hold one such file per storage, of the older for
 
 import io
 import math
+import os
 import pickle
 import struct
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
-from .interpreter import ALLOWANCE, Forbidden, Unpickler, check_tree
+from dnnlib import UserError, printable
+from dnnlib.interpreter import ALLOWANCE, Forbidden, Unpickler, check_tree
+from dnnlib.reading import read_file
 
 STORAGE_COST = 10_000  # bytes that a storage is counted as besides its numbers: each takes a fraction of a millisecond
+TENSOR_SIZE = 1000  # bytes that a tensor is counted as besides its numbers
 MAX_DIMENSIONS = 8
+MAX_FILE = 4 << 30  # bytes; the state of a training at 1024 px has 900 MB
 MAX_ENTRIES = 20_000  # of a zip; a training checkpoint has 2,000
 MAGIC, PROTOCOL = 0x1950a86a20f9469cfc6c, 1001  # of the older format
 
@@ -62,6 +68,37 @@ def load_storage(data: bytes) -> torch.TypedStorage:
     if not isinstance(storage, torch.TypedStorage):
         raise pickle.UnpicklingError('a storage that holds something else than numbers')
     return storage
+
+
+def load_plain(path: str | os.PathLike[str], max_bytes: int = MAX_FILE) -> Any:
+    """Read a file that `torch.save` wrote: nested dicts, lists, tuples, numbers, texts and tensors, on the CPU.
+
+    Nothing in it is executed, and it takes no more memory than twice its size and some megabytes.
+
+    Args:
+        max_bytes: that the file may have.
+
+    Raises:
+        UserError: it can't be read, is damaged, or holds anything else.
+    """
+    return load_plain_bytes(read_file(path, max_bytes), path)
+
+
+def load_plain_bytes(data: bytes, path: str | os.PathLike[str]) -> Any:
+    """As `load_plain`, for the content of a file.
+
+    Args:
+        path: what to call it in an error.
+    """
+    try:
+        if not is_torch_file(data):
+            raise ValueError('it begins as no file of PyTorch does')
+        return load(data)
+    except Forbidden as error:
+        raise UserError(f'{path}: not a file of plain weights: {printable(error)}; nothing in it was executed') from error
+    except Exception as error:  # damaged bytes make readers raise nearly anything
+        reason = printable(error) or type(error).__name__
+        raise UserError(f'{path}: not a file of plain weights, or a damaged one ({reason})') from error
 
 
 def is_torch_file(data: bytes) -> bool:
@@ -122,8 +159,11 @@ class _Claim:
 
 
 def _untyped(numbers: memoryview) -> torch.UntypedStorage:
-    """A storage with memory of its own."""
-    return torch.frombuffer(bytearray(numbers), dtype=torch.uint8).untyped_storage() if numbers.nbytes else torch.UntypedStorage(0)
+    """A storage with memory of its own, from PyTorch, since results may depend on where in memory numbers lie."""
+    tensor = torch.empty([numbers.nbytes], dtype=torch.uint8)
+    if numbers.nbytes:
+        tensor.numpy()[:] = np.frombuffer(numbers, np.uint8)
+    return tensor.untyped_storage()
 
 
 _DTYPES = {'Float': torch.float32, 'Half': torch.float16, 'BFloat16': torch.bfloat16, 'Double': torch.float64, 'Byte': torch.uint8,
@@ -150,7 +190,15 @@ TENSOR_GLOBALS: dict[tuple[str, str], Any] = {  # what every pickle of tensors m
 }
 
 
-class _TensorUnpickler(Unpickler):
+class TensorUnpickler(Unpickler):
+    """Knows what a tensor costs."""
+
+    def size_of(self, value: Any) -> int:
+        """Bytes that a call has used, those of its parts aside."""
+        return TENSOR_SIZE if isinstance(value, torch.Tensor) else super().size_of(value)
+
+
+class _TensorUnpickler(TensorUnpickler):
     """The dialect of PyTorch's files, without storages."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = {

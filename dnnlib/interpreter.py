@@ -1,4 +1,4 @@
-"""An interpreter of pickles that executes nothing.
+"""An interpreter of pickles that executes nothing: the one reader of pickles of this project.
 
 A pickle is a program. `Unpickler` runs it with an allow-list of harmless globals, calls nothing else, changes nothing but
 lists, dicts and sets, and counts every instruction and what it builds, so that a small file can't fill the memory or the
@@ -16,20 +16,23 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, ClassVar
 
 import numpy as np
-import torch
 
 ALLOWANCE = 32 << 20  # bytes that a pickle may build beyond twice its length: once as it stands in the file, once as what it means
 OBJECT_SIZE = 100  # bytes that an instruction can cost besides its data
 CALL_SIZE = 200  # and a call, besides its result's data
-TENSOR_SIZE = 1000
 SET_SIZE = 250
 MAX_INSTRUCTIONS = 3_000_000  # some seconds; a 1024 px snapshot has 50,000
 MAX_KEY = 1000  # characters; longer ones take time to compare and grow when they are joined to paths
+MAX_NUMBER_KEY = 10_000  # whose hashes a file can choose; so few numbers can't get in each other's way in a table
 MAX_NODES = 500_000  # of the tree that a file's content unfolds into; a 1024 px snapshot has 50,000
 MAX_DEPTH = 60  # of that tree; Python crashes when it hashes or compares something 100,000 deep
 MAX_ARGUMENTS = 10
 
+REFERENCE_SIZE = 8
+
 CONTAINERS = (dict, set, OrderedDict)
+
+_ABSENT = object()
 
 
 class Forbidden(Exception):
@@ -54,7 +57,7 @@ class Unpickler(pickle._Unpickler):
     allowed: ClassVar[dict[tuple[str, str], Any]] = {}
     with_state: ClassVar[tuple[type, ...]] = ()
     stack: list[Any]
-    memo: dict[int, Any]
+    memo: list[Any]
     append: Callable[[Any], None]
     read: Callable[[int], bytes]
     readline: Callable[[], bytes]
@@ -62,6 +65,7 @@ class Unpickler(pickle._Unpickler):
 
     def __init__(self, file: IO[bytes], budget: int) -> None:
         super().__init__(file, fix_imports=False, encoding='latin1')
+        self.memo = []  # a table could be filled with numbers whose hashes collide
         self.left = budget
         self.instructions = MAX_INSTRUCTIONS
         self._callable = {id(f) for f in self.allowed.values() if callable(f) and f is not np.ndarray}
@@ -124,13 +128,41 @@ class Unpickler(pickle._Unpickler):
     # References
 
     def load_put(self) -> None:
-        self.memo[self._index()] = self.stack[-1]
+        self._remember(self._index())
+
+    def load_binput(self) -> None:
+        self._remember(self.read(1)[0])
+
+    def load_long_binput(self) -> None:
+        self._remember(struct.unpack('<I', self.read(4))[0])
+
+    def load_memoize(self) -> None:
+        self.memo.append(self.stack[-1])
 
     def load_get(self) -> None:
-        self.append(self.memo[self._index()])
+        self._recall(self._index())
+
+    def load_binget(self) -> None:
+        self._recall(self.read(1)[0])
+
+    def load_long_binget(self) -> None:
+        self._recall(struct.unpack('<I', self.read(4))[0])
+
+    def _remember(self, index: int) -> None:
+        missing = index - len(self.memo)
+        if missing >= 0:  # places are left out where a pickle was optimised
+            self.spend(REFERENCE_SIZE * missing)
+            self.memo.extend([_ABSENT] * missing)
+            self.memo.append(self.stack[-1])
+        else:
+            self.memo[index] = self.stack[-1]
+
+    def _recall(self, index: int) -> None:
+        if index >= len(self.memo) or self.memo[index] is _ABSENT:
+            raise pickle.UnpicklingError('a reference to nothing')
+        self.append(self.memo[index])
 
     def _index(self) -> int:
-        """A place in the memo. It is a table too, which equal hashes would make slow."""
         line = self.readline()
         if len(line) > 11:
             raise pickle.UnpicklingError('a reference out of range')
@@ -153,7 +185,7 @@ class Unpickler(pickle._Unpickler):
         state = self.stack.pop()
         target = self.stack[-1]
         self.set_state(target, state)
-        self.spend(size_of(target))
+        self.spend(self.size_of(target))
 
     def set_state(self, target: Any, state: Any) -> None:
         """Set the attributes of an object that was built."""
@@ -176,8 +208,16 @@ class Unpickler(pickle._Unpickler):
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         """Call something of the allow-list."""
         result = function(*arguments)
-        self.spend(size_of(result))
+        self.spend(self.size_of(result))
         return result
+
+    def size_of(self, value: Any) -> int:
+        """Bytes that a call has used, those of its parts aside."""
+        if isinstance(value, np.ndarray):
+            return value.nbytes
+        if isinstance(value, (bytes, str, int)):
+            return sys.getsizeof(value)
+        return OBJECT_SIZE * len(value) if isinstance(value, CONTAINERS) else 0
 
     # Containers. Other classes have methods of these names too: a tensor's `add` could fill the memory.
 
@@ -225,21 +265,12 @@ class Unpickler(pickle._Unpickler):
     def _check_keys(self, keys: Iterable[Any]) -> None:
         """Keys whose hashes no file can make collide: a table full of equal hashes takes forever."""
         for key in keys:
-            if not isinstance(key, (str, bytes, int, type(None))) or (isinstance(key, int) and abs(key) >> 60):
+            if not isinstance(key, (str, bytes, int, type(None))):
                 raise Forbidden(f'it uses a {type(key).__name__} as a key')
+            if isinstance(key, int) and not 0 <= key <= MAX_NUMBER_KEY:
+                raise Forbidden(f'it uses a number as a key that is not between 0 and {MAX_NUMBER_KEY}')
             if isinstance(key, (str, bytes)) and len(key) > MAX_KEY:
                 raise Forbidden(f'it uses a key of {len(key)} characters')
-
-
-def size_of(value: Any) -> int:
-    """Bytes that a call has used, those of its parts aside."""
-    if isinstance(value, torch.Tensor):
-        return TENSOR_SIZE
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    if isinstance(value, (bytes, str, int)):
-        return sys.getsizeof(value)
-    return OBJECT_SIZE * len(value) if isinstance(value, CONTAINERS) else 0
 
 
 def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -267,7 +298,9 @@ for _code in (pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BI
 _own.update({code[0]: instruction for code, instruction in [
     (pickle.UNICODE, Unpickler.load_unicode), (pickle.BINUNICODE, Unpickler.load_binunicode),
     (pickle.BINUNICODE8, Unpickler.load_binunicode8), (pickle.SHORT_BINUNICODE, Unpickler.load_short_binunicode),
-    (pickle.PUT, Unpickler.load_put), (pickle.GET, Unpickler.load_get),
+    (pickle.PUT, Unpickler.load_put), (pickle.BINPUT, Unpickler.load_binput), (pickle.LONG_BINPUT, Unpickler.load_long_binput),
+    (pickle.MEMOIZE, Unpickler.load_memoize), (pickle.GET, Unpickler.load_get), (pickle.BINGET, Unpickler.load_binget),
+    (pickle.LONG_BINGET, Unpickler.load_long_binget),
     (pickle.REDUCE, Unpickler.load_reduce), (pickle.NEWOBJ, Unpickler.load_newobj), (pickle.BUILD, Unpickler.load_build),
     (pickle.APPEND, Unpickler.load_append), (pickle.APPENDS, Unpickler.load_appends),
     (pickle.SETITEM, Unpickler.load_setitem), (pickle.SETITEMS, Unpickler.load_setitems), (pickle.DICT, Unpickler.load_dict),
