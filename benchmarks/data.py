@@ -1,4 +1,6 @@
-"""Time what feeds the training: how long a set takes to open, pictures a second from each cache and with each number of workers."""
+"""Time what feeds the training: how long a set takes to open, pictures a second from each cache and
+with each number of workers.
+"""
 
 import sys
 import tempfile
@@ -16,17 +18,47 @@ from dnnlib.cli import option  # noqa: E402
 
 
 @cli.command(name='data', help=__doc__)
-@option('--resolution', type=click.Choice(['32', '64', '128', '256', '512', '1024']), default='256', help='Size of the pictures.')
-@option('--count', type=click.IntRange(1), default=600, help='Pictures of the made-up set, a zip as prepare_data.py writes it.')
+@option(
+    '--resolution',
+    type=click.Choice(['32', '64', '128', '256', '512', '1024']),
+    default='256',
+    help='Size of the pictures.',
+)
+@option(
+    '--count',
+    type=click.IntRange(1),
+    default=600,
+    help='Pictures of the made-up set, a zip as prepare_data.py writes it.',
+)
 @option('--batch', type=click.IntRange(1), default=16, help='Pictures a step.')
-@option('--workers', type=click.IntRange(0), multiple=True, default=[0, 1, 2, 4], help='Processes that decode, besides the default.')
+@option(
+    '--workers',
+    type=click.IntRange(0),
+    multiple=True,
+    default=[0, 1, 2, 4],
+    help='Processes that decode, besides the default.',
+)
 @option('--folder', is_flag=True, help='A folder of pictures instead of a zip.')
 @option('--open-only', is_flag=True, help='Only time the opening.')
 @option('--mirror', is_flag=True, help='With mirror images.')
-@option('--repeats', type=click.IntRange(1), default=3, help='Timings of each, of at least the whole set; the median counts.')
+@option(
+    '--repeats',
+    type=click.IntRange(1),
+    default=3,
+    help='Timings of each, of at least the whole set; the median counts.',
+)
 @cli.device_option()
-def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], mirror: bool, repeats: int, folder: bool, open_only: bool,
-            device: str) -> None:
+def command(
+    resolution: str,
+    count: int,
+    batch: int,
+    workers: tuple[int, ...],
+    mirror: bool,
+    repeats: int,
+    folder: bool,
+    open_only: bool,
+    device: str,
+) -> None:
     import torch
 
     from dataset_tools.archive import DatasetWriter, encode_png
@@ -53,14 +85,23 @@ def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], m
             times.append(time.perf_counter() - start)
         return num_batches * batch / float(np.median(times))
 
-    name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
+    name = (
+        torch.cuda.get_device_name()
+        if target.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
     click.echo(f'{name}; PyTorch {torch.__version__}; {count} pictures of {size} px, batch {batch}')
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, 'set' if folder else 'set.zip')
         path.mkdir() if folder else None
         with DatasetWriter(path) as writer:
             for i in range(count):
-                writer.add(encode_png(np.random.RandomState(i).randint(0, 256, [size, size, 3], dtype=np.uint8)), b'')
+                writer.add(
+                    encode_png(
+                        np.random.RandomState(i).randint(0, 256, [size, size, 3], dtype=np.uint8)
+                    ),
+                    b'',
+                )
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
@@ -70,18 +111,24 @@ def command(resolution: str, count: int, batch: int, workers: tuple[int, ...], m
                 dataset.archive.read(name)
             seconds.append((opened - start, time.perf_counter() - opened))
         opening, reading = np.median(seconds, axis=0)
-        click.echo(f'opened in {opening:.2f} s; to read every byte takes {reading / opening:.1f} times as long')
+        click.echo(
+            f'opened in {opening:.2f} s; to read every byte takes {reading / opening:.1f} '
+            f'times as long'
+        )
         if open_only:
             return
         speeds = {}
         for number in sorted({*workers, default}):
             speeds['none', number] = speed(dataset, 'none', number)
-            click.echo(f"none, {number} workers: {speeds['none', number]:8.0f} img/s{' (the default)' if number == default else ''}")
+            click.echo(
+                f'none, {number} workers: {speeds["none", number]:8.0f} '
+                f'img/s{" (the default)" if number == default else ""}'
+            )
         for cache in ['ram', *['gpu'] * (target.type == 'cuda')]:
             speeds[cache, 0] = speed(dataset, cache, 0)
             click.echo(f'{cache}:            {speeds[cache, 0]:8.0f} img/s')
         dataset.archive.close()  # Windows removes no open file
-    click.echo(f"speedup {speeds['ram', 0] / speeds['none', default]:.2f}x")
+    click.echo(f'speedup {speeds["ram", 0] / speeds["none", default]:.2f}x')
 
 
 if __name__ == '__main__':

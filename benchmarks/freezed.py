@@ -35,12 +35,23 @@ def command(resolution: int, batch: int, cfg: str, repeats: int, device: str) ->
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as folder:
         for i in range(batch):
-            noise = np.random.RandomState(i).randint(0, 256, [resolution, resolution, 3], dtype=np.uint8)
+            noise = np.random.RandomState(i).randint(
+                0, 256, [resolution, resolution, 3], dtype=np.uint8
+            )
             Image.fromarray(noise).save(Path(folder, f'{i}.png'))
         for frozen in rows:
-            config = build_config(cfg, resolution, 1, {
-                'batch_size': batch, 'batch_gpu': batch, 'augment': {'mode': 'noaug'}, 'data': {'workers': 0, 'cache': 'none'},
-                'network': {'mbstd_group_size': min(batch, 4), 'freeze_resolution': frozen}})
+            config = build_config(
+                cfg,
+                resolution,
+                1,
+                {
+                    'batch_size': batch,
+                    'batch_gpu': batch,
+                    'augment': {'mode': 'noaug'},
+                    'data': {'workers': 0, 'cache': 'none'},
+                    'network': {'mbstd_group_size': min(batch, 4), 'freeze_resolution': frozen},
+                },
+            )
             runs.append(setup(config, ImageFolderDataset(folder), target))
         images, labels = next(runs[0].data)
     inputs = Batch(images, labels, *draw_latents(runs[0], batch))
@@ -54,16 +65,23 @@ def command(resolution: int, batch: int, cfg: str, repeats: int, device: str) ->
                     torch.cuda.synchronize()
                 if repeat > 0:
                     times.setdefault((i, phase.name), []).append(time.perf_counter() - start)
-    name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
+    name = (
+        torch.cuda.get_device_name()
+        if target.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
     click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}')
     medians = {key: float(np.median(values)) for key, values in times.items()}
     for i, frozen in enumerate(rows):
-        parts = [f'{phase} {medians[i, phase] * 1000:8.1f} ms ({medians[0, phase] / medians[i, phase]:.2f}x)'
-                 for phase in ('Dmain', 'Dreg')]
+        parts = [
+            f'{phase} {medians[i, phase] * 1000:8.1f} ms '
+            f'({medians[0, phase] / medians[i, phase]:.2f}x)'
+            for phase in ('Dmain', 'Dreg')
+        ]
         trained = sum(parameter.numel() for parameter in runs[i].D.parameters())
         what = f'{frozen} px and above' if frozen else 'nothing'
-        click.echo(f"{what:16} frozen, {trained:11,} parameters train: {', '.join(parts)}")
-    click.echo(f"speedup {medians[0, 'Dmain'] / medians[len(rows) - 1, 'Dmain']:.2f}x")
+        click.echo(f'{what:16} frozen, {trained:11,} parameters train: {", ".join(parts)}')
+    click.echo(f'speedup {medians[0, "Dmain"] / medians[len(rows) - 1, "Dmain"]:.2f}x')
 
 
 if __name__ == '__main__':

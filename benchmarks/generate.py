@@ -15,12 +15,31 @@ from dnnlib.cli import option  # noqa: E402
 
 @cli.command(name='generate', help=__doc__)
 @option('--resolution', type=int, default=64, help='Size of the pictures.')
-@option('--batch', 'batches', type=int, multiple=True, default=[1, 16], help='Pictures at a time; may be given several times.')
+@option(
+    '--batch',
+    'batches',
+    type=int,
+    multiple=True,
+    default=[1, 16],
+    help='Pictures at a time; may be given several times.',
+)
 @option('--cfg', default='auto', help='Preset of configs/.')
 @option('--repeats', type=int, default=10, help='Timings; the median counts.')
-@option('--baseline', default=None, show_default=False, help='Also time `eager` or the folder of a checkout; see train_step.py.')
+@option(
+    '--baseline',
+    default=None,
+    show_default=False,
+    help='Also time `eager` or the folder of a checkout; see train_step.py.',
+)
 @cli.device_option()
-def command(resolution: int, batches: tuple[int, ...], cfg: str, repeats: int, baseline: str | None, device: str) -> None:
+def command(
+    resolution: int,
+    batches: tuple[int, ...],
+    cfg: str,
+    repeats: int,
+    baseline: str | None,
+    device: str,
+) -> None:
     import torch
 
     from synthesis.images import render
@@ -34,7 +53,11 @@ def command(resolution: int, batches: tuple[int, ...], cfg: str, repeats: int, b
     job = job_of('generate', config, resolution, 1, target, repeats)
     G, _, _, _ = build(job, target)
     G = G.eval().requires_grad_(False)
-    name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
+    name = (
+        torch.cuda.get_device_name()
+        if target.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
     click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, cfg {cfg}')
     renderer = Renderer(G, lambda z, c: render(G, z, c))
     ratio = 1.0
@@ -47,7 +70,10 @@ def command(resolution: int, batches: tuple[int, ...], cfg: str, repeats: int, b
         if baseline is not None:
             theirs = run_baseline(baseline, {**job, 'batch': batch})['generate']
             ratio = theirs / ours
-            click.echo(f'{baseline}, batch {batch}: {theirs:8.1f} ms, {batch / theirs * 1000:.1f} img/s; {ratio:.2f}x')
+            click.echo(
+                f'{baseline}, batch {batch}: {theirs:8.1f} ms, {batch / theirs * 1000:.1f} '
+                f'img/s; {ratio:.2f}x'
+            )
     if baseline is not None:
         click.echo(f'speedup {ratio:.2f}x')
 

@@ -1,4 +1,6 @@
-"""How well projection finds a network's own pictures again: PSNR, and how much nearer than random pictures it comes."""
+"""How well projection finds a network's own pictures again: PSNR, and how much nearer than random
+pictures it comes.
+"""
 
 import sys
 import time
@@ -20,11 +22,29 @@ RANDOM = 64
 @option('--network', type=cli.given_text, default=NETWORK, help='An unconditional snapshot.')
 @option('--num', type=click.IntRange(1), default=6, help='Own pictures to project, of seeds 0, 1 …')
 @option('--num-steps', type=click.IntRange(1), default=1000, help='Steps of each projection.')
-@option('--noise', type=click.Choice(['const', 'optimise', 'none']), default='const', help='As of project.py.')
+@option(
+    '--noise',
+    type=click.Choice(['const', 'optimise', 'none']),
+    default='const',
+    help='As of project.py.',
+)
 @option('--w-plus-reg', type=cli.finite, default=0.003, help='As of project.py.')
-@option('--lpips-weights', type=cli.given_path, default=None, help='As of project.py; without it the loss is multi-scale L2.')
+@option(
+    '--lpips-weights',
+    type=cli.given_path,
+    default=None,
+    help='As of project.py; without it the loss is multi-scale L2.',
+)
 @cli.device_option()
-def command(network: str, num: int, num_steps: int, noise: Any, w_plus_reg: float, lpips_weights: Path | None, device: str) -> None:
+def command(
+    network: str,
+    num: int,
+    num_steps: int,
+    noise: Any,
+    w_plus_reg: float,
+    lpips_weights: Path | None,
+    device: str,
+) -> None:
     import torch
 
     from synthesis.distances import choose_embedding
@@ -36,22 +56,38 @@ def command(network: str, num: int, num_steps: int, noise: Any, w_plus_reg: floa
 
     place = select_device(device)
     G = load_networks(network).G_ema.to(place)
-    loss, embed = choose_embedding('lpips' if lpips_weights else 'pyramid', lpips_weights, G.img_resolution, place)
-    images = render(G, latents_from_seeds(range(num + RANDOM), G.z_dim), class_labels(G, None, num + RANDOM))
+    loss, embed = choose_embedding(
+        'lpips' if lpips_weights else 'pyramid', lpips_weights, G.img_resolution, place
+    )
+    images = render(
+        G, latents_from_seeds(range(num + RANDOM), G.z_dim), class_labels(G, None, num + RANDOM)
+    )
     targets, others = images[:num], images[num:]
 
     def embedded(pictures: torch.Tensor) -> torch.Tensor:
-        return torch.cat([embed((picture.unsqueeze(0) - 127.5) / 127.5) for picture in pictures.float()])
+        return torch.cat(
+            [embed((picture.unsqueeze(0) - 127.5) / 127.5) for picture in pictures.float()]
+        )
 
     def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return -10 * ((a.float() - b.float()) / 255).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()
+        return (
+            -10
+            * ((a.float() - b.float()) / 255).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()
+        )
 
     wanted = embedded(targets)
     baseline = torch.stack([squared_distance(embedded(others), row).mean() for row in wanted])
     chance = torch.stack([psnr(others, target).mean() for target in targets])
-    name = torch.cuda.get_device_name() if place.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
-    click.echo(f'{name}; PyTorch {torch.__version__}; {G.img_resolution} px, {num} own pictures, {num_steps} steps, loss {loss}, '
-               f'noise {noise}')
+    name = (
+        torch.cuda.get_device_name()
+        if place.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
+    click.echo(
+        f'{name}; PyTorch {torch.__version__}; {G.img_resolution} px, {num} own pictures, '
+        f'{num_steps} steps, loss {loss}, '
+        f'noise {noise}'
+    )
     click.echo(f'random pictures: PSNR {chance.mean():.2f} dB, distance {baseline.mean():.4f}')
     for space in ('w', 'w+'):
         start = time.perf_counter()
@@ -59,9 +95,15 @@ def command(network: str, num: int, num_steps: int, noise: Any, w_plus_reg: floa
         *_, state = project(G, targets, embed, settings, every=num_steps)
         found = torch.stack([render_projection(G, *pair) for pair in zip(state.ws, state.noises)])
         seconds = time.perf_counter() - start
-        decibels, ratio = psnr(found, targets), baseline / squared_distance(embedded(found), wanted).clamp(min=1e-10)
-        click.echo(f'{space:2}: PSNR mean {decibels.mean():.2f} dB, least {decibels.min():.2f}; distance of random pictures over its own: '
-                   f'median {ratio.median():.0f}x, least {ratio.min():.0f}x; {seconds:.0f} s')
+        decibels, ratio = (
+            psnr(found, targets),
+            baseline / squared_distance(embedded(found), wanted).clamp(min=1e-10),
+        )
+        click.echo(
+            f'{space:2}: PSNR mean {decibels.mean():.2f} dB, least {decibels.min():.2f}; '
+            f'distance of random pictures over its own: '
+            f'median {ratio.median():.0f}x, least {ratio.min():.0f}x; {seconds:.0f} s'
+        )
 
 
 if __name__ == '__main__':

@@ -1,4 +1,6 @@
-"""Time the phases of a training step and the s/kimg that follow from them; against a baseline if one is named."""
+"""Time the phases of a training step and the s/kimg that follow from them; against a baseline if
+one is named.
+"""
 
 import functools
 import sys
@@ -24,15 +26,35 @@ from training.config import AUGPIPES, build_config  # noqa: E402
 @option('--resolution', type=int, default=64, help='Size of the pictures.')
 @option('--batch', type=int, default=8, help='Pictures a step.')
 @option('--cfg', default='auto', help='Preset of configs/.')
-@option('--augpipe', type=click.Choice(['none', *AUGPIPES]), default='bgc', help='Which augmentations; none for none.')
+@option(
+    '--augpipe',
+    type=click.Choice(['none', *AUGPIPES]),
+    default='bgc',
+    help='Which augmentations; none for none.',
+)
 @option('--p', type=float, default=0.3, help='Their probability.')
 @option('--graphs', type=bool, default=False, help='Replay the phases as CUDA graphs.')
 @option('--repeats', type=int, default=10, help='Timings a phase; the median counts.')
-@option('--baseline', default=None, show_default=False, help="Also time `eager`, this project with PyTorch's plain ops only, or the "
-        "folder of a checkout with NVIDIA's module names, and print the ratio.")
+@option(
+    '--baseline',
+    default=None,
+    show_default=False,
+    help='Also time `eager`, this project with '
+    "PyTorch's plain ops only, or the "
+    "folder of a checkout with NVIDIA's module names, and print the ratio.",
+)
 @cli.device_option()
-def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graphs: bool, repeats: int, baseline: str | None,
-            device: str) -> None:
+def command(
+    resolution: int,
+    batch: int,
+    cfg: str,
+    augpipe: str,
+    p: float,
+    graphs: bool,
+    repeats: int,
+    baseline: str | None,
+    device: str,
+) -> None:
     import torch
 
     from torch_utils.graphs import WARM_UP
@@ -45,18 +67,38 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graph
     if graphs and target.type != 'cuda':
         raise dnnlib.UserError('--graphs=1: there are none without a CUDA GPU')
     augment = {'mode': 'noaug'} if augpipe == 'none' else {'mode': 'fixed', 'pipe': augpipe, 'p': p}
-    config = build_config(cfg, resolution, 1, {'batch_size': batch, 'batch_gpu': batch, 'augment': augment, 'graphs': graphs,
-                                               'data': {'workers': 0}, 'network': {'mbstd_group_size': min(batch, 4)}})
+    config = build_config(
+        cfg,
+        resolution,
+        1,
+        {
+            'batch_size': batch,
+            'batch_gpu': batch,
+            'augment': augment,
+            'graphs': graphs,
+            'data': {'workers': 0},
+            'network': {'mbstd_group_size': min(batch, 4)},
+        },
+    )
     with tempfile.TemporaryDirectory() as folder:
         for i in range(batch):
-            noise = np.random.RandomState(i).randint(0, 256, [resolution, resolution, 3], dtype=np.uint8)
+            noise = np.random.RandomState(i).randint(
+                0, 256, [resolution, resolution, 3], dtype=np.uint8
+            )
             Image.fromarray(noise).save(Path(folder, f'{i}.png'))
         run = setup(config, ImageFolderDataset(folder), target)
         images, labels = next(run.data)
 
-    name = torch.cuda.get_device_name() if target.type == 'cuda' else f'CPU, {torch.get_num_threads()} threads'
-    click.echo(f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}, augpipe {augpipe}, p {p:g}, '
-               f'graphs {graphs}')
+    name = (
+        torch.cuda.get_device_name()
+        if target.type == 'cuda'
+        else f'CPU, {torch.get_num_threads()} threads'
+    )
+    click.echo(
+        f'{name}; PyTorch {torch.__version__}; {resolution} px, batch {batch}, cfg {cfg}, '
+        f'augpipe {augpipe}, p {p:g}, '
+        f'graphs {graphs}'
+    )
     if target.type == 'cuda':
         torch.cuda.reset_peak_memory_stats()
     works: dict[str, Callable[[], object]] = {}
@@ -73,13 +115,18 @@ def command(resolution: int, batch: int, cfg: str, augpipe: str, p: float, graph
         work = works[phase.name]
         times[phase.name] = median_ms(work, repeats, target)
         share = gpu_share(work) if target.type == 'cuda' else ''
-        click.echo(f'{phase.name}: {times[phase.name]:8.1f} ms, every {phase.interval} steps{share}')
+        click.echo(
+            f'{phase.name}: {times[phase.name]:8.1f} ms, every {phase.interval} steps{share}'
+        )
     if target.type == 'cuda':
-        click.echo(f'peak memory: {torch.cuda.max_memory_allocated() / 2 ** 30:.2f} GiB')
+        click.echo(f'peak memory: {torch.cuda.max_memory_allocated() / 2**30:.2f} GiB')
     ours = report('step', times, batch)
     if baseline is not None:
         strengths = {} if augpipe == 'none' else dict.fromkeys(AUGPIPES[augpipe], 1)
-        theirs = run_baseline(baseline, job_of('step', config, resolution, batch, target, repeats, augment=strengths, p=p))
+        theirs = run_baseline(
+            baseline,
+            job_of('step', config, resolution, batch, target, repeats, augment=strengths, p=p),
+        )
         for phase_name, value in theirs.items():
             click.echo(f'{baseline}, {phase_name}: {value:8.1f} ms')
         click.echo(f'speedup {report(baseline, theirs, batch) / ours:.2f}x')
@@ -95,6 +142,7 @@ def report(name: str, times: dict[str, float], batch: int) -> float:
 def gpu_share(work: Callable[[], object]) -> str:
     """How long the GPU computes in one run, in how many kernels."""
     from torch.profiler import ProfilerActivity, profile
+
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
     kernels = [event for event in profiler.events() if event.device_type.name == 'CUDA']

@@ -1,10 +1,12 @@
-"""From any pile of pictures to a data set that StyleGAN2 trains on: one function, `prepare_dataset`, and its parts.
+"""From any pile of pictures to a data set that StyleGAN2 trains on: one function,
+`prepare_dataset`, and its parts.
 
-`sources` finds out what a path is, `containers` reads folders, zips and tars, `known_sets` and `streams` what holds no picture files,
-`labels` says what a picture shows; `decode` and `colour` turn bytes into RGB, `crop` and `resize` make a square of one size, `archive`
-writes, `report` tells what became of each file, `workers` spreads the work over the cores, `options` joins what was asked for, and
-`prepare` is the loop. Where faces are to be cut out, `faces` finds them or `landmarks` reads where they are, `align` cuts, and `sheet`
-shows what was cut.
+`sources` finds out what a path is, `containers` reads folders, zips and tars, `known_sets` and
+`streams` what holds no picture files, `labels` says what a picture shows; `decode` and `colour`
+turn bytes into RGB, `crop` and `resize` make a square of one size, `archive` writes, `report` tells
+what became of each file, `workers` spreads the work over the cores, `options` joins what was asked
+for, and `prepare` is the loop. Where faces are to be cut out, `faces` finds them or `landmarks`
+reads where they are, `align` cuts, and `sheet` shows what was cut.
 """
 
 from .crop import FITS, Conversion
@@ -12,4 +14,14 @@ from .prepare import Alignment, Policy, Report, prepare_dataset
 from .resize import RESIZE_FILTERS
 from .sources import PictureSource, open_sources
 
-__all__ = ['FITS', 'RESIZE_FILTERS', 'Alignment', 'Conversion', 'PictureSource', 'Policy', 'Report', 'open_sources', 'prepare_dataset']
+__all__ = [
+    'FITS',
+    'RESIZE_FILTERS',
+    'Alignment',
+    'Conversion',
+    'PictureSource',
+    'Policy',
+    'Report',
+    'open_sources',
+    'prepare_dataset',
+]

@@ -1,4 +1,6 @@
-"""Writing a data set: a zip whose bytes follow from its content alone, laid out as NVIDIA's tools lay out theirs."""
+"""Writing a data set: a zip whose bytes follow from its content alone, laid out as NVIDIA's tools
+lay out theirs.
+"""
 
 import hashlib
 import io
@@ -20,7 +22,8 @@ _PILLOW_FORMATS = {'jpeg': 'JPEG', 'webp': 'WEBP'}
 
 
 class DatasetWriter:
-    """A stored zip of pictures, `00000/img00000000.png` and so on, with a `dataset.json` at its end; or a folder laid out so.
+    """A stored zip of pictures, `00000/img00000000.png` and so on, with a `dataset.json` at its
+    end; or a folder laid out so.
 
     Nothing in the zip depends on the clock or the operating system. Use it in a `with` block.
 
@@ -30,7 +33,11 @@ class DatasetWriter:
 
     def __init__(self, path: Path | None) -> None:
         self._folder = path if path is not None and path.is_dir() else None
-        self._zip = zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) if path is not None and self._folder is None else None
+        self._zip = (
+            zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED)
+            if path is not None and self._folder is None
+            else None
+        )
         self._names: list[str] = []
         self.labels: list[Label | None] = []
         self._content = hashlib.sha256()
@@ -38,7 +45,9 @@ class DatasetWriter:
     def __len__(self) -> int:
         return len(self._names)
 
-    def add(self, data: bytes, digest: bytes, label: Label | None = None, suffix: str = 'png') -> None:
+    def add(
+        self, data: bytes, digest: bytes, label: Label | None = None, suffix: str = 'png'
+    ) -> None:
         """Append a picture.
 
         Args:
@@ -55,9 +64,11 @@ class DatasetWriter:
         self._content.update(digest)
 
     def finish(self, metadata: dict[str, Any]) -> None:
-        """Write `dataset.json`: `labels`, which is all that other tools read, `num_images`, `content_sha256`, and `metadata`.
+        """Write `dataset.json`: `labels`, which is all that other tools read, `num_images`,
+        `content_sha256`, and `metadata`.
 
-        `content_sha256` is the SHA-256 of the pictures' digests, in order: it depends on the pixels, not on how they are stored.
+        `content_sha256` is the SHA-256 of the pictures' digests, in order: it depends on the
+        pixels, not on how they are stored.
         """
         labelled = any(label is not None for label in self.labels)
         data = {
@@ -71,7 +82,12 @@ class DatasetWriter:
     def __enter__(self) -> 'DatasetWriter':
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._zip is not None:
             self._zip.close()
 
@@ -88,7 +104,8 @@ class DatasetWriter:
 
 
 def encode(pixels: np.ndarray, file_format: str) -> bytes:
-    """Encode a picture as a data set stores it: PNG without compression, JPEG of quality 95 without subsampling, or lossless WebP.
+    """Encode a picture as a data set stores it: PNG without compression, JPEG of quality 95 without
+    subsampling, or lossless WebP.
 
     Args:
         pixels: uint8 `[H, W, 3]`, RGB, 0…255.
@@ -97,7 +114,9 @@ def encode(pixels: np.ndarray, file_format: str) -> bytes:
     if file_format == 'png':
         return encode_png(pixels)
     buffer = io.BytesIO()
-    options: dict[str, Any] = dict(quality=95, subsampling=0) if file_format == 'jpeg' else dict(lossless=True, method=2)
+    options: dict[str, Any] = (
+        dict(quality=95, subsampling=0) if file_format == 'jpeg' else dict(lossless=True, method=2)
+    )
     Image.fromarray(pixels).save(buffer, _PILLOW_FORMATS[file_format], **options)
     return buffer.getvalue()
 
@@ -110,8 +129,8 @@ def is_stored_as(pillow_format: str, file_format: str) -> bool:
 def encode_png(pixels: np.ndarray) -> bytes:
     """Encode a picture without compression and without row filters.
 
-    Pillow's level 0 still filters the rows; without that a reader needs a third of the time (0.17 against 0.46 ms at 256
-    pixels with pyspng), and encoding too.
+    Pillow's level 0 still filters the rows; without that a reader needs a third of the time (0.17
+    against 0.46 ms at 256 pixels with pyspng), and encoding too.
 
     Args:
         pixels: uint8 `[H, W, 3]`, RGB, 0…255.
@@ -120,8 +139,14 @@ def encode_png(pixels: np.ndarray) -> bytes:
     assert pixels.dtype == np.uint8 and c == 3
     rows = np.zeros([h, 1 + w * 3], np.uint8)  # the first byte of a row names its filter: 0 is none
     rows[:, 1:] = pixels.reshape(h, w * 3)
-    header = struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)  # 8 bits, RGB, the only compression and filter method, no interlace
-    return b'\x89PNG\r\n\x1a\n' + _chunk(b'IHDR', header) + _chunk(b'IDAT', zlib.compress(rows.tobytes(), 0)) + _chunk(b'IEND', b'')
+    # 8 bits, RGB, the only compression and filter method, no interlace
+    header = struct.pack('>IIBBBBB', w, h, 8, 2, 0, 0, 0)
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + _chunk(b'IHDR', header)
+        + _chunk(b'IDAT', zlib.compress(rows.tobytes(), 0))
+        + _chunk(b'IEND', b'')
+    )
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""Folders, zips and tars that strangers made: what is in them and the bytes of each file, without anything being unpacked."""
+"""Folders, zips and tars that strangers made: what is in them and the bytes of each file, without
+anything being unpacked.
+"""
 
 import bz2
 import gzip
@@ -17,8 +19,11 @@ from dnnlib.archive import MAX_LABELS
 
 MAX_FILE = reading.MAX_FILE
 _MAX_RATIO = reading.MAX_RATIO
-_MEMBER = 16384  # bytes that a file of a tar counts as besides its own: headers shrink to nothing, and each is held in memory
-_DIGITS = re.compile(rb'[0-9]{100}')  # of an extended header; finding the end of a number takes tarfile the square of its length
+# bytes that a file of a tar counts as besides its own: headers shrink to nothing, and each is held
+# in memory
+_MEMBER = 16384
+# of an extended header; finding the end of a number takes tarfile the square of its length
+_DIGITS = re.compile(rb'[0-9]{100}')
 _MAX_HEADER = 1 << 20  # bytes of a tar's extended header: a long name, a few attributes
 
 
@@ -81,7 +86,8 @@ class Container:
         self.problems: list[Skipped] = []
 
     def read(self, entry: Entry) -> bytes:
-        """The bytes of a file. Read in the order of `entries`: a compressed tar begins anew for each that comes before the last.
+        """The bytes of a file. Read in the order of `entries`: a compressed tar begins anew for
+        each that comes before the last.
 
         Raises:
             Unusable: it can't be read.
@@ -93,10 +99,14 @@ class Container:
         except OSError as error:
             raise Unusable('unreadable', f'cannot be read: {error.strerror or error}') from error
         except Exception as error:  # damaged archives make Python's readers raise nearly anything
-            raise Unusable('unreadable', f'cannot be read: {str(error) or type(error).__name__}') from error
+            raise Unusable(
+                'unreadable', f'cannot be read: {str(error) or type(error).__name__}'
+            ) from error
 
     def remarks(self) -> Iterator[Skipped]:
-        """What the names give cause to say; such files are read all the same, for nothing is ever written under these names."""
+        """What the names give cause to say; such files are read all the same, for nothing is ever
+        written under these names.
+        """
         seen: dict[str, str] = {}
         for name in (entry.name for entry in self.entries):
             other = seen.setdefault(name.casefold(), name)
@@ -132,22 +142,34 @@ class FolderContainer(Container):
         self.entries.sort(key=lambda entry: entry.name)
 
     def _list(self, folder: str, links: list[str]) -> None:
-        """Files to `entries`, real folders at once, linked ones to `links`, for a file's own path is the one to name it by."""
+        """Files to `entries`, real folders at once, linked ones to `links`, for a file's own path
+        is the one to name it by.
+        """
         pending = [folder]
         while pending:
             folder = pending.pop()
             try:
                 status = (self.path / folder).stat()
                 if (status.st_dev, status.st_ino) in self._seen:
-                    self.problems.append(Skipped(folder, 'link', 'leads to a folder that is read already'))
+                    self.problems.append(
+                        Skipped(folder, 'link', 'leads to a folder that is read already')
+                    )
                     continue
                 self._seen.add((status.st_dev, status.st_ino))
                 with os.scandir(self.path / folder) as found:
                     items = sorted(found, key=lambda item: item.name)
             except OSError as error:
                 if not folder:
-                    raise UserError(f'{self.path}: cannot be read: {error.strerror or error}') from error
-                self.problems.append(Skipped(folder, 'unreadable', f'the folder cannot be listed: {error.strerror or error}'))
+                    raise UserError(
+                        f'{self.path}: cannot be read: {error.strerror or error}'
+                    ) from error
+                self.problems.append(
+                    Skipped(
+                        folder,
+                        'unreadable',
+                        f'the folder cannot be listed: {error.strerror or error}',
+                    )
+                )
                 continue
             for item in items:
                 name = f'{folder}/{item.name}' if folder else item.name
@@ -155,7 +177,8 @@ class FolderContainer(Container):
                     pending.append(name)
                 elif _is_folder(item):
                     links.append(name)
-                elif _leads_nowhere(item):  # whatever its name is: a folder of pictures may be meant
+                # whatever its name is: a folder of pictures may be meant
+                elif _leads_nowhere(item):
                     self.problems.append(Skipped(name, 'link', 'leads to nothing that can be read'))
                 else:
                     self.entries.append(Entry(name, name))
@@ -175,25 +198,42 @@ class ZipContainer(Container):
         super().__init__(path)
         try:
             self._zip = zipfile.ZipFile(path)
-            self._allowed = max(MAX_FILE, _MAX_RATIO * path.stat().st_size)  # of all that is read: entries may share their bytes
-            members = [info for info in self._zip.infolist() if not info.filename.endswith('/')]  # is_dir fails where the name is empty
+            # of all that is read: entries may share their bytes
+            self._allowed = max(MAX_FILE, _MAX_RATIO * path.stat().st_size)
+            # is_dir fails where the name is empty
+            members = [info for info in self._zip.infolist() if not info.filename.endswith('/')]
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:
             if _starts_as_zip(path):
-                raise UserError(f'{path}: is a zip, but a damaged one, most likely cut short ({error}); get it anew, or mend it with '
-                                'zip -FF') from error
-            raise UserError(f'{path}: neither a folder nor a zip, tar, video or MNIST file ({error})') from error
-        self.entries = sorted((Entry(_zip_name(info).replace('\\', '/'), info) for info in members), key=lambda entry: entry.name)
+                raise UserError(
+                    f'{path}: is a zip, but a damaged one, most likely cut short '
+                    f'({error}); get it anew, or mend it with '
+                    'zip -FF'
+                ) from error
+            raise UserError(
+                f'{path}: neither a folder nor a zip, tar, video or MNIST file ({error})'
+            ) from error
+        self.entries = sorted(
+            (Entry(_zip_name(info).replace('\\', '/'), info) for info in members),
+            key=lambda entry: entry.name,
+        )
 
     def _read(self, entry: Entry) -> bytes:
         info: zipfile.ZipInfo = entry.key
         if info.flag_bits & 1:
-            raise Unusable('encrypted', 'is locked with a password; unpack the zip with it, and give the folder')
+            raise Unusable(
+                'encrypted',
+                'is locked with a password; unpack the zip with it, and give the folder',
+            )
         _check_size(info.file_size, info.compress_size)
         self._allowed -= info.file_size
         if self._allowed < 0:
-            raise Unusable('too large', f'the files before it unpack to more than {_MAX_RATIO} times the size of the zip: a zip bomb')
+            raise Unusable(
+                'too large',
+                f'the files before it unpack to more than {_MAX_RATIO} '
+                f'times the size of the zip: a zip bomb',
+            )
         return reading.read_member(self._zip, info)
 
 
@@ -203,7 +243,9 @@ def _starts_as_zip(path: Path) -> bool:
 
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
-    """Many programs write UTF-8 and don't say so, which `zipfile` takes for the code page 437 of DOS, as it takes anything else."""
+    """Many programs write UTF-8 and don't say so, which `zipfile` takes for the code page 437 of
+    DOS, as it takes anything else.
+    """
     if info.flag_bits & 0x800 or info.filename.isascii():
         return info.filename
     try:
@@ -213,7 +255,9 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
 
 
 class _Headers:
-    """A tar's bytes; while headers are looked for, only so much is read of each, for `tarfile` holds long ones in memory."""
+    """A tar's bytes; while headers are looked for, only so much is read of each, for `tarfile`
+    holds long ones in memory.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -227,7 +271,9 @@ class _Headers:
         if self.left is not None:
             self.left -= size
             if self.left < 0:
-                raise ValueError(f'what follows has a header of more than {_MAX_HEADER / 1e6:.0f} MB')
+                raise ValueError(
+                    f'what follows has a header of more than {_MAX_HEADER / 1e6:.0f} MB'
+                )
             data = self._file.read(size)
             if _DIGITS.search(data):
                 raise ValueError('what follows has a header with an endless number')
@@ -237,7 +283,12 @@ class _Headers:
 def _unpacked(path: Path) -> IO[bytes]:
     with path.open('rb') as file:
         start = file.read(6)
-    openers: dict[bytes, Callable[[Path], Any]] = {b'\x1f\x8b': gzip.open, b'BZh': bz2.open, b'\xfd7zXZ\0': lzma.open, b']\0\0': lzma.open}
+    openers: dict[bytes, Callable[[Path], Any]] = {
+        b'\x1f\x8b': gzip.open,
+        b'BZh': bz2.open,
+        b'\xfd7zXZ\0': lzma.open,
+        b']\0\0': lzma.open,
+    }
     opener = next((opener for magic, opener in openers.items() if start.startswith(magic)), None)
     return opener(path) if opener is not None else path.open('rb')
 
@@ -253,11 +304,19 @@ class TarContainer(Container):
         except OSError as error:
             raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:
-            raise UserError(f'{path}: neither a folder nor a zip, tar, video or MNIST file ({error})') from error
+            raise UserError(
+                f'{path}: neither a folder nor a zip, tar, video or MNIST file ({error})'
+            ) from error
         try:
             self._list()
         except Exception as error:
-            self.problems.append(Skipped(path.name, 'damaged', f'the tar breaks off after {len(self.entries)} files ({error})'))
+            self.problems.append(
+                Skipped(
+                    path.name,
+                    'damaged',
+                    f'the tar breaks off after {len(self.entries)} files ({error})',
+                )
+            )
         self._file.left = None
 
     def _list(self) -> None:
@@ -280,7 +339,9 @@ class TarContainer(Container):
         assert file is not None  # only regular files are listed
         data = file.read()
         if len(data) < entry.key.size:
-            raise Unusable('damaged', f'the tar ends after {len(data)} of its {entry.key.size} bytes')
+            raise Unusable(
+                'damaged', f'the tar ends after {len(data)} of its {entry.key.size} bytes'
+            )
         return data
 
 
@@ -345,7 +406,9 @@ def read_json(container: Container, name: str = 'dataset.json') -> dict[str, Any
     if entry is None:
         return None
     try:
-        data: dict[str, Any] = reading.read_json(container.read(entry), f'{container.path}: {name}', max_bytes=MAX_LABELS)
+        data: dict[str, Any] = reading.read_json(
+            container.read(entry), f'{container.path}: {name}', max_bytes=MAX_LABELS
+        )
     except Unusable as error:
         raise UserError(f'{container.path}: {name}: {error.reason}') from error
     return data

@@ -17,10 +17,35 @@ from dnnlib.archive import TooLarge, open_picture
 
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
 
-# Pillow would also try formats that start other programs (EPS runs Ghostscript), whatever the file's suffix says.
-# TGA and PCX have next to no magic number and are therefore tried last. XBMs come out of Pillow inverted and are left out.
-_FORMATS = ('PNG', 'JPEG', 'MPO', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM', 'AVIF', 'HEIF', 'JPEG2000', 'ICO', 'CUR', 'ICNS', 'PSD', 'SGI',
-            'QOI', 'DDS', 'XPM', 'SUN', 'MSP', 'DIB', 'PCX', 'TGA')
+# Pillow would also try formats that start other programs (EPS runs Ghostscript), whatever the
+# file's suffix says. TGA and PCX have next to no magic number and are therefore tried last. XBMs
+# come out of Pillow inverted and are left out.
+_FORMATS = (
+    'PNG',
+    'JPEG',
+    'MPO',
+    'WEBP',
+    'GIF',
+    'BMP',
+    'TIFF',
+    'PPM',
+    'AVIF',
+    'HEIF',
+    'JPEG2000',
+    'ICO',
+    'CUR',
+    'ICNS',
+    'PSD',
+    'SGI',
+    'QOI',
+    'DDS',
+    'XPM',
+    'SUN',
+    'MSP',
+    'DIB',
+    'PCX',
+    'TGA',
+)
 _ALIASES = {'MPO': 'JPEG', 'CUR': 'ICO'}  # cameras call MPOs .jpg
 _TURNED = range(5, 9)  # EXIF orientations that exchange width and height
 _THUMBNAIL = 96  # pixels
@@ -30,8 +55,8 @@ class BadPicture(Exception):
     """A picture that can't be used.
 
     Args:
-        kind: one of a few words that a summary can count: 'not a picture', 'damaged', 'too large', 'too small', 'not square',
-            'unsupported', 'without a face', 'wrongly marked'.
+        kind: one of a few words that a summary can count: 'not a picture', 'damaged', 'too large',
+            'too small', 'not square', 'unsupported', 'without a face', 'wrongly marked'.
         reason: what exactly is wrong, for people.
     """
 
@@ -65,6 +90,7 @@ def _known_formats() -> tuple[str, ...]:
     Image.init()
     try:
         import pillow_heif  # optional: pictures of iPhones
+
         pillow_heif.register_heif_opener()
     except ImportError:
         pass
@@ -74,12 +100,19 @@ def _known_formats() -> tuple[str, ...]:
 @functools.cache
 def _formats_by_suffix() -> dict[str, str]:
     known = _known_formats()
-    return {'.jpe': 'JPEG', '.mpo': 'MPO', '.heic': 'HEIF', '.heif': 'HEIF',
-            **{suffix: name for suffix, name in Image.registered_extensions().items() if name in known}}
+    return {
+        '.jpe': 'JPEG',
+        '.mpo': 'MPO',
+        '.heic': 'HEIF',
+        '.heif': 'HEIF',
+        **{suffix: name for suffix, name in Image.registered_extensions().items() if name in known},
+    }
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
+    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and
+    macOS's shadows don't count.
+    """
     path = PurePosixPath(name)
     hidden = any(part.startswith('.') and part != '..' or part == '__MACOSX' for part in path.parts)
     return path.suffix.lower() in _formats_by_suffix() and not hidden
@@ -93,24 +126,34 @@ def mislabelled(name: str, found: str) -> str | None:
         found: Pillow's name of its format.
     """
     promised = _formats_by_suffix().get(PurePosixPath(name).suffix.lower(), found)
-    return None if _ALIASES.get(promised, promised) == _ALIASES.get(found, found) else f'is a {found}, not what its name says'
+    return (
+        None
+        if _ALIASES.get(promised, promised) == _ALIASES.get(found, found)
+        else f'is a {found}, not what its name says'
+    )
 
 
-def decode_rgb(data: bytes, alpha: str = 'white', reduction: Callable[[tuple[int, int]], int] = lambda size: 1) -> Decoded:
-    """Decode a picture, turn it upright by its EXIF orientation, apply its colour profile, and lay it over a backdrop.
+def decode_rgb(
+    data: bytes, alpha: str = 'white', reduction: Callable[[tuple[int, int]], int] = lambda size: 1
+) -> Decoded:
+    """Decode a picture, turn it upright by its EXIF orientation, apply its colour profile, and lay
+    it over a backdrop.
 
     Of an animation the first frame is taken. 16-bit grey is scaled to 8 bits.
 
     Args:
         data: the bytes of a file.
         alpha: see `colour.backdrop`.
-        reduction: by how much a picture of some width and height may be smaller; JPEGs are decoded at a half, quarter or eighth then.
+        reduction: by how much a picture of some width and height may be smaller; JPEGs are decoded
+            at a half, quarter or eighth then.
 
     Raises:
-        BadPicture: the data is no picture, a damaged one, too large, or of a kind that has no agreed meaning in 8 bits.
+        BadPicture: the data is no picture, a damaged one, too large, or of a kind that has no
+            agreed meaning in 8 bits.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # Pillow grumbles about odd metadata that doesn't touch the pixels
+        # Pillow grumbles about odd metadata that doesn't touch the pixels
+        warnings.simplefilter('ignore')
         picture, size = _load(data, reduction)
         found, mode, notes = picture.format or '', picture.mode, []
         if _is_animated(picture):
@@ -123,7 +166,11 @@ def decode_rgb(data: bytes, alpha: str = 'white', reduction: Callable[[tuple[int
             if mode == 'F' or mode.startswith('I'):
                 grey = deep_grey_to_8_bits(picture, alpha)
                 if grey is None:
-                    raise BadPicture('unsupported', 'floating-point or 32-bit pixels have no agreed range; save it with 8 or 16 bits')
+                    raise BadPicture(
+                        'unsupported',
+                        'floating-point or 32-bit pixels have no '
+                        'agreed range; save it with 8 or 16 bits',
+                    )
                 return Decoded(grey, size, found, mode, (*notes, '16 bits to 8'))
             picture, note = apply_profile(picture)
             if note is None and mode == 'CMYK':
@@ -131,19 +178,26 @@ def decode_rgb(data: bytes, alpha: str = 'white', reduction: Callable[[tuple[int
             picture, transparent = flatten(picture, alpha)
         except BadPicture:
             raise
-        except Exception as error:  # of rare modes, such as HSV, or of a palette that makes no sense
+        # of rare modes, such as HSV, or of a palette that makes no sense
+        except Exception as error:
             raise BadPicture('unsupported', f'mode {mode} cannot be made RGB: {error}') from error
     notes += [note] if note else []
-    notes += [f'transparency {"dropped" if alpha == "drop" else "over " + alpha}'] if transparent else []
+    notes += (
+        [f'transparency {"dropped" if alpha == "drop" else "over " + alpha}'] if transparent else []
+    )
     return Decoded(picture, size, found, mode, tuple(notes))
 
 
 def thumbnail(data: bytes) -> bytes | None:
-    """As much as can be made out of a picture that can't be used, as a small JPEG; None where that is nothing."""
+    """As much as can be made out of a picture that can't be used, as a small JPEG; None where that
+    is nothing.
+    """
     previous = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        return encode_thumbnail(decode_rgb(data, reduction=lambda size: max(1, min(size) // (2 * _THUMBNAIL))).picture)
+        return encode_thumbnail(
+            decode_rgb(data, reduction=lambda size: max(1, min(size) // (2 * _THUMBNAIL))).picture
+        )
     except BadPicture:
         return None
     finally:
@@ -159,7 +213,9 @@ def encode_thumbnail(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Image.Image, tuple[int, int]]:
+def _load(
+    data: bytes, reduction: Callable[[tuple[int, int]], int]
+) -> tuple[Image.Image, tuple[int, int]]:
     """The picture, and its size in full."""
     if not data:
         raise BadPicture('damaged', 'the file is empty')
@@ -170,14 +226,20 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
             factor = reduction(size)
             picture.draft(None, (size[0] // factor, size[1] // factor))
         picture.load()
-        short = picture.format == 'PNG' and not ImageFile.LOAD_TRUNCATED_IMAGES and _ends_early(data, picture)
+        short = (
+            picture.format == 'PNG'
+            and not ImageFile.LOAD_TRUNCATED_IMAGES
+            and _ends_early(data, picture)
+        )
     except Image.UnidentifiedImageError as error:
         if data[4:12] in (b'ftypheic', b'ftypheix', b'ftypmif1'):
             raise BadPicture('unsupported', 'is a HEIC; pip install pillow-heif') from error
         raise BadPicture('not a picture', 'its content is in none of the known formats') from error
     except TooLarge as error:
         raise BadPicture('too large', str(error)) from error
-    except Exception as error:  # damaged files make Pillow's readers raise nearly anything: struct.error, KeyError, SyntaxError ...
+    # damaged files make Pillow's readers raise nearly anything: struct.error, KeyError, SyntaxError
+    # ...
+    except Exception as error:
         raise BadPicture('damaged', printable(error) or type(error).__name__) from error
     if short:
         raise BadPicture('damaged', 'its pixels end early')
@@ -187,14 +249,18 @@ def _load(data: bytes, reduction: Callable[[tuple[int, int]], int]) -> tuple[Ima
 def _ends_early(data: bytes, picture: Image.Image) -> bool:
     """Whether a PNG has fewer rows than it says, which Pillow leaves black without a word."""
     width, height, bits, colour_type, _, _, interlaced = struct.unpack('>IIBBBBB', data[16:29])
-    if data[12:16] != b'IHDR' or interlaced or np.asarray(picture.crop((0, picture.height - 1, *picture.size))).any():
+    if (
+        data[12:16] != b'IHDR'
+        or interlaced
+        or np.asarray(picture.crop((0, picture.height - 1, *picture.size))).any()
+    ):
         return False
     wanted = height * (1 + -(-width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour_type] // 8))
     stream, place = zlib.decompressobj(), 8
     while wanted > 0 and place + 12 <= len(data):
-        length = int.from_bytes(data[place:place + 4], 'big')
-        if data[place + 4:place + 8] == b'IDAT':
-            wanted -= len(stream.decompress(data[place + 8:place + 8 + length], wanted))
+        length = int.from_bytes(data[place : place + 4], 'big')
+        if data[place + 4 : place + 8] == b'IDAT':
+            wanted -= len(stream.decompress(data[place + 8 : place + 8 + length], wanted))
             while wanted > 0 and stream.unconsumed_tail:
                 wanted -= len(stream.decompress(stream.unconsumed_tail, wanted))
         place += 12 + length

@@ -1,4 +1,6 @@
-"""Archives of well-known sets that hold pixels instead of picture files: MNIST and its kin, CIFAR-10 and CIFAR-100."""
+"""Archives of well-known sets that hold pixels instead of picture files: MNIST and its kin,
+CIFAR-10 and CIFAR-100.
+"""
 
 import gzip
 import io
@@ -29,10 +31,13 @@ def netpbm(pixels: np.ndarray) -> bytes:
     Args:
         pixels: uint8 `[H, W]` or `[H, W, 3]`.
     """
-    return b'P%d %d %d 255\n' % (5 if pixels.ndim == 2 else 6, pixels.shape[1], pixels.shape[0]) + pixels.tobytes()
+    return (
+        b'P%d %d %d 255\n' % (5 if pixels.ndim == 2 else 6, pixels.shape[1], pixels.shape[0])
+        + pixels.tobytes()
+    )
 
 
-# ---- MNIST ------------------------------------------------------------------------------------------------------------
+# ---- MNIST ------------------------------------------------------------------
 
 
 def is_idx_images(data: bytes) -> bool:
@@ -46,7 +51,9 @@ def is_idx_images(data: bytes) -> bool:
 
 
 def find_idx_images(names: list[str]) -> list[str]:
-    """The files of pictures among those of a folder; of a training and a test part, the training part."""
+    """The files of pictures among those of a folder; of a training and a test part, the training
+    part.
+    """
     found = [name for name in names if _IMAGES_NAME.search(name)]
     return [name for name in found if 'train' in name.rsplit('/', 1)[-1]] or found
 
@@ -84,11 +91,14 @@ def read_idx(data: bytes, dims: int) -> np.ndarray:
     for size in shape:
         count *= size
     if count != len(data) - head or count == 0:
-        raise Unusable('damaged', f'says that it holds {"x".join(map(str, shape))} bytes, but holds {len(data) - head}')
+        raise Unusable(
+            'damaged',
+            f'says that it holds {"x".join(map(str, shape))} bytes, but holds {len(data) - head}',
+        )
     return np.frombuffer(data, np.uint8, offset=head).reshape(shape)
 
 
-# ---- CIFAR ------------------------------------------------------------------------------------------------------------
+# ---- CIFAR ------------------------------------------------------------------
 
 
 def find_cifar(container: Container) -> list[Entry]:
@@ -122,16 +132,26 @@ def read_cifar(data: bytes) -> Iterator[tuple[bytes, int]]:
     labels, pixels = batch.get('labels', batch.get('fine_labels')), batch.get('data')
     if isinstance(pixels, _Array):
         pixels = pixels.unpack()
-    if not isinstance(pixels, np.ndarray) or pixels.ndim != 2 or pixels.shape[1] != 3 * _CIFAR_SIDE ** 2:
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.ndim != 2
+        or pixels.shape[1] != 3 * _CIFAR_SIDE**2
+    ):
         raise Unusable('damaged', 'has no pixels of 32x32 pictures')
-    if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int and 0 <= label < 1000 for label in labels):
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(pixels)
+        or not all(type(label) is int and 0 <= label < 1000 for label in labels)
+    ):
         raise Unusable('damaged', 'has no class number for each picture')
     for row, label in zip(pixels, labels):
         yield netpbm(row.reshape(3, _CIFAR_SIDE, _CIFAR_SIDE).transpose(1, 2, 0)), label
 
 
 class _Array:
-    """What stands for a NumPy array while a pickle is read: nothing of NumPy runs until the state has been checked."""
+    """What stands for a NumPy array while a pickle is read: nothing of NumPy runs until the state
+    has been checked.
+    """
 
     def __init__(self, *_: object) -> None:
         self.state: Any = None
@@ -173,7 +193,8 @@ class _Unpickler(Unpickler):
     """The dialect of CIFAR's batches: the three names above and nothing else."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = {
-        (module, name): value for module in _MODULES for name, value in _NAMES.items()}
+        (module, name): value for module in _MODULES for name, value in _NAMES.items()
+    }
     with_state: ClassVar[tuple[type, ...]] = (_Array, _Kind)
 
 
@@ -183,7 +204,12 @@ def _load(data: bytes) -> dict[str, Any]:
     try:
         found = load_checked(_Unpickler, data)
     except Exception as error:  # damaged pickles raise nearly anything
-        raise Unusable('damaged', f'is no batch of CIFAR: {printable(error) or type(error).__name__}') from error
+        raise Unusable(
+            'damaged', f'is no batch of CIFAR: {printable(error) or type(error).__name__}'
+        ) from error
     if not isinstance(found, dict):
         raise Unusable('damaged', 'is no batch of CIFAR')
-    return {key.decode('latin-1') if isinstance(key, bytes) else str(key): value for key, value in found.items()}
+    return {
+        key.decode('latin-1') if isinstance(key, bytes) else str(key): value
+        for key, value in found.items()
+    }

@@ -1,4 +1,6 @@
-"""Labels: of a data set's `dataset.json`, of the folders' names, or of CSV files; one for every picture, or none at all."""
+"""Labels: of a data set's `dataset.json`, of the folders' names, or of CSV files; one for every
+picture, or none at all.
+"""
 
 import csv
 import io
@@ -16,7 +18,9 @@ _FEW_CLASSES = 1000  # some of which may well be empty
 _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
 
-def read_labels(metadata: dict[str, Any] | None, picture_names: Sequence[str], where: str) -> dict[str, Label] | None:
+def read_labels(
+    metadata: dict[str, Any] | None, picture_names: Sequence[str], where: str
+) -> dict[str, Label] | None:
     """Check the labels of a `dataset.json` against the pictures they belong to.
 
     Args:
@@ -33,18 +37,32 @@ def read_labels(metadata: dict[str, Any] | None, picture_names: Sequence[str], w
     pairs = (metadata or {}).get('labels')
     if not pairs:
         return None
-    try:  # a list of pairs is the format; some tools write an object instead. Old ones on Windows wrote backslashes
-        found = {name.replace('\\', '/'): label for name, label in (pairs.items() if isinstance(pairs, dict) else pairs)}
+    # a list of pairs is the format; some tools write an object instead. Old ones on Windows wrote
+    # backslashes
+    try:
+        found = {
+            name.replace('\\', '/'): label
+            for name, label in (pairs.items() if isinstance(pairs, dict) else pairs)
+        }
     except (TypeError, ValueError, AttributeError):
-        raise UserError(f'{where}: labels in dataset.json should be a list of [file name, label] pairs, or null') from None
+        raise UserError(
+            f'{where}: labels in dataset.json should be a list of [file name, label] pairs, or null'
+        ) from None
     missing = [name for name in picture_names if name not in found]
     if missing:
-        raise UserError(f'{where}: dataset.json has labels, but none for {len(missing)} of {len(picture_names)} pictures, such as '
-                        f'{missing[0]}; label every picture, set "labels" to null, or give --labels none')
+        raise UserError(
+            f'{where}: dataset.json has labels, but none for {len(missing)} of '
+            f'{len(picture_names)} pictures, such as '
+            f'{missing[0]}; label every picture, set "labels" to null, or give '
+            f'--labels none'
+        )
     labels = {name: found[name] for name in picture_names}
     shapes = {_shape(label) for label in labels.values()}
     if None in shapes or len(shapes) > 1:
-        raise UserError(f'{where}: labels in dataset.json should all be class numbers from 0 on, or all lists of numbers of one length')
+        raise UserError(
+            f'{where}: labels in dataset.json should all be class numbers from 0 on, '
+            f'or all lists of numbers of one length'
+        )
     return labels
 
 
@@ -54,23 +72,31 @@ def check_mode(mode: str | None) -> None:
     Raises:
         UserError: it does.
     """
-    if mode not in (None, 'none', 'folder', 'json') and not (mode.startswith('csv:') and mode[4:].strip()):
+    if mode not in (None, 'none', 'folder', 'json') and not (
+        mode.startswith('csv:') and mode[4:].strip()
+    ):
         raise UserError(f'--labels {mode}: choose from none, folder, json, csv:COLUMN')
 
 
 def folder_labels(names: Sequence[str]) -> dict[str, str | None]:
-    """For each picture the folder of the first level that tells pictures apart; folders that all of them lie in don't count."""
+    """For each picture the folder of the first level that tells pictures apart; folders that all of
+    them lie in don't count.
+    """
     folders = [name.split('/')[:-1] for name in names]
     shared = len(os.path.commonprefix(folders))
-    return {name: path[shared] if len(path) > shared else None for name, path in zip(names, folders)}
+    return {
+        name: path[shared] if len(path) > shared else None for name, path in zip(names, folders)
+    }
 
 
 def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str]:
-    """The values of a column, by the names of the pictures, without suffix if the CSV belongs to one picture.
+    """The values of a column, by the names of the pictures, without suffix if the CSV belongs to
+    one picture.
 
-    A CSV without such a header is one picture's: its lines are name, value and perhaps more, as CartoonSet has them, and it has the
-    picture's name. One with a header is a table: its first column called filename, file, image, path or the like, else the first of
-    all, names the picture of a line, relative to the CSV's folder.
+    A CSV without such a header is one picture's: its lines are name, value and perhaps more, as
+    CartoonSet has them, and it has the picture's name. One with a header is a table: its first
+    column called filename, file, image, path or the like, else the first of all, names the picture
+    of a line, relative to the CSV's folder.
 
     Args:
         files: names and contents.
@@ -80,7 +106,11 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
     for name, data in files:
         rows = _rows(data)
         folder = name.rpartition('/')[0]
-        key = next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0) if rows else 0
+        key = (
+            next((i for i, title in enumerate(rows[0]) if title.lower() in _FILE_COLUMNS), 0)
+            if rows
+            else 0
+        )
         if rows and column in rows[0] and rows[0].index(column) != key:
             wanted = rows[0].index(column)
             for row in rows[1:]:
@@ -106,7 +136,9 @@ def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
 
 
 def _rows(data: bytes) -> list[list[str]]:
-    """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the pictures that miss a label are named."""
+    """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the
+    pictures that miss a label are named.
+    """
     if len(data) > _MAX_CSV:
         return []
     try:
@@ -123,15 +155,16 @@ def stem(name: str) -> str:
     return head if dot and '/' not in tail else name
 
 
-def number_classes(labels: Sequence[Label | None], class_names: list[str] | None,
-                   keep_numbers: bool = True) -> tuple[list[Label | None], list[str] | None]:
+def number_classes(
+    labels: Sequence[Label | None], class_names: list[str] | None, keep_numbers: bool = True
+) -> tuple[list[Label | None], list[str] | None]:
     """Give numbers to the classes that have names only, in the names' order.
 
     Args:
         labels: of the pictures.
         class_names: what the labels that are numbers mean, if that is known.
-        keep_numbers: where all names are numbers, they are the classes' numbers; but not years or what else would leave nearly all
-            classes empty.
+        keep_numbers: where all names are numbers, they are the classes' numbers; but not years or
+            what else would leave nearly all classes empty.
 
     Returns:
         The labels, and the names of the classes, None where they have none.
@@ -141,7 +174,9 @@ def number_classes(labels: Sequence[Label | None], class_names: list[str] | None
         return list(labels), class_names
     if keep_numbers and _are_class_numbers(names):
         return [int(label) if isinstance(label, str) else label for label in labels], None
-    ordered = sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    ordered = sorted(
+        names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name)
+    )
     numbers = {name: number for number, name in enumerate(ordered)}
     return [numbers[label] if isinstance(label, str) else label for label in labels], ordered
 
@@ -157,10 +192,14 @@ def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | N
     counts = Counter(label for label in labels if isinstance(label, int))
     if not counts:
         return ''
-    shown = [f"{number}{f' {class_names[number]}' if class_names and number < len(class_names) else ''}: {counts[number]}"
-             for number in sorted(counts)]
+    shown = [
+        f'{number}{f" {class_names[number]}" if class_names and number < len(class_names) else ""}: {counts[number]}'
+        for number in sorted(counts)
+    ]
     more = f', and {len(shown) - 20} more' if len(shown) > 20 else ''
-    return f'{len(shown)} {"class" if len(shown) == 1 else "classes"}: ' + ', '.join(shown[:20]) + more
+    return (
+        f'{len(shown)} {"class" if len(shown) == 1 else "classes"}: ' + ', '.join(shown[:20]) + more
+    )
 
 
 def _shape(label: object) -> int | None:
@@ -173,4 +212,6 @@ def _shape(label: object) -> int | None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
+    )

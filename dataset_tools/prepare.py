@@ -52,7 +52,11 @@ class Alignment:
 
     def describe(self) -> dict[str, Any]:
         """What `dataset.json` says of it."""
-        return {'fit': 'ffhq', 'faces': self.faces, 'landmarks': detector_version() if self.marked is None else 'marked'}
+        return {
+            'fit': 'ffhq',
+            'faces': self.faces,
+            'landmarks': detector_version() if self.marked is None else 'marked',
+        }
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,8 @@ class Policy:
     """What is written, and what is put up with.
 
     Args:
-        file_format: of the pictures: 'png', or 'jpeg' or 'webp', which keep the files of pictures that need no change.
+        file_format: of the pictures: 'png', or 'jpeg' or 'webp', which keep the files of pictures
+            that need no change.
         dedupe: drop pictures that become the same pixels as an earlier one.
         strict: any drop is an error.
         dry_run: write no data set.
@@ -130,7 +135,8 @@ class Report:
     """What came of it.
 
     Attributes:
-        files: the names of the pictures in the source, in the order in which they were written; once for each face that was cut out.
+        files: the names of the pictures in the source, in the order in which they were written;
+            once for each face that was cut out.
         num_enlarged: how many of them were smaller than the data set's resolution.
         num_unchanged: how many needed nothing but being made smaller.
         changes: what was done to the others, and how often.
@@ -164,32 +170,61 @@ class Report:
         self.changes.update(picture.notes)
 
 
-def check_dest(dest: str | os.PathLike[str], sources: Sequence[str | os.PathLike[str]], report: Path | None = None) -> None:
-    """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no picture.)
+def check_dest(
+    dest: str | os.PathLike[str],
+    sources: Sequence[str | os.PathLike[str]],
+    report: Path | None = None,
+) -> None:
+    """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no
+    picture.)
 
     Raises:
-        UserError: `dest` has a suffix but `.zip`, is the source itself, is a folder inside it, or is to hold the report.
+        UserError: `dest` has a suffix but `.zip`, is the source itself, is a folder inside it, or
+            is to hold the report.
     """
     path = Path(dest)
     if not os.fspath(dest) or path.suffix.lower() not in ('.zip', ''):
-        raise UserError(f'--dest {dest!s}: a data set is written as a zip; the name must end in .zip, or have no suffix for a folder')
-    with contextlib.suppress(OSError, RuntimeError):  # of links that lead to themselves, before Python 3.13
+        raise UserError(
+            f'--dest {dest!s}: a data set is written as a zip; the name must end in '
+            f'.zip, or have no suffix for a folder'
+        )
+    # of links that lead to themselves, before Python 3.13
+    with contextlib.suppress(OSError, RuntimeError):
         if report is not None and report.resolve().is_relative_to(path.resolve()):
-            raise UserError(f'--report {report} lies in --dest, which holds the data set alone; choose another place')
+            raise UserError(
+                f'--report {report} lies in --dest, which holds the data set alone; '
+                f'choose another place'
+            )
     for source in sources:
-        with contextlib.suppress(OSError):  # where one of them doesn't exist, or can't be looked at; opening it will tell
+        # where one of them doesn't exist, or can't be looked at; opening it will tell
+        with contextlib.suppress(OSError):
             if path.samefile(source):
-                raise UserError(f'--dest {dest!s} is the same file as --source; choose another name')
-        with contextlib.suppress(OSError, RuntimeError):  # of links that lead to themselves, before Python 3.13
+                raise UserError(
+                    f'--dest {dest!s} is the same file as --source; choose another name'
+                )
+        # of links that lead to themselves, before Python 3.13
+        with contextlib.suppress(OSError, RuntimeError):
             inside = path.resolve().is_relative_to(Path(source).resolve())
             if not path.suffix and inside:
-                raise UserError(f'--dest {dest!s} lies in --source, where the next run would take it for pictures; choose another place')
+                raise UserError(
+                    f'--dest {dest!s} lies in --source, where the next run would take '
+                    f'it for pictures; choose another place'
+                )
 
 
-def prepare_dataset(source: PictureSource, dest: str | os.PathLike[str], conversion: Conversion, *, alignment: Alignment | None = None,
-                    policy: Policy = Policy(), max_images: int | None = None, workers: int = 1,  # noqa: B008 (it is frozen)
-                    tick: Callable[[], object] = lambda: None) -> Report:
-    """Convert the pictures of a source and write them as a data set; `dest` appears, or is replaced, only when all is done.
+def prepare_dataset(
+    source: PictureSource,
+    dest: str | os.PathLike[str],
+    conversion: Conversion,
+    *,
+    alignment: Alignment | None = None,
+    policy: Policy = Policy(),
+    max_images: int | None = None,
+    workers: int = 1,  # noqa: B008 (it is frozen)
+    tick: Callable[[], object] = lambda: None,
+) -> Report:
+    """Convert the pictures of a source and write them as a data set; `dest` appears, or is
+    replaced, only when all is done.
 
     Args:
         source: where the pictures come from.
@@ -202,7 +237,8 @@ def prepare_dataset(source: PictureSource, dest: str | os.PathLike[str], convers
         tick: called once a picture of the source, for a progress bar.
 
     Raises:
-        UserError: `dest`, the report or the contact sheet can't be written, none of the pictures could be used, or dlib is missing.
+        UserError: `dest`, the report or the contact sheet can't be written, none of the pictures
+            could be used, or dlib is missing.
         Refused: pictures had to be dropped and must not.
     """
     limit = max_images or sys.maxsize
@@ -211,30 +247,54 @@ def prepare_dataset(source: PictureSource, dest: str | os.PathLike[str], convers
     report = Report()
     with AuditReport(policy.report) as audit:
         _report_source(source, report, audit)
-        task = _Task(conversion, alignment.faces if alignment else None, policy.file_format, audit.wants_thumbnails)
-        results = contextlib.closing(ordered_map(partial(_encode, task=task), _jobs(source, alignment), workers))
-        with _place(dest, policy) as temp, DatasetWriter(temp) as writer, _sheet(alignment) as sheet, results as groups:
+        task = _Task(
+            conversion,
+            alignment.faces if alignment else None,
+            policy.file_format,
+            audit.wants_thumbnails,
+        )
+        results = contextlib.closing(
+            ordered_map(partial(_encode, task=task), _jobs(source, alignment), workers)
+        )
+        with (
+            _place(dest, policy) as temp,
+            DatasetWriter(temp) as writer,
+            _sheet(alignment) as sheet,
+            results as groups,
+        ):
             for picture in _select(groups, policy, report, audit, tick):
-                writer.add(picture.data, picture.digest, picture.label, policy.file_format.replace('jpeg', 'jpg'))
+                writer.add(
+                    picture.data,
+                    picture.digest,
+                    picture.label,
+                    policy.file_format.replace('jpeg', 'jpg'),
+                )
                 if sheet is not None:
                     sheet.add(picture.data, picture.name)
                 if len(report.files) == limit:
                     break
             _check(source, report, policy)
-            writer.labels, class_names = number_classes(writer.labels, source.class_names, source.keep_numbers)
+            writer.labels, class_names = number_classes(
+                writer.labels, source.class_names, source.keep_numbers
+            )
             report.classes = count_classes(writer.labels, class_names)
-            writer.finish({
-                'format_version': _FORMAT_VERSION,
-                'source': source.title,
-                **asdict(conversion),
-                **(alignment.describe() if alignment else {}),
-                'format': policy.file_format,
-                'resizer': resizer_version(),
-                'pillow_version': PIL.__version__,
-                'decoder_versions': {name: features.version(name) for name in ('jpg', 'libtiff', 'webp', 'littlecms2')},
-                **({'class_names': class_names} if class_names else {}),
-                'files': report.files,
-            })
+            writer.finish(
+                {
+                    'format_version': _FORMAT_VERSION,
+                    'source': source.title,
+                    **asdict(conversion),
+                    **(alignment.describe() if alignment else {}),
+                    'format': policy.file_format,
+                    'resizer': resizer_version(),
+                    'pillow_version': PIL.__version__,
+                    'decoder_versions': {
+                        name: features.version(name)
+                        for name in ('jpg', 'libtiff', 'webp', 'littlecms2')
+                    },
+                    **({'class_names': class_names} if class_names else {}),
+                    'files': report.files,
+                }
+            )
     report.sheets = sheet.pages if sheet is not None else []
     return report
 
@@ -256,8 +316,13 @@ def _drop(item: Skipped, report: Report, audit: AuditReport) -> None:
     audit.add(item.name, 'dropped', [item.kind], item.reason, thumbnail=item.thumbnail)
 
 
-def _select(groups: Iterable[list[_Encoded | Skipped]], policy: Policy, report: Report, audit: AuditReport,
-            tick: Callable[[], object]) -> Iterator[_Encoded]:
+def _select(
+    groups: Iterable[list[_Encoded | Skipped]],
+    policy: Policy,
+    report: Report,
+    audit: AuditReport,
+    tick: Callable[[], object],
+) -> Iterator[_Encoded]:
     """The pictures that are to be written; what comes of each goes to the reports."""
     seen: dict[bytes, str] = {}
     for group in groups:
@@ -270,46 +335,97 @@ def _select(groups: Iterable[list[_Encoded | Skipped]], policy: Policy, report: 
             if policy.dedupe:
                 if picture.digest in seen:
                     first = seen[picture.digest]
-                    _drop(Skipped(picture.name, _DUPLICATE, f'the same pixels as {first}', picture.thumbnail), report, audit)
+                    _drop(
+                        Skipped(
+                            picture.name,
+                            _DUPLICATE,
+                            f'the same pixels as {first}',
+                            picture.thumbnail,
+                        ),
+                        report,
+                        audit,
+                    )
                     continue
                 seen[picture.digest] = picture.name
             wrong_name = mislabelled(picture.name, square.format)
             if wrong_name:
                 report.remarks.append(Skipped(picture.name, 'mislabelled', wrong_name))
-                audit.add(picture.name, 'remark', ['mislabelled'], wrong_name, square.size, square.format, picture.thumbnail)
+                audit.add(
+                    picture.name,
+                    'remark',
+                    ['mislabelled'],
+                    wrong_name,
+                    square.size,
+                    square.format,
+                    picture.thumbnail,
+                )
             report.files.append(picture.name)
             report.count_change(square)
-            audit.add(picture.name, 'changed' if square.notes else 'kept', square.notes, '', square.size, square.format, picture.thumbnail)
+            audit.add(
+                picture.name,
+                'changed' if square.notes else 'kept',
+                square.notes,
+                '',
+                square.size,
+                square.format,
+                picture.thumbnail,
+            )
             yield picture
 
 
 def _check(source: PictureSource, report: Report, policy: Policy) -> None:
     if not report.files and not (policy.strict and report.skipped):
-        first = report.skipped[0] if report.skipped else Skipped(source.path.name, '', 'there is nothing in it')
+        first = (
+            report.skipped[0]
+            if report.skipped
+            else Skipped(source.path.name, '', 'there is nothing in it')
+        )
         advice = f'; {WHAT_TO_TRY}' if any(item.kind == NO_FACE for item in report.skipped) else ''
         count = source.total if source.total is not None else len(report.skipped)
-        raise UserError(f'--source {source.path}: not one of its {count} pictures can be used ({report.skipped_by_kind}); '
-                        f'{first.name}: {first.reason}{advice}')
+        raise UserError(
+            f'--source {source.path}: not one of its {count} pictures can be used '
+            f'({report.skipped_by_kind}); '
+            f'{first.name}: {first.reason}{advice}'
+        )
     if policy.strict and report.skipped:
-        raise Refused(f'--strict: {len(report.skipped)} would be left out ({report.skipped_by_kind}); nothing was written', report)
+        raise Refused(
+            f'--strict: {len(report.skipped)} would be left out '
+            f'({report.skipped_by_kind}); nothing was written',
+            report,
+        )
     not_square = sum(item.kind == 'not square' for item in report.skipped)
     if not_square:
-        raise Refused(f'--fit error: {not_square} pictures are not square; nothing was written; choose crop, pad or stretch', report)
+        raise Refused(
+            f'--fit error: {not_square} pictures are not square; nothing was written; '
+            f'choose crop, pad or stretch',
+            report,
+        )
 
 
-def _place(dest: str | os.PathLike[str], policy: Policy) -> contextlib.AbstractContextManager[Path | None]:
+def _place(
+    dest: str | os.PathLike[str], policy: Policy
+) -> contextlib.AbstractContextManager[Path | None]:
     if policy.dry_run:
         return contextlib.nullcontext()
     return atomic_path(dest) if Path(dest).suffix else atomic_folder(dest)
 
 
 def _sheet(alignment: Alignment | None) -> contextlib.AbstractContextManager[ContactSheet | None]:
-    return contextlib.nullcontext() if alignment is None or alignment.sheet is None else ContactSheet(alignment.sheet)
+    return (
+        contextlib.nullcontext()
+        if alignment is None or alignment.sheet is None
+        else ContactSheet(alignment.sheet)
+    )
 
 
 def _jobs(source: PictureSource, alignment: Alignment | None) -> Iterator[_Job]:
     for item in source:
-        yield _Job(item, None if alignment is None or alignment.marked is None else alignment.marked.get(item.name, []))
+        yield _Job(
+            item,
+            None
+            if alignment is None or alignment.marked is None
+            else alignment.marked.get(item.name, []),
+        )
 
 
 def _encode(job: _Job, task: _Task) -> list[_Encoded | Skipped]:
@@ -322,7 +438,14 @@ def _encode(job: _Job, task: _Task) -> list[_Encoded | Skipped]:
         else:
             pictures = convert_faces(item.data, task.conversion, task.faces, job.marked)
     except BadPicture as error:
-        return [Skipped(item.name, error.kind, error.reason, thumbnail(item.data) if task.thumbnails else None)]
+        return [
+            Skipped(
+                item.name,
+                error.kind,
+                error.reason,
+                thumbnail(item.data) if task.thumbnails else None,
+            )
+        ]
     return [_encode_one(item, picture, task) for picture in pictures]
 
 
@@ -335,4 +458,11 @@ def _encode_one(item: SourcePicture, picture: SquarePicture, task: _Task) -> _En
     if task.file_format == 'jpeg' and data is not item.data:  # which is lossy
         pixels = np.asarray(Image.open(io.BytesIO(data)))
     small = encode_thumbnail(Image.fromarray(pixels)) if task.thumbnails else None
-    return _Encoded(item.name, data, hashlib.sha256(pixels.tobytes()).digest(), item.label, replace(picture, pixels=pixels[:0]), small)
+    return _Encoded(
+        item.name,
+        data,
+        hashlib.sha256(pixels.tobytes()).digest(),
+        item.label,
+        replace(picture, pixels=pixels[:0]),
+        small,
+    )

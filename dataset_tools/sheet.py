@@ -20,17 +20,24 @@ def check_sheet(path: Path, source: str | os.PathLike[str]) -> None:
     """Refuse a contact sheet that can't be meant.
 
     Raises:
-        UserError: `path` has no suffix of a picture that suits, or it lies in the source folder, where the next run would take
-            it for a picture.
+        UserError: `path` has no suffix of a picture that suits, or it lies in the source folder,
+            where the next run would take it for a picture.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise UserError(f'--align-sheet {path}: a contact sheet is a picture; the name must end in {", ".join(_SUFFIXES)}')
+        raise UserError(
+            f'--align-sheet {path}: a contact sheet is a picture; the name must end in '
+            f'{", ".join(_SUFFIXES)}'
+        )
     if path.resolve().is_relative_to(Path(source).resolve()):
-        raise UserError(f'--align-sheet {path} lies in --source, where the next run would take it for a picture; choose another place')
+        raise UserError(
+            f'--align-sheet {path} lies in --source, where the next run would take it '
+            f'for a picture; choose another place'
+        )
 
 
 class ContactSheet:
-    """Small copies of pictures, a caption under each; from the 401st on, on further pages: `sheet-2.png` and so on.
+    """Small copies of pictures, a caption under each; from the 401st on, on further pages:
+    `sheet-2.png` and so on.
 
     Use it in a `with` block; the pages appear when the block ends well.
 
@@ -61,14 +68,21 @@ class ContactSheet:
         cell = Image.new('RGB', _CELL, 'white')
         with Image.open(io.BytesIO(data)) as picture:
             cell.paste(picture.resize((_SIDE, _SIDE), Image.Resampling.LANCZOS))
-        ImageDraw.Draw(cell).text((1, _SIDE + 2), _shorten(caption, self._font), 'black', self._font)
+        ImageDraw.Draw(cell).text(
+            (1, _SIDE + 2), _shorten(caption, self._font), 'black', self._font
+        )
         self._cells.append(cell)
 
     def __enter__(self) -> 'ContactSheet':
         self._start_page()  # now, so that a place that can't be written is known before the work
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is not None:
             self._files.__exit__(kind, error, trace)
             return
@@ -77,7 +91,9 @@ class ContactSheet:
 
     def _start_page(self) -> None:
         number = len(self.pages) + 1
-        self.pages.append(self._path if number == 1 else self._path.with_stem(f'{self._path.stem}-{number}'))
+        self.pages.append(
+            self._path if number == 1 else self._path.with_stem(f'{self._path.stem}-{number}')
+        )
         self._temp = self._files.enter_context(atomic_path(self.pages[-1]))
 
     def _save_page(self) -> None:
@@ -95,7 +111,8 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> s
     text = ''.join(letter if letter.isprintable() else '?' for letter in text)
     if font.getlength(text) <= _SIDE:
         return text
-    kept = min(len(text) // 2, _SIDE // 2)  # of letters at either end; no letter is narrower than a pixel
+    # of letters at either end; no letter is narrower than a pixel
+    kept = min(len(text) // 2, _SIDE // 2)
     while font.getlength(f'{text[:kept]}...{text[-kept:]}') > _SIDE:
         kept -= 1
     return f'{text[:kept]}...{text[-kept:]}'

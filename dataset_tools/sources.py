@@ -1,4 +1,6 @@
-"""Where pictures come from: each source tells what it has and gives its pictures one after the other."""
+"""Where pictures come from: each source tells what it has and gives its pictures one after the
+other.
+"""
 
 import os
 from collections import Counter
@@ -10,7 +12,16 @@ from typing import Any
 from dnnlib import UserError
 
 from . import known_sets, streams
-from .containers import Container, Entry, FolderContainer, Skipped, Unusable, all_readable, open_container, read_json
+from .containers import (
+    Container,
+    Entry,
+    FolderContainer,
+    Skipped,
+    Unusable,
+    all_readable,
+    open_container,
+    read_json,
+)
 from .decode import is_picture_name
 from .labels import Label, check_mode, csv_columns, csv_labels, folder_labels, read_labels, stem
 
@@ -67,7 +78,9 @@ class PictureSource:
 class _Files(PictureSource):
     """Picture files of a container."""
 
-    def __init__(self, container: Container, mode: str | None, entries: list[Entry], class_name: str | None) -> None:
+    def __init__(
+        self, container: Container, mode: str | None, entries: list[Entry], class_name: str | None
+    ) -> None:
         super().__init__(container.path)
         self._container, self._entries, self._class_name = container, entries, class_name
         self.picture_names = [entry.name for entry in entries]
@@ -86,14 +99,22 @@ class _Files(PictureSource):
             found_folders = folder_labels(self.picture_names or [])
             if self._class_name is None and not any(found_folders.values()):
                 raise UserError(f'--labels folder: all pictures of {self.path} lie in one folder')
-            self._label_of, self.keep_numbers = (lambda name: found_folders[name] or self._class_name), False
+            self._label_of, self.keep_numbers = (
+                (lambda name: found_folders[name] or self._class_name),
+                False,
+            )
         elif mode is not None and mode.startswith('csv:'):
             tables = [entry for entry in others if entry.name.lower().endswith('.csv')]
             found = csv_labels(all_readable(self._container, tables), mode[4:].strip())
             self._label_of = lambda name: found.get(name, found.get(stem(name)))
             if not found:
-                raise UserError(f'--labels {mode}: no CSV of {self.path} has a column or a line {mode[4:]}{self._what_there_is(tables)}')
-            self.other_names = [name for name in self.other_names if not name.lower().endswith('.csv')]
+                raise UserError(
+                    f'--labels {mode}: no CSV of {self.path} has a column or a line '
+                    f'{mode[4:]}{self._what_there_is(tables)}'
+                )
+            self.other_names = [
+                name for name in self.other_names if not name.lower().endswith('.csv')
+            ]
         elif mode != 'none':
             assert self.picture_names is not None
             data = read_json(self._container)
@@ -108,7 +129,9 @@ class _Files(PictureSource):
 
     def _what_there_is(self, tables: list[Entry]) -> str:
         for name, data in all_readable(self._container, tables[:1]):
-            columns = csv_columns(data, any(stem(picture) == stem(name) for picture in self.picture_names or []))
+            columns = csv_columns(
+                data, any(stem(picture) == stem(name) for picture in self.picture_names or [])
+            )
             return f': {name} has {", ".join(columns[:20]) or "nothing"}'
         return '; there is none that can be read'
 
@@ -142,8 +165,12 @@ class _Cifar(PictureSource):
     def __iter__(self) -> Iterator[SourcePicture | Skipped]:
         for entry in self._batches:
             try:
-                for index, (data, label) in enumerate(known_sets.read_cifar(self._container.read(entry))):
-                    yield SourcePicture(f'{entry.name}/{index:05d}', data, label if self.labelled else None)
+                for index, (data, label) in enumerate(
+                    known_sets.read_cifar(self._container.read(entry))
+                ):
+                    yield SourcePicture(
+                        f'{entry.name}/{index:05d}', data, label if self.labelled else None
+                    )
             except Unusable as error:
                 yield Skipped(entry.name, error.kind, error.reason)
 
@@ -155,16 +182,29 @@ class _Mnist(PictureSource):
         super().__init__(path)
         _refuse_modes(self.path, mode)
         wanted = known_sets.labels_name(entry.name)
-        beside = next((other for other in container.entries if other.name in (wanted, f'{wanted}.gz')), None)
-        self.other_names = [other.name for other in container.entries if other not in (entry, beside)]
+        beside = next(
+            (other for other in container.entries if other.name in (wanted, f'{wanted}.gz')), None
+        )
+        self.other_names = [
+            other.name for other in container.entries if other not in (entry, beside)
+        ]
         self.problems = container.problems
         try:
             self._pixels = known_sets.read_idx(container.read(entry), 3)
-            self._labels = known_sets.read_idx(container.read(beside), 1) if beside is not None and mode != 'none' else None
+            self._labels = (
+                known_sets.read_idx(container.read(beside), 1)
+                if beside is not None and mode != 'none'
+                else None
+            )
         except Unusable as error:
-            raise UserError(f'--source {self.path}: {entry.name} or its labels: {error.reason}') from error
+            raise UserError(
+                f'--source {self.path}: {entry.name} or its labels: {error.reason}'
+            ) from error
         if self._labels is not None and len(self._labels) != len(self._pixels):
-            raise UserError(f'--source {self.path}: {len(self._pixels)} pictures, but {len(self._labels)} labels')
+            raise UserError(
+                f'--source {self.path}: {len(self._pixels)} pictures, but '
+                f'{len(self._labels)} labels'
+            )
         self.labelled = self._labels is not None
         self.total = len(self._pixels)
         self._name = entry.name
@@ -178,8 +218,14 @@ class _Mnist(PictureSource):
 class _Stream(PictureSource):
     """A video or an LMDB."""
 
-    def __init__(self, path: Path, mode: str | None, class_name: str | None, pictures: Iterator[tuple[str, bytes] | Skipped],
-                 total: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mode: str | None,
+        class_name: str | None,
+        pictures: Iterator[tuple[str, bytes] | Skipped],
+        total: int | None,
+    ) -> None:
         super().__init__(path)
         if class_name is None and mode not in (None, 'none'):
             raise UserError(f'--labels {mode}: {path} has none')
@@ -188,7 +234,11 @@ class _Stream(PictureSource):
 
     def __iter__(self) -> Iterator[SourcePicture | Skipped]:
         for item in self._pictures:
-            yield item if isinstance(item, Skipped) else SourcePicture(f'{self.path.name}/{item[0]}', item[1], self._class_name)
+            yield (
+                item
+                if isinstance(item, Skipped)
+                else SourcePicture(f'{self.path.name}/{item[0]}', item[1], self._class_name)
+            )
 
 
 class _Merged(PictureSource):
@@ -206,12 +256,18 @@ class _Merged(PictureSource):
         self.title = [source.path.resolve().name for source in sources]
         names = [source.picture_names for source in sources]
         if all(found is not None for found in names):
-            self.picture_names = [f'{prefix}/{name}' for prefix, found in zip(self._prefixes, names) for name in found or []]
+            self.picture_names = [
+                f'{prefix}/{name}'
+                for prefix, found in zip(self._prefixes, names)
+                for name in found or []
+            ]
         totals = [source.total for source in sources]
         self.total = None if None in totals else sum(total or 0 for total in totals)
         for prefix, source in zip(self._prefixes, sources):
             self.other_names += [f'{prefix}/{name}' for name in source.other_names]
-            self.problems += [replace(item, name=f'{prefix}/{item.name}') for item in source.problems]
+            self.problems += [
+                replace(item, name=f'{prefix}/{item.name}') for item in source.problems
+            ]
             self.remarks += [replace(item, name=f'{prefix}/{item.name}') for item in source.remarks]
         self._merge_labels()
 
@@ -219,47 +275,69 @@ class _Merged(PictureSource):
         bare = [source.path for source in self._sources if not source.labelled]
         if bare and len(bare) < len(self._sources):
             labelled = next(source.path for source in self._sources if source.labelled)
-            raise UserError(f'--source {bare[0]} has no labels, {labelled} has; label both, or give --labels none')
+            raise UserError(
+                f'--source {bare[0]} has no labels, {labelled} has; label both, or '
+                f'give --labels none'
+            )
         self.labelled = not bare
         self.keep_numbers = self._sources[0].keep_numbers
         lists = [source.class_names for source in self._sources]
         if any(lists):
             if not all(lists):
-                raise UserError(f'--source {self._sources[lists.index(None)].path} has classes without names, another source has named '
-                                'ones; give --labels none, or the same class_names in both')
+                raise UserError(
+                    f'--source {self._sources[lists.index(None)].path} has classes '
+                    f'without names, another source has named '
+                    'ones; give --labels none, or the same class_names in both'
+                )
             self.class_names = list(dict.fromkeys(name for names in lists for name in names or []))
 
     def __iter__(self) -> Iterator[SourcePicture | Skipped]:
         for prefix, source in zip(self._prefixes, self._sources):
-            numbers = {old: self.class_names.index(name) for old, name in enumerate(source.class_names or [])} if self.class_names else {}
+            numbers = (
+                {
+                    old: self.class_names.index(name)
+                    for old, name in enumerate(source.class_names or [])
+                }
+                if self.class_names
+                else {}
+            )
             for item in source:
                 name = f'{prefix}/{item.name}'
                 if isinstance(item, Skipped):
                     yield replace(item, name=name)
                 else:
-                    label = numbers.get(item.label, item.label) if isinstance(item.label, int) else item.label
+                    label = (
+                        numbers.get(item.label, item.label)
+                        if isinstance(item.label, int)
+                        else item.label
+                    )
                     yield replace(item, name=name, label=label)
 
 
-def open_sources(paths: Sequence[str | os.PathLike[str]], labels: str | None = None, every: int | None = None) -> PictureSource:
+def open_sources(
+    paths: Sequence[str | os.PathLike[str]], labels: str | None = None, every: int | None = None
+) -> PictureSource:
     """Find out what each path holds, and join them.
 
-    Folders (recursive), zips, tars (packed or not, in their own order, the others sorted), CIFAR's and MNIST's archives, unpacked or
-    not, LMDBs, videos.
+    Folders (recursive), zips, tars (packed or not, in their own order, the others sorted), CIFAR's
+    and MNIST's archives, unpacked or not, LMDBs, videos.
 
     Args:
         paths: one or more.
-        labels: 'none', 'folder', 'json', 'csv:COLUMN', or None for those that a source brings along.
+        labels: 'none', 'folder', 'json', 'csv:COLUMN', or None for those that a source brings
+            along.
         every: of a video, every so many frames.
 
     Raises:
-        UserError: there is nothing at a path, it can't be read, it holds no pictures, its labels are unusable, or an option would do
-            nothing.
+        UserError: there is nothing at a path, it can't be read, it holds no pictures, its labels
+            are unusable, or an option would do nothing.
     """
     check_mode(labels)
     if any(not os.fspath(path) for path in paths):  # Path('') would be the current folder
         raise UserError('--source is empty; give a folder, an archive or a video')
-    if every is not None and not any(Path(path).suffix.lower() in streams.VIDEO_SUFFIXES for path in paths):
+    if every is not None and not any(
+        Path(path).suffix.lower() in streams.VIDEO_SUFFIXES for path in paths
+    ):
         raise UserError(f'--every {every} does nothing: no --source is a video')
     sources = [_open(Path(path), labels, every or 1, alone=len(paths) == 1) for path in paths]
     return sources[0] if len(sources) == 1 else _Merged(sources)
@@ -267,7 +345,8 @@ def open_sources(paths: Sequence[str | os.PathLike[str]], labels: str | None = N
 
 def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSource:
     try:
-        class_name = path.resolve().name if mode == 'folder' and not alone else None  # one folder a class is as common as a folder of them
+        # one folder a class is as common as a folder of them
+        class_name = path.resolve().name if mode == 'folder' and not alone else None
         if path.suffix.lower() in streams.VIDEO_SUFFIXES and path.is_file():
             return _Stream(path, mode, class_name, streams.read_video(path, every), None)
         if streams.is_lmdb(path):
@@ -275,8 +354,11 @@ def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSourc
             return _Stream(path, mode, class_name, pictures, total)
         idx_file = _one_idx_file(path)
         container = idx_file or _one_picture(path) or open_container(path)
-    except (OSError, RuntimeError) as error:  # the latter of links that lead to themselves, before Python 3.13
-        raise UserError(f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}') from error
+    # the latter of links that lead to themselves, before Python 3.13
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f'--source {path}: cannot be read: {getattr(error, "strerror", None) or error}'
+        ) from error
     batches = known_sets.find_cifar(container)
     if batches:
         return _Cifar(container, mode, batches)
@@ -286,8 +368,16 @@ def _open(path: Path, mode: str | None, every: int, alone: bool) -> PictureSourc
         return _Mnist(path, container, mode, container.entries[names.index(idx[0])])
     entries = [entry for entry in container.entries if is_picture_name(entry.name)]
     if not entries:
-        found = f'none of its {len(container.entries)} files is one' if container.entries else 'it is empty'
-        problem = f'; {container.problems[0].name}: {container.problems[0].reason}' if container.problems else ''
+        found = (
+            f'none of its {len(container.entries)} files is one'
+            if container.entries
+            else 'it is empty'
+        )
+        problem = (
+            f'; {container.problems[0].name}: {container.problems[0].reason}'
+            if container.problems
+            else ''
+        )
         raise UserError(f'--source {path}: there are no pictures in it ({found}){problem}')
     return _Files(container, mode, entries, class_name)
 
@@ -300,7 +390,11 @@ def _one_idx_file(path: Path) -> Container | None:
         if not known_sets.is_idx_images(file.read(4096)):
             return None
     wanted = known_sets.labels_name(path.name)
-    beside = [name for name in (wanted, f'{wanted}.gz') if name != path.name and (path.parent / name).is_file()]
+    beside = [
+        name
+        for name in (wanted, f'{wanted}.gz')
+        if name != path.name and (path.parent / name).is_file()
+    ]
     return FolderContainer(path.parent, [path.name, *beside])
 
 
@@ -313,8 +407,17 @@ def _one_picture(path: Path) -> Container | None:
 
 def _class_names(data: dict[str, Any] | None, labels: Iterable[Label]) -> list[str] | None:
     """The names of the classes by a `dataset.json`, if each class has one."""
-    names, highest = (data or {}).get('class_names'), max((label for label in labels if isinstance(label, int)), default=-1)
-    return names if isinstance(names, list) and len(names) > highest and all(isinstance(name, str) for name in names) else None
+    names, highest = (
+        (data or {}).get('class_names'),
+        max((label for label in labels if isinstance(label, int)), default=-1),
+    )
+    return (
+        names
+        if isinstance(names, list)
+        and len(names) > highest
+        and all(isinstance(name, str) for name in names)
+        else None
+    )
 
 
 def _refuse_modes(path: Path, mode: str | None) -> None:

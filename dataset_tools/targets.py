@@ -41,11 +41,13 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
         if not names:
             raise UserError(f'{path}: there are no pictures in it')
         found += [(name.replace('/', '-'), path / name) for name in names]
-    stems = [Path(name).stem.lower() for name, _ in found]  # some file systems take a and A for the same
+    # some file systems take a and A for the same
+    stems = [Path(name).stem.lower() for name, _ in found]
     targets: dict[str, Path] = {}
     for name, path in found:
         base = name if stems.count(Path(name).stem.lower()) > 1 else Path(name).stem
-        base = base if base.strip('.') else 'picture'  # '...png' has the stem '..', a folder beside --outdir
+        # '...png' has the stem '..', a folder beside --outdir
+        base = base if base.strip('.') else 'picture'
         key = base
         number = 2
         while key.lower() in (other.lower() for other in targets):
@@ -70,23 +72,36 @@ def check_alignment(align: str, landmarks: Path | None, say: Callable[[str], obj
         say(check_detector())
 
 
-def load_targets(found: Mapping[str, Path], resolution: int, channels: int = 3, align: bool = False, landmarks: Path | None = None, *,
-                 warn: Callable[[str], object]) -> dict[str, np.ndarray]:
+def load_targets(
+    found: Mapping[str, Path],
+    resolution: int,
+    channels: int = 3,
+    align: bool = False,
+    landmarks: Path | None = None,
+    *,
+    warn: Callable[[str], object],
+) -> dict[str, np.ndarray]:
     """Pictures as a network draws them.
 
     Args:
         found: of `find_targets`.
         align: cut the largest face out as FFHQ did; else the middle square is taken.
-        landmarks: a JSON file with the faces under the pictures' file names, so that dlib need not look for them.
+        landmarks: a JSON file with the faces under the pictures' file names, so that dlib need not
+            look for them.
         warn: told of each picture that can't be used, as long as another one can.
 
     Returns:
         uint8 `[resolution, resolution, channels]` by name.
 
     Raises:
-        UserError: no picture is left, a picture has no entry in `landmarks`, or dlib is needed and not installed.
+        UserError: no picture is left, a picture has no entry in `landmarks`, or dlib is needed and
+            not installed.
     """
-    marked = None if landmarks is None else load_landmarks(landmarks, {path.name for path in found.values()})
+    marked = (
+        None
+        if landmarks is None
+        else load_landmarks(landmarks, {path.name for path in found.values()})
+    )
     pictures, errors = {}, []
     for name, path in found.items():
         try:
@@ -101,9 +116,15 @@ def load_targets(found: Mapping[str, Path], resolution: int, channels: int = 3, 
     return pictures
 
 
-def load_target(path: str | os.PathLike[str], resolution: int, channels: int = 3, align: bool = False,
-                marked: Sequence[Landmarks] | None = None) -> np.ndarray:
-    """A picture as a network draws them: upright, over white, its middle square or its largest face, resized with Lanczos's filter.
+def load_target(
+    path: str | os.PathLike[str],
+    resolution: int,
+    channels: int = 3,
+    align: bool = False,
+    marked: Sequence[Landmarks] | None = None,
+) -> np.ndarray:
+    """A picture as a network draws them: upright, over white, its middle square or its largest
+    face, resized with Lanczos's filter.
 
     Args:
         path: a picture file.
@@ -122,8 +143,16 @@ def load_target(path: str | os.PathLike[str], resolution: int, channels: int = 3
         raise UserError(f'{path}: pictures have 1 or 3 channels, this network has {channels}')
     try:
         data, conversion = read_file(path), Conversion(resolution)
-        square = convert_faces(data, conversion, marked=marked)[0] if align else convert_picture(data, conversion)
-        return square.pixels if channels == 3 else np.asarray(Image.fromarray(square.pixels).convert('L'))[:, :, np.newaxis]
+        square = (
+            convert_faces(data, conversion, marked=marked)[0]
+            if align
+            else convert_picture(data, conversion)
+        )
+        return (
+            square.pixels
+            if channels == 3
+            else np.asarray(Image.fromarray(square.pixels).convert('L'))[:, :, np.newaxis]
+        )
     except BadPicture as error:
         advice = f'; {WHAT_TO_TRY}' if error.kind == NO_FACE else ''
         raise UserError(f'{path}: {error.kind}: {error.reason}{advice}') from error

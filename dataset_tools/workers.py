@@ -21,13 +21,20 @@ R = TypeVar('R')
 
 
 def default_workers() -> int:
-    """The cores that this process may use, at most 16: beyond that the one process that writes is the limit."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    """The cores that this process may use, at most 16: beyond that the one process that writes is
+    the limit.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    )
     return min(cores, 16)
 
 
-def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
-    """Like `map`, with the calls spread over processes; at most three items a worker are held at any time.
+def ordered_map(
+    function: Callable[[T], R], items: Iterable[T], workers: int
+) -> Generator[R, None, None]:
+    """Like `map`, with the calls spread over processes; at most three items a worker are held at
+    any time.
 
     Close the iterator (`contextlib.closing`) where it may not be read to its end.
 
@@ -58,7 +65,8 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
 class _Pool:
     """Processes, each with a pipe and a thread of its own.
 
-    Those of a `ProcessPoolExecutor` share a pipe: it waits for ever for the rest of what a killed one was writing.
+    Those of a `ProcessPoolExecutor` share a pipe: it waits for ever for the rest of what a killed
+    one was writing.
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
@@ -101,8 +109,14 @@ class _Pool:
                     connection.send(item)
                     error, trace, value = connection.recv()
                 except (EOFError, OSError):
-                    future.set_exception(UserError(f'a worker process was killed at {item}: for want of memory (try --workers 1), or its '
-                                                   'picture breaks the program that decodes it (leave it out)'))
+                    future.set_exception(
+                        UserError(
+                            f'a worker process was killed at {item}: for '
+                            f'want of memory (try --workers 1), or its '
+                            'picture breaks the program that decodes it '
+                            '(leave it out)'
+                        )
+                    )
                     continue
                 except Exception as error:  # of something that can't be sent
                     future.set_exception(error)
@@ -119,7 +133,8 @@ class _Elsewhere(Exception):
 
 
 def _work(function: Callable[[Any], Any], connection: 'Connection[Any, Any]') -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the parent deals with it
+    # Ctrl-C reaches every process of a terminal; the parent deals with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
@@ -140,14 +155,17 @@ def _start_method() -> Any:  # a context of multiprocessing, whose types have no
     if 'forkserver' not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context('spawn')
     from multiprocessing import forkserver
-    with _ignoring_sigint():  # which the server inherits, and its children from it, so that none of them prints a traceback
+
+    # which the server inherits, and its children from it, so that none of them prints a traceback
+    with _ignoring_sigint():
         forkserver.ensure_running()
     return multiprocessing.get_context('forkserver')
 
 
 @contextlib.contextmanager
 def _ignoring_sigint() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # Python allows no other to change it
+    # Python allows no other to change it
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)

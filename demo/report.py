@@ -1,23 +1,21 @@
-"""One self-contained page about a run: what was done, in how much time, and the pictures side by side.
+"""One self-contained page about a run: what was done, in how much time, and the pictures side by
+side.
 
-A page is a title, the facts of the run, and sections; a section is a heading and items in reading order:
+A page is a title, the facts of the run, and sections; a section is a heading and items in reading
+order:
 
-    write_report(
-        Path('out/demo/report.html'), title='Demo', lead='What this page shows, in a sentence.',
-        facts={'PyTorch': '2.9.1', 'device': 'CPU, 2 cores', 'time': '8m 40s'},
-        sections=[
-            Section('Data', [
-                'A paragraph; `backticks` become code.',
-                Command('python prepare_data.py --source=...', seconds=3.1),
-                Figure('64 source pictures', Path('source.png'), scale=2),
-                Figure('64 target pictures', Path('target.png'), scale=2),  # neighbours stand side by side
-            ]),
-            Section('Blends', [PictureTable('Layers swapped above ...', ['source', 'swap at 4'], {'seed 0': [path, path]})]),
-            Section('Distances', [Table('Lower is better.', ['set', 'FID'], [['fine-tuned', 41.7]])]),
-        ],
+    write_report( Path('out/demo/report.html'), title='Demo', lead='What this page shows, in a
+        sentence.', facts={'PyTorch': '2.9.1', 'device': 'CPU, 2 cores', 'time': '8m 40s'},
+        sections=[ Section('Data', [ 'A paragraph; `backticks` become code.', Command('python
+        prepare_data.py --source=...', seconds=3.1), Figure('64 source pictures',
+        Path('source.png'), scale=2), Figure('64 target pictures', Path('target.png'), scale=2),  #
+        neighbours stand side by side ]), Section('Blends', [PictureTable('Layers swapped above
+        ...', ['source', 'swap at 4'], {'seed 0': [path, path]})]), Section('Distances',
+        [Table('Lower is better.', ['set', 'FID'], [['fine-tuned', 41.7]])]), ],
     )
 
-Text is plain text: everything is escaped. Pictures are embedded, so the page can be moved or mailed alone.
+Text is plain text: everything is escaped. Pictures are embedded, so the page can be moved or mailed
+alone.
 """
 
 import base64
@@ -112,7 +110,14 @@ class Section:
     items: Sequence[Item]
 
 
-def write_report(path: Path, *, title: str, sections: Sequence[Section], facts: Mapping[str, str] | None = None, lead: str = '') -> None:
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    sections: Sequence[Section],
+    facts: Mapping[str, str] | None = None,
+    lead: str = '',
+) -> None:
     """Write the page. What stands at `path` is replaced only by a complete page.
 
     Args:
@@ -130,8 +135,11 @@ def write_report(path: Path, *, title: str, sections: Sequence[Section], facts: 
         temp.write_text(page, encoding='utf-8')
 
 
-def tile_pictures(source: Path, dest: Path, *, count: int = 64, columns: int = 8, size: int | None = None) -> None:
-    """Tile the first pictures of a folder or zip, in the order of their names, into one picture without gaps.
+def tile_pictures(
+    source: Path, dest: Path, *, count: int = 64, columns: int = 8, size: int | None = None
+) -> None:
+    """Tile the first pictures of a folder or zip, in the order of their names, into one picture
+    without gaps.
 
     Args:
         source: a folder or a zip of pictures.
@@ -144,18 +152,31 @@ def tile_pictures(source: Path, dest: Path, *, count: int = 64, columns: int = 8
         UserError: there is no picture in `source`, or one is damaged.
     """
     with PictureArchive(source) as archive:
-        pictures = [_decode(archive.read(name), f'{source}/{name}') for name in archive.picture_names[:count]]
+        pictures = [
+            _decode(archive.read(name), f'{source}/{name}')
+            for name in archive.picture_names[:count]
+        ]
     if not pictures:
         raise UserError(f'{source}: no pictures in it')
     width, height = (size, size) if size else pictures[0].size
-    grid = Image.new('RGB', (min(columns, len(pictures)) * width, -(-len(pictures) // columns) * height), 'white')
+    grid = Image.new(
+        'RGB', (min(columns, len(pictures)) * width, -(-len(pictures) // columns) * height), 'white'
+    )
     for place, picture in enumerate(pictures):
-        grid.paste(_fit(picture, width, height), (place % columns * width, place // columns * height))
+        grid.paste(
+            _fit(picture, width, height), (place % columns * width, place // columns * height)
+        )
     with atomic_path(dest) as temp:
         grid.save(temp)
 
 
-def compare_pictures(dest: Path, *, columns: Sequence[str], rows: Mapping[str, Sequence[Path | None]], cell: int = 128) -> None:
+def compare_pictures(
+    dest: Path,
+    *,
+    columns: Sequence[str],
+    rows: Mapping[str, Sequence[Path | None]],
+    cell: int = 128,
+) -> None:
     """Draw a `PictureTable` as one picture, for places that show no HTML.
 
     Args:
@@ -165,13 +186,21 @@ def compare_pictures(dest: Path, *, columns: Sequence[str], rows: Mapping[str, S
         cell: width and height of each picture in pixels.
 
     Raises:
-        UserError: a row has more or fewer pictures than there are columns, or a picture is missing or damaged.
+        UserError: a row has more or fewer pictures than there are columns, or a picture is missing
+            or damaged.
     """
     from torch_utils.pictures import labelled_table, save_picture
+
     _check_rows(columns, rows)
     blank = Image.new('RGB', (cell, cell), 'white')
-    cells = {label: [blank if path is None else _fit(_read(path), cell, cell) for path in paths] for label, paths in rows.items()}
-    pictures = {label: np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in row]) for label, row in cells.items()}
+    cells = {
+        label: [blank if path is None else _fit(_read(path), cell, cell) for path in paths]
+        for label, paths in rows.items()
+    }
+    pictures = {
+        label: np.stack([np.asarray(picture).transpose(2, 0, 1) for picture in row])
+        for label, row in cells.items()
+    }
     save_picture(dest, labelled_table(pictures, columns))
 
 
@@ -180,7 +209,14 @@ def _page(title: str, facts: Mapping[str, str], lead: str, sections: Sequence[Se
     if lead:
         body.append(f'<p class="lead">{_text(lead)}</p>')
     if facts:
-        body.append('<dl>' + ''.join(f'<div><dt>{_text(name)}</dt><dd>{_text(fact)}</dd></div>' for name, fact in facts.items()) + '</dl>')
+        body.append(
+            '<dl>'
+            + ''.join(
+                f'<div><dt>{_text(name)}</dt><dd>{_text(fact)}</dd></div>'
+                for name, fact in facts.items()
+            )
+            + '</dl>'
+        )
     body.append('</header><main>')
     for section in sections:
         body.append(f'<section><h2>{_text(section.title)}</h2>')
@@ -190,7 +226,7 @@ def _page(title: str, facts: Mapping[str, str], lead: str, sections: Sequence[Se
         body.append('</section>')
     body.append('</main>')
     content = '\n'.join(body)
-    return f'''<!DOCTYPE html>
+    return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -205,7 +241,7 @@ def _page(title: str, facts: Mapping[str, str], lead: str, sections: Sequence[Se
 {content}
 </body>
 </html>
-'''
+"""
 
 
 def _item(item: Item) -> str:
@@ -221,19 +257,42 @@ def _item(item: Item) -> str:
         return f'<figure style="width:{width}px">{image}<figcaption>{_text(item.caption)}</figcaption></figure>'
     if isinstance(item, PictureTable):
         _check_rows(item.columns, item.rows)
-        rows = [[f'<th scope="row">{_text(label)}</th>', *(_picture_cell(path, f'{label}, {column}', item.cell)
-                 for column, path in zip(item.columns, paths))] for label, paths in item.rows.items()]
-        return _table(item.caption, ['<td></td>', *(f'<th scope="col">{_text(column)}</th>' for column in item.columns)], rows, 'pictures')
-    numeric = [not any(isinstance(value, str) for value in values) for values in zip(*item.rows)] or [False] * len(item.columns)
-    head = [f'<th scope="col"{_NUMBER if right else ""}>{_text(column)}</th>' for column, right in zip(item.columns, numeric)]
-    return _table(item.caption, head, [[_cell(value) for value in row] for row in item.rows], 'numbers')
+        rows = [
+            [
+                f'<th scope="row">{_text(label)}</th>',
+                *(
+                    _picture_cell(path, f'{label}, {column}', item.cell)
+                    for column, path in zip(item.columns, paths)
+                ),
+            ]
+            for label, paths in item.rows.items()
+        ]
+        return _table(
+            item.caption,
+            ['<td></td>', *(f'<th scope="col">{_text(column)}</th>' for column in item.columns)],
+            rows,
+            'pictures',
+        )
+    numeric = [
+        not any(isinstance(value, str) for value in values) for values in zip(*item.rows)
+    ] or [False] * len(item.columns)
+    head = [
+        f'<th scope="col"{_NUMBER if right else ""}>{_text(column)}</th>'
+        for column, right in zip(item.columns, numeric)
+    ]
+    return _table(
+        item.caption, head, [[_cell(value) for value in row] for row in item.rows], 'numbers'
+    )
 
 
 def _table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], kind: str) -> str:
     head = ''.join(columns)
     lines = ''.join(f'<tr>{"".join(row)}</tr>' for row in rows)
-    return (f'<p class="caption">{_text(caption)}</p><div class="scroll"><table class="{kind}"><thead><tr>{head}</tr></thead>'
-            f'<tbody>{lines}</tbody></table></div>')
+    return (
+        f'<p class="caption">{_text(caption)}</p><div class="scroll"><table '
+        f'class="{kind}"><thead><tr>{head}</tr></thead>'
+        f'<tbody>{lines}</tbody></table></div>'
+    )
 
 
 def _picture_cell(path: Path | None, alt: str, cell: int) -> str:
@@ -245,7 +304,11 @@ def _cell(value: str | float | int | None) -> str:
         return f'<td{_NUMBER}>–</td>'
     if isinstance(value, str):
         return f'<td>{_text(value)}</td>'
-    return f'<td{_NUMBER}>{value:,.4g}</td>' if isinstance(value, float) else f'<td{_NUMBER}>{value:,}</td>'
+    return (
+        f'<td{_NUMBER}>{value:,.4g}</td>'
+        if isinstance(value, float)
+        else f'<td{_NUMBER}>{value:,}</td>'
+    )
 
 
 def _check_rows(columns: Sequence[str], rows: Mapping[str, Sequence[Path | None]]) -> None:
@@ -280,7 +343,9 @@ def _fit(picture: Image.Image, width: int, height: int) -> Image.Image:
     if picture.size == (width, height):
         return picture
     enlarge = picture.width <= width and picture.height <= height
-    return picture.resize((width, height), Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS)
+    return picture.resize(
+        (width, height), Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
+    )
 
 
 def _image(picture: Image.Image, alt: str, width: int) -> str:
@@ -293,7 +358,7 @@ def _image(picture: Image.Image, alt: str, width: int) -> str:
 
 _NUMBER = ' class="number"'
 
-_STYLE = '''
+_STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6577; --paper: #fbfbfd; --card: #fff; --line: #dfe3ea; --mark: #5b3fc4; }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6e9f0; --soft: #9aa4b5; --paper: #14171d; --card: #1c2129; --line: #323945; --mark: #b29cff; }
@@ -329,4 +394,4 @@ th { font-weight: 600; text-align: left; font-size: .9rem; }
 .pictures thead th { text-align: center; padding-bottom: .3rem; }
 .pictures tbody th { padding-right: .75rem; white-space: nowrap; color: var(--soft); position: sticky; left: 0; background: var(--paper); }
 .pictures img { max-width: none; }
-'''.strip()
+""".strip()

@@ -16,22 +16,48 @@ from PIL import Image, UnidentifiedImageError
 from .reading import open_file, read_json, read_member, regular_file, size_problem
 from .util import UserError, printable
 
-PICTURE_SUFFIXES = frozenset({
-    '.png', '.jpg', '.jpeg', '.jpe', '.jfif', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm', '.tga', '.avif',
-})
+PICTURE_SUFFIXES = frozenset(
+    {
+        '.png',
+        '.jpg',
+        '.jpeg',
+        '.jpe',
+        '.jfif',
+        '.webp',
+        '.bmp',
+        '.gif',
+        '.tif',
+        '.tiff',
+        '.ppm',
+        '.pgm',
+        '.tga',
+        '.avif',
+    }
+)
 
 # Not every decoder that Pillow has: EPS, for one, starts another program.
 _FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'TGA', 'AVIF')
 
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26  # of a picture; Pillow's limit, a billion bits of RGB and more
+# of a picture; Pillow's limit, a billion bits of RGB and more
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 MAX_LABELS = 1 << 27  # bytes of a dataset.json; a million pictures need half of that
 
-_MAX_SCANS = 24  # of a JPEG of the largest size; a smaller one may have more. Progressive ones have ten
+# of a JPEG of the largest size; a smaller one may have more. Progressive ones have ten
+_MAX_SCANS = 24
 _SLOW_PIXELS = 1 << 22  # that Pillow decodes in Python, half a million a second
 _PNG = b'\x89PNG\r\n\x1a\n'
-_FIRST_BYTES = (64, 1 << 16)  # of a file that are read to find the shape of its picture, before all are
+# of a file that are read to find the shape of its picture, before all are
+_FIRST_BYTES = (64, 1 << 16)
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+)
 
 
 class PictureArchive:
@@ -39,14 +65,15 @@ class PictureArchive:
 
     Safe to send to worker processes: each process opens the zip for itself.
 
-    Links to regular files are followed, wherever they lead; links to folders below `path` are not. Devices, pipes and files
-    of more than half a gigabyte are never read.
+    Links to regular files are followed, wherever they lead; links to folders below `path` are not.
+    Devices, pipes and files of more than half a gigabyte are never read.
 
     Args:
         path: a folder or a zip file.
 
     Raises:
-        UserError: there is nothing at `path`, it can't be read, or it is neither a folder nor a zip.
+        UserError: there is nothing at `path`, it can't be read, or it is neither a folder nor a
+            zip.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -71,7 +98,8 @@ class PictureArchive:
         """The bytes of one file.
 
         Raises:
-            UserError: the file is gone, unreadable, too large, no regular file, encrypted or damaged; the message names it.
+            UserError: the file is gone, unreadable, too large, no regular file, encrypted or
+                damaged; the message names it.
         """
         return self._read(name, None)
 
@@ -104,7 +132,8 @@ class PictureArchive:
             raise UserError(f'{self.path}: {printable(name)} is too large: {problem}')
 
     def shape(self, name: str) -> tuple[int, int, int]:
-        """Channels, height and width of one picture, from as few of its first bytes as suffice: a fault behind them is not found.
+        """Channels, height and width of one picture, from as few of its first bytes as suffice: a
+        fault behind them is not found.
 
         Raises:
             UserError: it can't be read, or is no picture.
@@ -124,7 +153,9 @@ class PictureArchive:
         """
         if name not in self.file_names:
             return None
-        data: dict[str, Any] = read_json(self.read(name), f'{self.path}: {name}', max_bytes=MAX_LABELS)
+        data: dict[str, Any] = read_json(
+            self.read(name), f'{self.path}: {name}', max_bytes=MAX_LABELS
+        )
         return data
 
     def close(self) -> None:
@@ -143,13 +174,16 @@ class PictureArchive:
         return {**self.__dict__, '_zip': None, '_pid': -1}
 
     def _open_zip(self) -> zipfile.ZipFile:
-        if self._zip is None or self._pid != os.getpid():  # a forked child must not share its parent's file position
+        # a forked child must not share its parent's file position
+        if self._zip is None or self._pid != os.getpid():
             self._zip, self._pid = zipfile.ZipFile(regular_file(self.path)), os.getpid()
         return self._zip
 
     def _list_folder(self) -> list[str]:
         def refuse(error: OSError) -> None:
-            raise UserError(f'{self.path}: cannot list {error.filename}: {error.strerror}') from error
+            raise UserError(
+                f'{self.path}: cannot list {error.filename}: {error.strerror}'
+            ) from error
 
         names = []
         for folder, _, files in os.walk(self.path, onerror=refuse):
@@ -165,18 +199,25 @@ class PictureArchive:
         except OSError as error:
             raise UserError(f'{self.path}: cannot be read: {error.strerror or error}') from error
         except Exception as error:  # damaged zips make zipfile raise nearly anything
-            raise UserError(f'{self.path}: neither a folder nor a zip file ({printable(error)})') from error
+            raise UserError(
+                f'{self.path}: neither a folder nor a zip file ({printable(error)})'
+            ) from error
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and macOS's shadows don't count."""
+    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and
+    macOS's shadows don't count.
+    """
     parts = name.split('/')
-    hidden = any(part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts)
+    hidden = any(
+        part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts
+    )
     return os.path.splitext(parts[-1])[1].lower() in PICTURE_SUFFIXES and not hidden  # noqa: PTH122
 
 
 def header_shape(data: bytes) -> tuple[int, int, int] | None:
-    """Channels, height and width of a picture by its first bytes; None where they don't say, or where decoding gives others.
+    """Channels, height and width of a picture by its first bytes; None where they don't say, or
+    where decoding gives others.
 
     Args:
         data: the first bytes of a file, or all.
@@ -187,21 +228,26 @@ def header_shape(data: bytes) -> tuple[int, int, int] | None:
         return (channels, height, width) if channels is not None else None
     if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8 ' and data[23:26] == b'\x9d\x01\x2a':
         width, height = struct.unpack('<HH', data[26:30])
-        return 3, height & 0x3fff, width & 0x3fff
+        return 3, height & 0x3FFF, width & 0x3FFF
     if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8L' and len(data) >= 25:
-        bits, = struct.unpack('<I', data[21:25])
-        return (3, (bits >> 14 & 0x3fff) + 1, (bits & 0x3fff) + 1) if not bits >> 28 & 1 else None
+        (bits,) = struct.unpack('<I', data[21:25])
+        return (3, (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1) if not bits >> 28 & 1 else None
     if data[:2] != b'\xff\xd8':
         return None
     try:
         with Image.open(io.BytesIO(data), formats=['JPEG']) as picture:
-            return (len(picture.getbands()), picture.height, picture.width) if picture.mode in ('L', 'RGB') else None
+            return (
+                (len(picture.getbands()), picture.height, picture.width)
+                if picture.mode in ('L', 'RGB')
+                else None
+            )
     except Exception:  # cut short before the size is said, or damaged
         return None
 
 
 def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
-    """Pillow's `Image.open`, for files that anybody may have made: only named formats, and nothing that takes long to decode.
+    """Pillow's `Image.open`, for files that anybody may have made: only named formats, and nothing
+    that takes long to decode.
 
     Args:
         data: the bytes of a file.
@@ -220,12 +266,20 @@ def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = N
         try:
             picture = Image.open(io.BytesIO(data), formats=list(formats))
         except Image.DecompressionBombError as error:
-            raise TooLarge(f'more than {(max_pixels or MAX_PIXELS) / 1e6:.0f} megapixels') from error
+            raise TooLarge(
+                f'more than {(max_pixels or MAX_PIXELS) / 1e6:.0f} megapixels'
+            ) from error
     check_pixels(*picture.size, max_pixels)
     pixels = picture.width * picture.height
     if pixels > _SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in picture.tile):
-        raise TooLarge(f'{pixels / 1e6:.0f} megapixels of this kind of {picture.format} would take minutes to decode; save it as PNG')
-    if data[:2] == b'\xff\xd8' and (scans := data.count(b'\xff\xda')) * pixels > _MAX_SCANS * MAX_PIXELS:
+        raise TooLarge(
+            f'{pixels / 1e6:.0f} megapixels of this kind of {picture.format} would take '
+            f'minutes to decode; save it as PNG'
+        )
+    if (
+        data[:2] == b'\xff\xd8'
+        and (scans := data.count(b'\xff\xda')) * pixels > _MAX_SCANS * MAX_PIXELS
+    ):
         raise TooLarge(f'a JPEG of {scans} scans would take minutes to decode')
     return picture
 
@@ -245,14 +299,16 @@ def check_pixels(width: int, height: int, max_pixels: int | None = None) -> None
         raise TooLarge(f'{width}x{height} pixels, more than {max_pixels / 1e6:.3g} megapixels')
 
 
-def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False, max_pixels: int | None = None) -> np.ndarray:
+def decode_picture(
+    data: bytes, name: str = 'picture', in_threads: bool = False, max_pixels: int | None = None
+) -> np.ndarray:
     """Decode a picture as it is stored, without any change of colours.
 
     Args:
         data: the bytes of a file.
         name: what to call it in an error.
-        in_threads: several threads of this process decode at the same time. Then imagecodecs does what takes long, or else Pillow, at
-            half the speed, for pyspng keeps the others waiting.
+        in_threads: several threads of this process decode at the same time. Then imagecodecs does
+            what takes long, or else Pillow, at half the speed, for pyspng keeps the others waiting.
         max_pixels: width times height allowed; None for `MAX_PIXELS`.
 
     Returns:
@@ -267,20 +323,30 @@ def decode_picture(data: bytes, name: str = 'picture', in_threads: bool = False,
             if pixels is not None:
                 return pixels
         Image.init()
-        with open_picture(data, [name for name in _FORMATS if name in Image.OPEN], max_pixels) as picture:
+        with open_picture(
+            data, [name for name in _FORMATS if name in Image.OPEN], max_pixels
+        ) as picture:
             if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
                 picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
             pixels = np.asarray(picture)
     except TooLarge as error:
         raise UserError(f'{name}: too large: {error}') from error
     except Exception as error:  # damaged files make Pillow's readers raise nearly anything
-        reason = 'its content is in none of the known formats' if isinstance(error, UnidentifiedImageError) else printable(error)
-        raise UserError(f'{name}: not a readable picture ({reason or type(error).__name__})') from error
+        reason = (
+            'its content is in none of the known formats'
+            if isinstance(error, UnidentifiedImageError)
+            else printable(error)
+        )
+        raise UserError(
+            f'{name}: not a readable picture ({reason or type(error).__name__})'
+        ) from error
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
 def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
-    """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what Pillow should do."""
+    """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what
+    Pillow should do.
+    """
     bit_depth, channels = data[24:25], {b'\x00': 1, b'\x02': 3, b'\x06': 4}.get(data[25:26])
     if bit_depth != b'\x08' or channels is None:
         return None
@@ -290,9 +356,11 @@ def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.nda
     try:
         if in_threads and is_compressed:
             import imagecodecs
+
             pixels = np.asarray(imagecodecs.spng_decode(data))
         else:
             import pyspng
+
             pixels = np.asarray(pyspng.load(data))
     except ImportError:  # no wheel for this platform
         return None

@@ -230,7 +230,7 @@ def settle_nvidia_switches(given: dict[str, Any]) -> list[str]:
         value = given.pop('allow_tf32')
         if given.setdefault('tf32', value) != value:
             raise UserError(
-                f"--allow-tf32={value:d} and --tf32={given['tf32']:d} contradict each other"
+                f'--allow-tf32={value:d} and --tf32={given["tf32"]:d} contradict each other'
             )
         lines.append(f'--allow-tf32={value:d}: used as --tf32={value:d}')
     return lines

@@ -1,8 +1,9 @@
 """An interpreter of pickles that executes nothing: the one reader of pickles of this project.
 
-A pickle is a program. `Unpickler` runs it with an allow-list of harmless globals, calls nothing else, changes nothing but
-lists, dicts and sets, and counts every instruction and what it builds, so that a small file can't fill the memory or the
-day. `check_tree` then bounds what walking through the result can cost: references make a small graph a huge tree.
+A pickle is a program. `Unpickler` runs it with an allow-list of harmless globals, calls nothing
+else, changes nothing but lists, dicts and sets, and counts every instruction and what it builds, so
+that a small file can't fill the memory or the day. `check_tree` then bounds what walking through
+the result can cost: references make a small graph a huge tree.
 """
 
 import io
@@ -17,13 +18,17 @@ from typing import IO, Any, ClassVar
 
 import numpy as np
 
-ALLOWANCE = 32 << 20  # bytes that a pickle may build beyond twice its length: once as it stands in the file, once as what it means
+# bytes that a pickle may build beyond twice its length: once as it stands in the file, once as what
+# it means
+ALLOWANCE = 32 << 20
 OBJECT_SIZE = 100  # bytes that an instruction can cost besides its data
 CALL_SIZE = 200  # and a call, besides its result's data
 SET_SIZE = 250
 MAX_INSTRUCTIONS = 3_000_000  # some seconds; a 1024 px snapshot has 50,000
-MAX_KEY = 1000  # characters; longer ones take time to compare and grow when they are joined to paths
-MAX_NUMBER_KEY = 10_000  # whose hashes a file can choose; so few numbers can't get in each other's way in a table
+# characters; longer ones take time to compare and grow when they are joined to paths
+MAX_KEY = 1000
+# whose hashes a file can choose; so few numbers can't get in each other's way in a table
+MAX_NUMBER_KEY = 10_000
 MAX_NODES = 500_000  # of the tree that a file's content unfolds into; a 1024 px snapshot has 50,000
 MAX_DEPTH = 60  # of that tree; Python crashes when it hashes or compares something 100,000 deep
 MAX_ARGUMENTS = 10
@@ -40,15 +45,16 @@ class Forbidden(Exception):
 
 
 class Unpickler(pickle._Unpickler):
-    """The interpreter in Python, whose every instruction can be looked at (the C one also lets a short file ask for
-    gigabytes of memo).
+    """The interpreter in Python, whose every instruction can be looked at (the C one also lets a
+    short file ask for gigabytes of memo).
 
     Args:
         file: where the pickle starts. What comes after it is left unread.
         budget: bytes that may be built.
 
     Attributes:
-        allowed: the globals that a pickle may name, and what it is given for them. Functions and container classes may be called.
+        allowed: the globals that a pickle may name, and what it is given for them. Functions and
+            container classes may be called.
         with_state: classes whose `__setstate__` may be called.
         left, instructions: bytes and instructions that the pickle may still use.
     """
@@ -68,7 +74,9 @@ class Unpickler(pickle._Unpickler):
         self.memo = []  # a table could be filled with numbers whose hashes collide
         self.left = budget
         self.instructions = MAX_INSTRUCTIONS
-        self._callable = {id(f) for f in self.allowed.values() if callable(f) and f is not np.ndarray}
+        self._callable = {
+            id(f) for f in self.allowed.values() if callable(f) and f is not np.ndarray
+        }
 
     def spend(self, size: int, ahead: int = 0) -> None:
         """Count bytes that are about to be used, or just were.
@@ -115,7 +123,15 @@ class Unpickler(pickle._Unpickler):
         if length > sys.maxsize:
             raise pickle.UnpicklingError('a text without end')
         raw = self.read(length)
-        wide = 1 if raw.isascii() else 4 if re.search(rb'[\xf0-\xff]', raw) else 2 if re.search(rb'[\xc4-\xef]', raw) else 1
+        wide = (
+            1
+            if raw.isascii()
+            else 4
+            if re.search(rb'[\xf0-\xff]', raw)
+            else 2
+            if re.search(rb'[\xc4-\xef]', raw)
+            else 1
+        )
         self._append_text(raw, 'utf-8', wide)
 
     def _append_text(self, raw: bytes, encoding: str, wide: int) -> None:
@@ -202,7 +218,11 @@ class Unpickler(pickle._Unpickler):
         if function in CONTAINERS:
             for argument in arguments:
                 self.spend(OBJECT_SIZE * len(argument))
-                self._check_keys(argument if isinstance(argument, (dict, set)) or function is set else [pair[0] for pair in argument])
+                self._check_keys(
+                    argument
+                    if isinstance(argument, (dict, set)) or function is set
+                    else [pair[0] for pair in argument]
+                )
         return self.call(function, arguments)
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
@@ -219,7 +239,8 @@ class Unpickler(pickle._Unpickler):
             return sys.getsizeof(value)
         return OBJECT_SIZE * len(value) if isinstance(value, CONTAINERS) else 0
 
-    # Containers. Other classes have methods of these names too: a tensor's `add` could fill the memory.
+    # Containers. Other classes have methods of these names too: a tensor's `add` could fill the
+    # memory.
 
     def _changed(self, *kinds: type) -> Any:
         if type(self.stack[-1]) not in kinds:
@@ -268,7 +289,9 @@ class Unpickler(pickle._Unpickler):
             if not isinstance(key, (str, bytes, int, type(None))):
                 raise Forbidden(f'it uses a {type(key).__name__} as a key')
             if isinstance(key, int) and not 0 <= key <= MAX_NUMBER_KEY:
-                raise Forbidden(f'it uses a number as a key that is not between 0 and {MAX_NUMBER_KEY}')
+                raise Forbidden(
+                    f'it uses a number as a key that is not between 0 and {MAX_NUMBER_KEY}'
+                )
             if isinstance(key, (str, bytes)) and len(key) > MAX_KEY:
                 raise Forbidden(f'it uses a key of {len(key)} characters')
 
@@ -280,33 +303,74 @@ def _counted(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
         if unpickler.instructions < 0 or unpickler.left < 0:
             raise Forbidden('it unfolds into far more than its length')
         instruction(unpickler)
+
     return counted
 
 
 def _weighed(instruction: Callable[[Any], None]) -> Callable[[Any], None]:
     """An instruction that takes its value from the file."""
+
     def weighed(unpickler: Unpickler) -> None:
         instruction(unpickler)
         unpickler.spend(sys.getsizeof(unpickler.stack[-1]))
+
     return weighed
 
 
 _own = Unpickler.dispatch
-for _code in (pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING, pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8,
-              pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4):
+for _code in (
+    pickle.STRING,
+    pickle.BINSTRING,
+    pickle.SHORT_BINSTRING,
+    pickle.BINBYTES,
+    pickle.SHORT_BINBYTES,
+    pickle.BINBYTES8,
+    pickle.INT,
+    pickle.LONG,
+    pickle.LONG1,
+    pickle.LONG4,
+):
     _own[_code[0]] = _weighed(_own[_code[0]])
-_own.update({code[0]: instruction for code, instruction in [
-    (pickle.UNICODE, Unpickler.load_unicode), (pickle.BINUNICODE, Unpickler.load_binunicode),
-    (pickle.BINUNICODE8, Unpickler.load_binunicode8), (pickle.SHORT_BINUNICODE, Unpickler.load_short_binunicode),
-    (pickle.PUT, Unpickler.load_put), (pickle.BINPUT, Unpickler.load_binput), (pickle.LONG_BINPUT, Unpickler.load_long_binput),
-    (pickle.MEMOIZE, Unpickler.load_memoize), (pickle.GET, Unpickler.load_get), (pickle.BINGET, Unpickler.load_binget),
-    (pickle.LONG_BINGET, Unpickler.load_long_binget),
-    (pickle.REDUCE, Unpickler.load_reduce), (pickle.NEWOBJ, Unpickler.load_newobj), (pickle.BUILD, Unpickler.load_build),
-    (pickle.APPEND, Unpickler.load_append), (pickle.APPENDS, Unpickler.load_appends),
-    (pickle.SETITEM, Unpickler.load_setitem), (pickle.SETITEMS, Unpickler.load_setitems), (pickle.DICT, Unpickler.load_dict),
-    (pickle.ADDITEMS, Unpickler.load_additems), (pickle.FROZENSET, Unpickler.load_frozenset), (pickle.EMPTY_SET, Unpickler.load_empty_set),
-    *((code, Unpickler.refuse) for code in (pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.BYTEARRAY8, pickle.NEXT_BUFFER,
-                                            pickle.READONLY_BUFFER))]})
+_own.update(
+    {
+        code[0]: instruction
+        for code, instruction in [
+            (pickle.UNICODE, Unpickler.load_unicode),
+            (pickle.BINUNICODE, Unpickler.load_binunicode),
+            (pickle.BINUNICODE8, Unpickler.load_binunicode8),
+            (pickle.SHORT_BINUNICODE, Unpickler.load_short_binunicode),
+            (pickle.PUT, Unpickler.load_put),
+            (pickle.BINPUT, Unpickler.load_binput),
+            (pickle.LONG_BINPUT, Unpickler.load_long_binput),
+            (pickle.MEMOIZE, Unpickler.load_memoize),
+            (pickle.GET, Unpickler.load_get),
+            (pickle.BINGET, Unpickler.load_binget),
+            (pickle.LONG_BINGET, Unpickler.load_long_binget),
+            (pickle.REDUCE, Unpickler.load_reduce),
+            (pickle.NEWOBJ, Unpickler.load_newobj),
+            (pickle.BUILD, Unpickler.load_build),
+            (pickle.APPEND, Unpickler.load_append),
+            (pickle.APPENDS, Unpickler.load_appends),
+            (pickle.SETITEM, Unpickler.load_setitem),
+            (pickle.SETITEMS, Unpickler.load_setitems),
+            (pickle.DICT, Unpickler.load_dict),
+            (pickle.ADDITEMS, Unpickler.load_additems),
+            (pickle.FROZENSET, Unpickler.load_frozenset),
+            (pickle.EMPTY_SET, Unpickler.load_empty_set),
+            *(
+                (code, Unpickler.refuse)
+                for code in (
+                    pickle.INST,
+                    pickle.OBJ,
+                    pickle.NEWOBJ_EX,
+                    pickle.BYTEARRAY8,
+                    pickle.NEXT_BUFFER,
+                    pickle.READONLY_BUFFER,
+                )
+            ),
+        ]
+    }
+)
 _own.update({_code: _counted(_instruction) for _code, _instruction in _own.items()})
 
 
@@ -318,7 +382,8 @@ def check_tree(content: Any, text: int, with_state: tuple[type, ...] = ()) -> No
         with_state: classes whose `state` belongs to the tree.
 
     Raises:
-        Forbidden: too large or too deep for a snapshot, so that comparing, printing or copying it might never end.
+        Forbidden: too large or too deep for a snapshot, so that comparing, printing or copying it
+            might never end.
     """
     nodes = MAX_NODES
     path: list[Iterator[Any]] = [iter((content,))]

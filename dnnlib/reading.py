@@ -1,4 +1,6 @@
-"""Reading files of others: regular files only, no more bytes than expected, JSON and `.npz` with bounds."""
+"""Reading files of others: regular files only, no more bytes than expected, JSON and `.npz` with
+bounds.
+"""
 
 import errno
 import io
@@ -71,7 +73,10 @@ def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
     except ValueError as error:  # a NUL in the name
         raise UserError(f'{printable(path)}: cannot be read: {error}') from error
     if size > max_bytes:
-        raise UserError(f'{path}: {size / 1e6:.0f} MB; no more than {max_bytes / 1e6:.0f} MB are read of such a file')
+        raise UserError(
+            f'{path}: {size / 1e6:.0f} MB; no more than {max_bytes / 1e6:.0f} MB are '
+            f'read of such a file'
+        )
     return data
 
 
@@ -91,7 +96,8 @@ def size_problem(size: int, packed: int | None = None, limit: int = MAX_FILE) ->
 
 
 def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | None = None) -> bytes:
-    """Unpack a file of a zip: at most as many bytes as the zip says that it has, and at most `limit`.
+    """Unpack a file of a zip: at most as many bytes as the zip says that it has, and at most
+    `limit`.
 
     Raises:
         Exception: of nearly any kind, where the zip is damaged.
@@ -111,11 +117,16 @@ def read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int | No
     return data
 
 
-# ---- JSON -------------------------------------------------------------------------------------------------------------
+# ---- JSON -------------------------------------------------------------------
 
 
-def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: type | tuple[type, ...] = dict,
-              max_bytes: int = MAX_JSON) -> Any:
+def read_json(
+    source: bytes | str | os.PathLike[str],
+    name: str = '',
+    *,
+    kind: type | tuple[type, ...] = dict,
+    max_bytes: int = MAX_JSON,
+) -> Any:
     """Read JSON that anybody may have written.
 
     Args:
@@ -128,12 +139,16 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
         The value. Numbers may be infinite or NaN.
 
     Raises:
-        UserError: it can't be read, is no JSON, larger than `max_bytes`, nested more than 50 deep, or of another kind.
+        UserError: it can't be read, is no JSON, larger than `max_bytes`, nested more than 50 deep,
+            or of another kind.
     """
     where = name or (printable(os.fspath(source)) if not isinstance(source, bytes) else 'JSON')
     data = source if isinstance(source, bytes) else read_file(source, max_bytes)
     if len(data) > max_bytes:
-        raise UserError(f'{where}: {len(data) / 1e6:.0f} MB of JSON; no more than {max_bytes / 1e6:.0f} MB are read')
+        raise UserError(
+            f'{where}: {len(data) / 1e6:.0f} MB of JSON; no more than '
+            f'{max_bytes / 1e6:.0f} MB are read'
+        )
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -149,39 +164,59 @@ def read_json(source: bytes | str | os.PathLike[str], name: str = '', *, kind: t
         nodes = [node for node in level if isinstance(node, (dict, list))]
         if not nodes:
             return value
-        level = [part for node in nodes for part in (node.values() if isinstance(node, dict) else node)]
+        level = [
+            part for node in nodes for part in (node.values() if isinstance(node, dict) else node)
+        ]
     raise UserError(f'{where}: nested more than {MAX_JSON_DEPTH} deep')
 
 
-# ---- .npz -------------------------------------------------------------------------------------------------------------
+# ---- .npz -------------------------------------------------------------------
 
 
-def read_npz(path: PathLike, wanted: Callable[[str], bool], required: tuple[str, ...] = (), *,
-             max_bytes: int = 4 << 30, what: str = 'no .npz file of arrays') -> dict[str, np.ndarray]:
-    """Read arrays of numbers and texts out of an `.npz`. Their descriptions are looked at before any of them is unpacked.
+def read_npz(
+    path: PathLike,
+    wanted: Callable[[str], bool],
+    required: tuple[str, ...] = (),
+    *,
+    max_bytes: int = 4 << 30,
+    what: str = 'no .npz file of arrays',
+) -> dict[str, np.ndarray]:
+    """Read arrays of numbers and texts out of an `.npz`. Their descriptions are looked at before
+    any of them is unpacked.
 
     Args:
         wanted: says by an array's name whether it is read.
         required: names of arrays that must be there.
-        max_bytes: of all arrays together; packed ones may have at most 20 times the file's size, or 64 MB.
+        max_bytes: of all arrays together; packed ones may have at most 20 times the file's size, or
+            64 MB.
         what: words for errors: what the file is not.
 
     Raises:
-        UserError: it can't be read, is no .npz, is damaged, lacks an array, or unfolds into too much.
+        UserError: it can't be read, is no .npz, is damaged, lacks an array, or unfolds into too
+            much.
     """
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             with zipfile.ZipFile(file) as archive:
-                members = {info.filename.removesuffix('.npy'): info for info in archive.infolist() if info.filename.endswith('.npy')}
+                members = {
+                    info.filename.removesuffix('.npy'): info
+                    for info in archive.infolist()
+                    if info.filename.endswith('.npy')
+                }
                 missing = [name for name in required if name not in members]
                 if missing:
                     found = printable(', '.join(members)) or 'none'
-                    raise UserError(f'{path}: {what}: there is no array {missing[0]} in it; it has {found}')
+                    raise UserError(
+                        f'{path}: {what}: there is no array {missing[0]} in it; it has {found}'
+                    )
                 chosen = {name: info for name, info in members.items() if wanted(name)}
                 total = sum(info.file_size for info in chosen.values())
                 if total > min(max_bytes, max(HARMLESS, _ARRAY_RATIO * size)):
-                    raise UserError(f'{path}: {size / 1e6:.1f} MB that unpacks to {total / 1e6:.0f} MB, more than such a file needs')
+                    raise UserError(
+                        f'{path}: {size / 1e6:.1f} MB that unpacks to '
+                        f'{total / 1e6:.0f} MB, more than such a file needs'
+                    )
                 return {name: _read_array(archive, info) for name, info in chosen.items()}
     except FileNotFoundError:
         raise UserError(f'{path}: no such file') from None
@@ -209,18 +244,30 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         if length > _MAX_HEADER:
             raise ValueError(f'{name} has a description of {length} bytes')
         header = io.BytesIO(length_bytes + file.read(length))
-        read_header = np.lib.format.read_array_header_1_0 if start[6] == 1 else np.lib.format.read_array_header_2_0
+        read_header = (
+            np.lib.format.read_array_header_1_0
+            if start[6] == 1
+            else np.lib.format.read_array_header_2_0
+        )
         shape, by_columns, dtype = read_header(header)
-        if dtype.hasobject or dtype.kind not in 'biufcU' or not all(isinstance(n, int) and n >= 0 for n in shape):
+        if (
+            dtype.hasobject
+            or dtype.kind not in 'biufcU'
+            or not all(isinstance(n, int) and n >= 0 for n in shape)
+        ):
             raise ValueError(f'{name} holds {printable(dtype)}, not numbers')
         num_bytes = math.prod(shape) * dtype.itemsize
         if num_bytes + 8 + count + length != info.file_size:
-            raise ValueError(f'{name} says that it has {num_bytes} bytes of numbers, but has others')
+            raise ValueError(
+                f'{name} says that it has {num_bytes} bytes of numbers, but has others'
+            )
         data = file.read(num_bytes)
         if len(data) != num_bytes:
             raise ValueError(f'{name} ends early')
         file.read(1)  # at the end the checksum is compared
-    array = np.frombuffer(bytearray(data), dtype) if num_bytes else np.zeros(math.prod(shape), dtype)
+    array = (
+        np.frombuffer(bytearray(data), dtype) if num_bytes else np.zeros(math.prod(shape), dtype)
+    )
     return array.reshape(shape, order='F' if by_columns else 'C')
 
 
@@ -236,4 +283,6 @@ def regular_file(path: PathLike) -> Path:
     except FileNotFoundError:
         raise UserError(f'{path}: no such file') from None
     except (OSError, ValueError) as error:
-        raise UserError(f'{printable(path)}: cannot be read: {getattr(error, "strerror", None) or error}') from error
+        raise UserError(
+            f'{printable(path)}: cannot be read: {getattr(error, "strerror", None) or error}'
+        ) from error

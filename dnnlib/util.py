@@ -16,7 +16,8 @@ MAX_TEXT = 200  # characters of a file's text in a message
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: the message names what was wrong, with which value, and what to do.
+    """A mistake that the user can mend: the message names what was wrong, with which value, and
+    what to do.
 
     Scripts print it as one line and exit with 2.
     """
@@ -35,11 +36,11 @@ def printable(text: Any, limit: int = MAX_TEXT) -> str:
     Returns:
         One line, in which control characters and other invisible ones are escaped.
     """
-    words = ' '.join(str(text)[:4 * limit].split())
+    words = ' '.join(str(text)[: 4 * limit].split())
     escaped = ''.join(
-        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[:limit + 1]
+        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[: limit + 1]
     )
-    return escaped if len(escaped) <= limit else escaped[:limit - 1] + '…'
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + '…'
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -80,13 +81,19 @@ def why_no_zip(path: str | os.PathLike[str]) -> str:
 
 def _kind(mode: int) -> str:
     """What is at a path, by its `st_mode`."""
-    kinds = {stat.S_IFIFO: 'a pipe', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device',
-             stat.S_IFSOCK: 'a socket'}
+    kinds = {
+        stat.S_IFIFO: 'a pipe',
+        stat.S_IFCHR: 'a device',
+        stat.S_IFBLK: 'a device',
+        stat.S_IFSOCK: 'a socket',
+    }
     return kinds.get(stat.S_IFMT(mode), 'a special file')
 
 
 class EasyDict(dict):
-    """A dict whose keys are also attributes. Snapshots in NVIDIA's format contain it under this name."""
+    """A dict whose keys are also attributes. Snapshots in NVIDIA's format contain it under this
+    name.
+    """
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -118,7 +125,12 @@ class Logger:
         sys.stderr = _Tee(sys.stderr, self._file)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         sys.stdout, sys.stderr = self._streams
         if error is not None:
             self._file.write(f'{type(error).__name__}: {error}\n')
@@ -162,16 +174,20 @@ def make_cache_dir_path(*parts: str) -> Path:
     """Where downloads and statistics are kept: `DNNLIB_CACHE_DIR`, else the user's cache directory."""
     if 'DNNLIB_CACHE_DIR' in os.environ:
         return Path(os.environ['DNNLIB_CACHE_DIR'], *parts)
-    base = os.environ.get('XDG_CACHE_HOME') or (os.environ.get('LOCALAPPDATA') if os.name == 'nt' else None)
+    base = os.environ.get('XDG_CACHE_HOME') or (
+        os.environ.get('LOCALAPPDATA') if os.name == 'nt' else None
+    )
     return Path(base or Path.home() / '.cache', 'dnnlib', *parts)
 
 
 @contextlib.contextmanager
 def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
-    """Write to a temporary file beside `dest`, which takes the final name only when the block ends well.
+    """Write to a temporary file beside `dest`, which takes the final name only when the block ends
+    well.
 
-    The temporary file has the suffix of `dest`, so writers that choose a format by suffix work. It is fsynced
-    before the rename; after an error it is removed and whatever stood at `dest` is untouched.
+    The temporary file has the suffix of `dest`, so writers that choose a format by suffix work. It
+    is fsynced before the rename; after an error it is removed and whatever stood at `dest` is
+    untouched.
 
     Raises:
         UserError: the folder of `dest` can't be written, or `dest` is a folder.
@@ -180,7 +196,9 @@ def atomic_path(dest: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         mode = _mode_of_output(dest)
         dest.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=dest.parent, prefix=f'.{dest.stem}.', suffix=f'.tmp{dest.suffix}')
+        handle, name = tempfile.mkstemp(
+            dir=dest.parent, prefix=f'.{dest.stem}.', suffix=f'.tmp{dest.suffix}'
+        )
     except OSError as error:
         raise UserError(f'cannot write {dest}: {_reason(error)}') from error
     os.close(handle)
@@ -230,8 +248,9 @@ def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -
         raise UserError(f'{option}={path}: cannot be written: {_reason(error)}') from error
 
 
-def require_other_file(option: str, dest: str | os.PathLike[str],
-                       *inputs: str | os.PathLike[str]) -> None:
+def require_other_file(
+    option: str, dest: str | os.PathLike[str], *inputs: str | os.PathLike[str]
+) -> None:
     """Refuse to write over an input, under whatever name or link.
 
     Args:
@@ -247,8 +266,9 @@ def require_other_file(option: str, dest: str | os.PathLike[str],
         except (OSError, ValueError):
             continue
         if same:
-            raise UserError(f'{option}={dest}: that is the input {path}, which would be lost; '
-                            'give another name')
+            raise UserError(
+                f'{option}={dest}: that is the input {path}, which would be lost; give another name'
+            )
 
 
 def _reason(error: OSError) -> str:
@@ -266,7 +286,8 @@ def _first_file(path: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_folder(dest: str | os.PathLike[str]) -> Iterator[Path]:
-    """`atomic_path` for a folder, which must not be there yet, or be empty. Files in it are not fsynced.
+    """`atomic_path` for a folder, which must not be there yet, or be empty. Files in it are not
+    fsynced.
 
     Raises:
         UserError: something is there, or it can't be written.
@@ -274,7 +295,9 @@ def atomic_folder(dest: str | os.PathLike[str]) -> Iterator[Path]:
     dest = Path(dest)
     try:
         if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-            raise UserError(f'cannot write {dest}: it is there already; choose a new name, or remove it')
+            raise UserError(
+                f'cannot write {dest}: it is there already; choose a new name, or remove it'
+            )
         dest.parent.mkdir(parents=True, exist_ok=True)
         temp = Path(tempfile.mkdtemp(dir=dest.parent, prefix=f'.{dest.name}.', suffix='.tmp'))
     except OSError as error:

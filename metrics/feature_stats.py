@@ -1,4 +1,6 @@
-"""Features of a set, gathered batch by batch: their mean and covariance, and themselves where a metric needs them."""
+"""Features of a set, gathered batch by batch: their mean and covariance, and themselves where a
+metric needs them.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -28,9 +30,10 @@ class MeanCov:
 class FeatureStats:
     """Streaming mean and covariance in float64, on the device of the features.
 
-    Batches are merged by the pairwise update of Chan, Golub and LeVeque 1979, "Updating formulae and a pairwise
-    algorithm for computing sample variances". Unlike raw second moments it doesn't cancel where the mean is much larger
-    than the spread, as in a random embedding; how the set is cut into batches changes the result by rounding only.
+    Batches are merged by the pairwise update of Chan, Golub and LeVeque 1979, "Updating formulae
+    and a pairwise algorithm for computing sample variances". Unlike raw second moments it doesn't
+    cancel where the mean is much larger than the spread, as in a random embedding; how the set is
+    cut into batches changes the result by rounding only.
     """
 
     def __init__(self) -> None:
@@ -69,10 +72,15 @@ class FeatureStats:
             UserError: there were fewer than 2 pictures, or the features are not finite.
         """
         if self._mean is None or self._scatter is None or self.num < 2:
-            raise UserError(f'got {self.num} picture{"" if self.num == 1 else "s"}; a covariance needs at least 2')
+            raise UserError(
+                f'got {self.num} picture{"" if self.num == 1 else "s"}; a covariance '
+                f'needs at least 2'
+            )
         mean, cov = self._mean.cpu().numpy(), (self._scatter / (self.num - ddof)).cpu().numpy()
         if not (np.isfinite(mean).all() and np.isfinite(cov).all()):
-            raise UserError('the detector gave features that are not finite; are its weights damaged?')
+            raise UserError(
+                'the detector gave features that are not finite; are its weights damaged?'
+            )
         return MeanCov(self.num, mean, cov)
 
 
@@ -82,7 +90,8 @@ class Features:
 
     Attributes:
         stats: of the features.
-        values: the features, float32 `[N, D]`, on the CPU, in the order of the set; None where nothing needed them.
+        values: the features, float32 `[N, D]`, on the CPU, in the order of the set; None where
+            nothing needed them.
         sizes: of the pictures, (height, width) in pixels.
     """
 
@@ -96,11 +105,14 @@ class Collector:
 
     Args:
         detector: maps uint8 `[N, C, H, W]` to floating point `[N, D]`.
-        keep: whether to keep the features, 8 KB a picture for Inception; else only their mean and covariance.
+        keep: whether to keep the features, 8 KB a picture for Inception; else only their mean and
+            covariance.
         ddof: covariances are divided by N - ddof.
     """
 
-    def __init__(self, detector: Callable[[torch.Tensor], torch.Tensor], *, keep: bool = False, ddof: int = 0) -> None:
+    def __init__(
+        self, detector: Callable[[torch.Tensor], torch.Tensor], *, keep: bool = False, ddof: int = 0
+    ) -> None:
         self._detector, self._keep, self._ddof = detector, keep, ddof
         self._stats = FeatureStats()
         self._values: list[torch.Tensor] = []
@@ -111,7 +123,8 @@ class Collector:
         """Add a batch.
 
         Args:
-            pictures: uint8 `[N, C, H, W]`, 0…255, C of 1 or 3; sizes may differ from batch to batch.
+            pictures: uint8 `[N, C, H, W]`, 0…255, C of 1 or 3; sizes may differ from batch to
+                batch.
             indices: the pictures' places in the set; None for the next ones.
 
         Returns:
@@ -133,11 +146,15 @@ class Collector:
             UserError: see `FeatureStats.mean_cov`.
         """
         stats = self._stats.mean_cov(self._ddof)
-        values = torch.cat(self._values)[torch.tensor(self._indices).argsort()] if self._keep else None
+        values = (
+            torch.cat(self._values)[torch.tensor(self._indices).argsort()] if self._keep else None
+        )
         return Features(stats, values, frozenset(self._sizes))
 
 
-def collect_stats(batches: Iterable[torch.Tensor], detector: Callable[[torch.Tensor], torch.Tensor], ddof: int = 0) -> MeanCov:
+def collect_stats(
+    batches: Iterable[torch.Tensor], detector: Callable[[torch.Tensor], torch.Tensor], ddof: int = 0
+) -> MeanCov:
     """Features of every picture, reduced to their mean and covariance.
 
     Args:

@@ -15,14 +15,17 @@ FRECHET_NAMES: dict[str, str] = {
 
 
 def frechet_distance(a: MeanCov, b: MeanCov) -> float:
-    """|m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2)), the squared 2-Wasserstein distance of two Gaussians.
+    """|m1 - m2|^2 + tr(S1) + tr(S2) - 2 tr((S1 S2)^(1/2)), the squared 2-Wasserstein distance of
+    two Gaussians.
 
-    The trace of the matrix square root is the sum of the square roots of the eigenvalues of S1 S2. With factors
-    S1 = L1 L1^T and S2 = L2 L2^T these eigenvalues are the squared singular values of L1^T L2, so the trace is simply the
-    sum of the singular values: it can be neither negative nor complex nor infinite, also where covariances are singular
-    (fewer pictures than features), and it keeps the digits that a non-symmetric eigenvalue solver loses there.
+    The trace of the matrix square root is the sum of the square roots of the eigenvalues of S1 S2.
+    With factors S1 = L1 L1^T and S2 = L2 L2^T these eigenvalues are the squared singular values of
+    L1^T L2, so the trace is simply the sum of the singular values: it can be neither negative nor
+    complex nor infinite, also where covariances are singular (fewer pictures than features), and it
+    keeps the digits that a non-symmetric eigenvalue solver loses there.
 
-    Paper: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium", eq. 6.
+    Paper: Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local
+    Nash Equilibrium", eq. 6.
 
     Args:
         a: mean float64 `[D]` and covariance float64 `[D, D]` of one set.
@@ -32,9 +35,13 @@ def frechet_distance(a: MeanCov, b: MeanCov) -> float:
         The distance, 0 or more; in the units of the features, squared.
     """
     if a.mean.shape != b.mean.shape:
-        raise ValueError(f'features of {len(a.mean)} and {len(b.mean)} dimensions cannot be compared')
+        raise ValueError(
+            f'features of {len(a.mean)} and {len(b.mean)} dimensions cannot be compared'
+        )
     trace_of_root = np.linalg.svd(_factor(a.cov).T @ _factor(b.cov), compute_uv=False).sum()
-    distance = np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov) - 2 * trace_of_root
+    distance = (
+        np.square(a.mean - b.mean).sum() + np.trace(a.cov) + np.trace(b.cov) - 2 * trace_of_root
+    )
     return max(float(distance), 0.0)  # equal sets leave a rounding error on either side of 0
 
 
@@ -47,8 +54,12 @@ def bias_warning(title: str, *nums: int) -> str | None:
     """
     if min(nums) >= UNBIASED_ENOUGH:
         return None
-    return (f'warning: {title} from {min(nums):,} pictures is biased (too high); below {UNBIASED_ENOUGH:,} compare it only '
-            'with values from equally many pictures, or take the kernel distance, which has no bias')
+    return (
+        f'warning: {title} from {min(nums):,} pictures is biased (too high); below '
+        f'{UNBIASED_ENOUGH:,} compare it only '
+        'with values from equally many pictures, or take the kernel distance, which has no '
+        'bias'
+    )
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:

@@ -6,15 +6,24 @@ import torch
 from dnnlib import UserError
 from torch_utils.misc import in_float64
 
-NUM_SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020  # those of torch-fidelity; NVIDIA's kid50k_full has the first two
+# those of torch-fidelity; NVIDIA's kid50k_full has the first two
+NUM_SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 
 
-def kernel_distance(real: torch.Tensor, fake: torch.Tensor, *, num_subsets: int = NUM_SUBSETS, subset_size: int | None = None,
-                    seed: int = SEED) -> tuple[float, float]:
-    """Squared maximum mean discrepancy under the kernel (x·y / D + 1)³, over random subsets without replacement.
+def kernel_distance(
+    real: torch.Tensor,
+    fake: torch.Tensor,
+    *,
+    num_subsets: int = NUM_SUBSETS,
+    subset_size: int | None = None,
+    seed: int = SEED,
+) -> tuple[float, float]:
+    """Squared maximum mean discrepancy under the kernel (x·y / D + 1)³, over random subsets without
+    replacement.
 
-    Paper: Bińkowski et al. 2018, "Demystifying MMD GANs", section 4; the unbiased estimator is eq. 3 of Gretton et al. 2012. Its mean
-    does not depend on the size of the subsets, so small sets are cut into smaller ones to have a spread at all.
+    Paper: Bińkowski et al. 2018, "Demystifying MMD GANs", section 4; the unbiased estimator is eq.
+    3 of Gretton et al. 2012. Its mean does not depend on the size of the subsets, so small sets are
+    cut into smaller ones to have a spread at all.
 
     Args:
         real: floating point `[N, D]`, in the order of the set: a choice of subsets depends on it.
@@ -23,7 +32,8 @@ def kernel_distance(real: torch.Tensor, fake: torch.Tensor, *, num_subsets: int 
         seed: of the choice of subsets; the fake ones are drawn first.
 
     Returns:
-        Mean and standard deviation over the subsets; slightly negative means are right where the sets are alike.
+        Mean and standard deviation over the subsets; slightly negative means are right where the
+        sets are alike.
 
     Raises:
         UserError: a set has fewer than 4 members, or fewer than `subset_size`.

@@ -20,15 +20,17 @@ def needs_reals(metric: Metric) -> bool:
     return metric.kind not in ('is', 'ppl')
 
 
-def measure(metric: Metric, detector: Detector, real: Features | None, fake: Features) -> dict[str, float]:
+def measure(
+    metric: Metric, detector: Detector, real: Features | None, fake: Features
+) -> dict[str, float]:
     """A metric's results.
 
     Args:
         real: None where the metric needs none. With `values` where `needs_features`, as `fake`.
 
     Returns:
-        NAME for distances, NAME_std for their spread; NAME_precision and NAME_recall; NAME_mean and NAME_std of the inception score;
-        NAME_ratio and NAME_close of `nearest_ratio`.
+        NAME for distances, NAME_std for their spread; NAME_precision and NAME_recall; NAME_mean and
+        NAME_std of the inception score; NAME_ratio and NAME_close of `nearest_ratio`.
 
     Raises:
         UserError: a set is too small, or the detector can't do it.

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from dnnlib import UserError
 
 KINDS = ('fid', 'kid', 'pr', 'is', 'nearest', 'ppl')
-# What each kind's results are called, after the metric's name, and whether more is better. The first decides which snapshot is best.
+# What each kind's results are called, after the metric's name, and whether more is better. The
+# first decides which snapshot is best.
 _VALUES: dict[str, dict[str, bool]] = {
     'fid': {'': False},
     'kid': {'': False},
@@ -16,17 +17,21 @@ _VALUES: dict[str, dict[str, bool]] = {
     'nearest': {'_ratio': True, '_close': False},
     'ppl': {'': False},
 }
-_KIND_OF_KEY = {'fd': 'fid', 'kd': 'kid'}  # with another detector than Inception they are other quantities, of other names
+# with another detector than Inception they are other quantities, of other names
+_KIND_OF_KEY = {'fd': 'fid', 'kd': 'kid'}
 
 _NUM = r'(?P<num>[1-9][0-9]*?k?)'
-_PATTERNS = tuple((re.compile(pattern, re.ASCII), detector) for pattern, detector in (
-    (rf'(?P<kind>fid|kid){_NUM}(?P<full>_full)?', 'inception'),
-    (rf'(?P<kind>pr){_NUM}3(?P<full>_full)?', 'vgg16'),
-    (rf'(?P<kind>is|nearest){_NUM}', 'inception'),
-    (rf'(?P<kind>fd|kd|pr|nearest)_random_vgg{_NUM}(?P<full>_full)', 'random-vgg'),
-    (r'(?P<kind>ppl)2_wend', ''),
-    (r'(?P<kind>ppl)_(z|w)(full|end)', ''),
-))
+_PATTERNS = tuple(
+    (re.compile(pattern, re.ASCII), detector)
+    for pattern, detector in (
+        (rf'(?P<kind>fid|kid){_NUM}(?P<full>_full)?', 'inception'),
+        (rf'(?P<kind>pr){_NUM}3(?P<full>_full)?', 'vgg16'),
+        (rf'(?P<kind>is|nearest){_NUM}', 'inception'),
+        (rf'(?P<kind>fd|kd|pr|nearest)_random_vgg{_NUM}(?P<full>_full)', 'random-vgg'),
+        (r'(?P<kind>ppl)2_wend', ''),
+        (r'(?P<kind>ppl)_(z|w)(full|end)', ''),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ class Metric:
 
     @property
     def directions(self) -> dict[str, bool]:
-        """The names of its results, spreads left out, and whether more is better; the main result comes first."""
+        """The names of its results, spreads left out, and whether more is better; the main result
+        comes first.
+        """
         return {f'{self.name}{suffix}': more for suffix, more in _VALUES[self.kind].items()}
 
     @property
@@ -61,10 +68,29 @@ class Metric:
 
 
 def metric_names() -> tuple[str, ...]:
-    """The usual names; any other number may stand in place of theirs (`fid10k_full`, `fd_random_vgg500_full`)."""
-    return ('fid50k_full', 'kid50k_full', 'pr50k3_full', 'is50k', 'fid50k', 'kid50k', 'pr50k3', 'nearest1k', 'fd_random_vgg50k_full',
-            'fd_random_vgg1k_full', 'kd_random_vgg1k_full', 'pr_random_vgg1k_full', 'nearest_random_vgg1k_full',
-            'ppl2_wend', 'ppl_zfull', 'ppl_wfull', 'ppl_zend', 'ppl_wend')
+    """The usual names; any other number may stand in place of theirs (`fid10k_full`,
+    `fd_random_vgg500_full`).
+    """
+    return (
+        'fid50k_full',
+        'kid50k_full',
+        'pr50k3_full',
+        'is50k',
+        'fid50k',
+        'kid50k',
+        'pr50k3',
+        'nearest1k',
+        'fd_random_vgg50k_full',
+        'fd_random_vgg1k_full',
+        'kd_random_vgg1k_full',
+        'pr_random_vgg1k_full',
+        'nearest_random_vgg1k_full',
+        'ppl2_wend',
+        'ppl_zfull',
+        'ppl_wfull',
+        'ppl_zend',
+        'ppl_wend',
+    )
 
 
 def validate_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
@@ -101,11 +127,19 @@ def parse_metrics(text: str, detector: str) -> tuple[Metric, ...]:
     """
     words = split_names(text)
     if not words or words == ('none',):
-        raise UserError(f'--metrics={text}: there are {", ".join(KINDS)}, and {", ".join(metric_names())}')
+        raise UserError(
+            f'--metrics={text}: there are {", ".join(KINDS)}, and {", ".join(metric_names())}'
+        )
     if 'is' in words and detector != 'inception':
-        raise UserError(f'--metrics=is: the inception score needs --detector=inception, not {detector}')
-    return tuple(Metric(short_name(word, detector), word, '' if word == 'ppl' else detector) if word in KINDS else _parse(word)
-                 for word in words)
+        raise UserError(
+            f'--metrics=is: the inception score needs --detector=inception, not {detector}'
+        )
+    return tuple(
+        Metric(short_name(word, detector), word, '' if word == 'ppl' else detector)
+        if word in KINDS
+        else _parse(word)
+        for word in words
+    )
 
 
 def short_name(kind: str, detector: str) -> str:
@@ -129,5 +163,8 @@ def _parse(name: str) -> Metric:
         limit = {'pr': 200000}.get(kind) if full else 50000
         if num > 1:
             return Metric(name, kind, detector, num, limit, full)
-    raise UserError(f'--metrics={name}: there is no such metric; there are {", ".join(metric_names())}, '
-                    'and the same with other numbers of pictures')
+    raise UserError(
+        f'--metrics={name}: there is no such metric; there are '
+        f'{", ".join(metric_names())}, '
+        'and the same with other numbers of pictures'
+    )

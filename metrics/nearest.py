@@ -15,15 +15,18 @@ def nearest_ratio(real: torch.Tensor, fake: torch.Tensor) -> tuple[float, float]
         fake: floating point `[M, D]`, on the same device.
 
     Returns:
-        Median distance of a fake to its nearest real, divided by the median distance of a real to its nearest other real: about 1
-        for new pictures of the same kind, toward 0 for copies, infinite where most reals are equal and fakes are not. And the part of
-        the fakes that are closer to a real than half that distance between reals, 0…1: copies, though most may be new.
+        Median distance of a fake to its nearest real, divided by the median distance of a real to
+        its nearest other real: about 1 for new pictures of the same kind, toward 0 for copies,
+        infinite where most reals are equal and fakes are not. And the part of the fakes that are
+        closer to a real than half that distance between reals, 0…1: copies, though most may be new.
 
     Raises:
         UserError: there are fewer than 2 reals.
     """
     if len(real) < 2:
-        raise UserError(f'the nearest of {len(real)} real picture says nothing; at least 2 are needed')
+        raise UserError(
+            f'the nearest of {len(real)} real picture says nothing; at least 2 are needed'
+        )
     among = float(squared_radii(real, 1).sqrt().median())
     distances = nearest(real, fake)[0]
     across = float(distances.median())
@@ -38,7 +41,9 @@ def nearest(real: torch.Tensor, fake: torch.Tensor) -> tuple[torch.Tensor, torch
         Distances, float64 `[M]`, and places among the reals, int64 `[M]`.
     """
     found = [rows.min(dim=1) for _, rows in squared_distances(fake, real)]
-    return torch.cat([each.values for each in found]).sqrt(), torch.cat([each.indices for each in found])
+    return torch.cat([each.values for each in found]).sqrt(), torch.cat(
+        [each.indices for each in found]
+    )
 
 
 class NearestPairs:
@@ -49,7 +54,8 @@ class NearestPairs:
         keep: how many pairs.
 
     Attributes:
-        pairs: (distance, fake picture as uint8 `[C, H, W]`, place of the real picture), the nearest first.
+        pairs: (distance, fake picture as uint8 `[C, H, W]`, place of the real picture), the nearest
+            first.
     """
 
     def __init__(self, real: torch.Tensor, keep: int) -> None:
@@ -59,5 +65,8 @@ class NearestPairs:
     def append(self, pictures: torch.Tensor, features: torch.Tensor) -> None:
         """Add a batch: uint8 `[M, C, H, W]` and its features, `[M, D]`."""
         distances, places = nearest(self._real, features.to(self._real.device))
-        pairs = [(float(distance), picture.cpu(), int(place)) for distance, picture, place in zip(distances, pictures, places)]
-        self.pairs = sorted([*self.pairs, *pairs], key=lambda pair: pair[0])[:self._keep]
+        pairs = [
+            (float(distance), picture.cpu(), int(place))
+            for distance, picture, place in zip(distances, pictures, places)
+        ]
+        self.pairs = sorted([*self.pairs, *pairs], key=lambda pair: pair[0])[: self._keep]

@@ -26,8 +26,8 @@ class PictureSet:
 
     Args:
         path: folder or zip.
-        num: take at most this many: the first `num` of a shuffle that depends on `seed` only, so that a smaller choice
-            is part of a larger one. None takes all.
+        num: take at most this many: the first `num` of a shuffle that depends on `seed` only, so
+            that a smaller choice is part of a larger one. None takes all.
         seed: of that shuffle, 0…2^32 - 1.
         class_idx: only pictures of this class: see `read_labels`.
         mirror: each picture a second time, mirrored; those come after all others.
@@ -37,33 +37,50 @@ class PictureSet:
     Attributes:
         path: as given.
         names: of the files that were chosen, sorted.
-        info: what `dataset.json` says beyond the labels, such as `resize_filter` and `content_sha256`.
+        info: what `dataset.json` says beyond the labels, such as `resize_filter` and
+            `content_sha256`.
 
     Raises:
-        UserError: there is nothing at `path`, it can't be read, has no labels for `class_idx`, or has fewer than 2 such pictures.
+        UserError: there is nothing at `path`, it can't be read, has no labels for `class_idx`, or
+            has fewer than 2 such pictures.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, num: int | None = None, seed: int = 0, class_idx: int | None = None,
-                 mirror: bool = False, limit: int | None = None, drops_alpha: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        num: int | None = None,
+        seed: int = 0,
+        class_idx: int | None = None,
+        mirror: bool = False,
+        limit: int | None = None,
+        drops_alpha: bool = False,
+    ) -> None:
         self._archive = PictureArchive(path)
         self.path = Path(path)
         self._drops_alpha = drops_alpha
         self._sha256: str | None = None
         names = self._archive.picture_names
         content = self._archive.read_json() or {}
-        self.info: dict[str, Any] = {key: value for key, value in content.items() if key not in ('labels', 'files')}
+        self.info: dict[str, Any] = {
+            key: value for key, value in content.items() if key not in ('labels', 'files')
+        }
         if class_idx is not None:
             names = _of_class(self._archive, class_idx)
         if len(names) < 2:
             found = f'only one picture ({names[0]})' if names else 'no pictures'
-            raise UserError(f'{path}: {found} in it{"" if class_idx is None else f" of class {class_idx}"}; at least 2 are needed')
+            raise UserError(
+                f'{path}: {found} in '
+                f'it{"" if class_idx is None else f" of class {class_idx}"}; at least '
+                f'2 are needed'
+            )
         if num is not None and num < len(names):
             # RandomState, because numpy promises that its stream never changes.
             chosen = np.random.RandomState(seed).permutation(len(names))[:num]
             names = [names[i] for i in sorted(chosen)]
         count = len(names) * (2 if mirror else 1)
         self._count = count if limit is None else min(count, limit)
-        self.names = names[:self._count]
+        self.names = names[: self._count]
 
     def __len__(self) -> int:
         return self._count
@@ -80,7 +97,9 @@ class PictureSet:
         return kinds.pop() if len(kinds) == 1 else None
 
     def content_sha256(self) -> str:
-        """Of the bytes of all chosen files, in order: the same for a folder and for a zip of it, whatever they are called."""
+        """Of the bytes of all chosen files, in order: the same for a folder and for a zip of it,
+        whatever they are called.
+        """
         if self._sha256 is None:  # once for all detectors
             digests = self._ahead(lambda name: hashlib.sha256(self._archive.read(name)).digest())
             self._sha256 = hashlib.sha256(b''.join(digests)).hexdigest()
@@ -96,7 +115,8 @@ class PictureSet:
         return (batch for _, batch in self.numbered_batches(batch_size))
 
     def numbered_batches(self, batch_size: int = 32) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """Every picture once. A batch holds pictures of one size, so it can be smaller than `batch_size` in a mixed set.
+        """Every picture once. A batch holds pictures of one size, so it can be smaller than
+        `batch_size` in a mixed set.
 
         Yields:
             The pictures' places in the set, and uint8 `[N, 3, H, W]`, 0…255, on the CPU.
@@ -106,7 +126,9 @@ class PictureSet:
         """
         for indices, batch in self._batches(batch_size):
             yield indices, batch
-            mirrored = [i for i, index in enumerate(indices) if index + len(self.names) < self._count]
+            mirrored = [
+                i for i, index in enumerate(indices) if index + len(self.names) < self._count
+            ]
             if mirrored:
                 yield [indices[i] + len(self.names) for i in mirrored], batch[mirrored].flip(3)
 
@@ -117,13 +139,16 @@ class PictureSet:
             group.append((index, pixels))
             if len(group) == batch_size:
                 yield _stack(waiting.pop(pixels.shape))
-            elif sum(map(len, waiting.values())) >= 4 * batch_size:  # many sizes: don't hold the whole set in memory
+            # many sizes: don't hold the whole set in memory
+            elif sum(map(len, waiting.values())) >= 4 * batch_size:
                 yield from map(_stack, waiting.values())
                 waiting.clear()
         yield from map(_stack, waiting.values())
 
     def _ahead(self, work: Callable[[str], T], count: int = 0) -> Iterator[T]:
-        """Results for all names, in order, by several threads, which go on with the next `count` while the last ones are used."""
+        """Results for all names, in order, by several threads, which go on with the next `count`
+        while the last ones are used.
+        """
         with ThreadPoolExecutor(_THREADS) as pool:
             ahead: deque[Future[T]] = deque()
             for name in self.names:
@@ -134,7 +159,10 @@ class PictureSet:
                 yield ahead.popleft().result()
 
     def _load(self, name: str) -> np.ndarray:
-        return to_rgb(decode_picture(self._archive.read(name), f'{self.path}: {name}', in_threads=True), self._drops_alpha)
+        return to_rgb(
+            decode_picture(self._archive.read(name), f'{self.path}: {name}', in_threads=True),
+            self._drops_alpha,
+        )
 
 
 def to_rgb(pixels: np.ndarray, drops_alpha: bool = False) -> np.ndarray:
@@ -157,7 +185,9 @@ def to_rgb(pixels: np.ndarray, drops_alpha: bool = False) -> np.ndarray:
 
 def _of_class(archive: PictureArchive, class_idx: int) -> list[str]:
     labels, _ = read_labels(archive, f'--class={class_idx}')
-    return [name for name, label in zip(archive.picture_names, labels) if label.argmax() == class_idx]
+    return [
+        name for name, label in zip(archive.picture_names, labels) if label.argmax() == class_idx
+    ]
 
 
 def _stack(pictures: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], torch.Tensor]:

@@ -37,21 +37,30 @@ class PathKind:
 
 
 def path_kind(name: str) -> PathKind:
-    """Of `ppl2_wend`, which `ppl` stands for too, and the older `ppl_zfull`, `ppl_wfull`, `ppl_zend`, `ppl_wend`, which crop."""
+    """Of `ppl2_wend`, which `ppl` stands for too, and the older `ppl_zfull`, `ppl_wfull`,
+    `ppl_zend`, `ppl_wend`, which crop.
+    """
     if name in ('ppl', 'ppl2_wend'):
         return PathKind('w', 'end', False)
     return PathKind(name[4], name[5:], True)
 
 
-def perceptual_path_length(pairs: Pairs, embed: Callable[[torch.Tensor], torch.Tensor], *, crop: bool = False,
-                           epsilon: float = EPSILON) -> float:
+def perceptual_path_length(
+    pairs: Pairs,
+    embed: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    crop: bool = False,
+    epsilon: float = EPSILON,
+) -> float:
     """The mean of d(a, b) / epsilon², without the lowest and the highest percent.
 
-    Papers: Karras et al. 2019, "A Style-Based Generator Architecture for Generative Adversarial Networks", section 4.1; Karras et al.
-    2020, "Analyzing and Improving the Image Quality of StyleGAN", which takes the ends of paths in w, without cropping.
+    Papers: Karras et al. 2019, "A Style-Based Generator Architecture for Generative Adversarial
+    Networks", section 4.1; Karras et al. 2020, "Analyzing and Improving the Image Quality of
+    StyleGAN", which takes the ends of paths in w, without cropping.
 
     Args:
-        pairs: batches of pictures that are `epsilon` apart on their paths, float32 `[N, C, H, W]`, about −1…1.
+        pairs: batches of pictures that are `epsilon` apart on their paths, float32 `[N, C, H, W]`,
+            about −1…1.
         embed: pictures to vectors whose squared Euclidean distance is d.
         crop: see `PathKind`.
 
@@ -62,18 +71,31 @@ def perceptual_path_length(pairs: Pairs, embed: Callable[[torch.Tensor], torch.T
     for a, b in pairs:
         if crop:
             eighth = a.shape[2] // 8
-            a, b = (x[:, :, 3 * eighth:7 * eighth, 2 * eighth:6 * eighth] for x in (a, b))
+            a, b = (x[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth] for x in (a, b))
         if a.shape[2] < MIN_SIZE:
-            raise UserError(f'path lengths need pictures of at least {MIN_SIZE} pixels, these have {a.shape[2]}'
-                            f'{" after cropping; ppl2_wend does not crop" if crop else ""}')
-        found.append(squared_distance(embed(a), embed(b)).cpu().double() / epsilon ** 2)
+            raise UserError(
+                f'path lengths need pictures of at least {MIN_SIZE} pixels, these have '
+                f'{a.shape[2]}'
+                f'{" after cropping; ppl2_wend does not crop" if crop else ""}'
+            )
+        found.append(squared_distance(embed(a), embed(b)).cpu().double() / epsilon**2)
     distances = torch.cat(found).numpy()
-    low, high = np.percentile(distances, _OUTLIERS[0], method='lower'), np.percentile(distances, _OUTLIERS[1], method='higher')
+    low, high = (
+        np.percentile(distances, _OUTLIERS[0], method='lower'),
+        np.percentile(distances, _OUTLIERS[1], method='higher'),
+    )
     return float(distances[(distances >= low) & (distances <= high)].mean())
 
 
-def path_length_metric(draw: DrawPairs, *, device: torch.device, weights_path: str | os.PathLike[str] | None = None,
-                       num: int | None = None, default_num: int = 50000, show: bool = False) -> Callable[[Metric], tuple[float, int]]:
+def path_length_metric(
+    draw: DrawPairs,
+    *,
+    device: torch.device,
+    weights_path: str | os.PathLike[str] | None = None,
+    num: int | None = None,
+    default_num: int = 50000,
+    show: bool = False,
+) -> Callable[[Metric], tuple[float, int]]:
     """What `metrics.compare.Source` takes as `path_length`.
 
     Args:
@@ -83,10 +105,13 @@ def path_length_metric(draw: DrawPairs, *, device: torch.device, weights_path: s
         num: pairs; None for what the metric says, else `default_num`.
         show: a progress bar.
     """
+
     def path_length(metric: Metric) -> tuple[float, int]:
         kind, total = path_kind(metric.name), num or metric.num_fake or default_num
         net: Any = LPIPS(vgg_weights(weights_path)).to(device)
-        bar: tqdm[None] = cli.progress((), total=total, desc=metric.name, unit='pair', disable=not show)
+        bar: tqdm[None] = cli.progress(
+            (), total=total, desc=metric.name, unit='pair', disable=not show
+        )
         with bar, torch.no_grad():
 
             def counted() -> Pairs:

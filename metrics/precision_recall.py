@@ -9,12 +9,16 @@ from .neighbours import squared_distances, squared_radii
 NEIGHBOURS = 3
 
 
-def precision_recall(real: torch.Tensor, fake: torch.Tensor, *, k: int = NEIGHBOURS) -> tuple[float, float]:
+def precision_recall(
+    real: torch.Tensor, fake: torch.Tensor, *, k: int = NEIGHBOURS
+) -> tuple[float, float]:
     """The part of the fakes that lie in the manifold of the reals, and the other way round.
 
-    A set's manifold is the union of balls around its members that reach to their k-th nearest neighbours.
+    A set's manifold is the union of balls around its members that reach to their k-th nearest
+    neighbours.
 
-    Paper: Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models", section 2.
+    Paper: Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative
+    Models", section 2.
 
     Args:
         real: floating point `[N, D]`.
@@ -28,11 +32,16 @@ def precision_recall(real: torch.Tensor, fake: torch.Tensor, *, k: int = NEIGHBO
         UserError: a set has no k-th neighbour.
     """
     if min(len(real), len(fake)) <= k:
-        raise UserError(f'precision and recall need at least {k + 1} pictures on each side, got {min(len(real), len(fake))}')
+        raise UserError(
+            f'precision and recall need at least {k + 1} pictures on each side, got '
+            f'{min(len(real), len(fake))}'
+        )
     return _part_inside(fake, real, k), _part_inside(real, fake, k)
 
 
 def _part_inside(members: torch.Tensor, manifold: torch.Tensor, k: int) -> float:
     radii = squared_radii(manifold, k)
-    inside = sum(int((rows <= radii).any(dim=1).sum()) for _, rows in squared_distances(members, manifold))
+    inside = sum(
+        int((rows <= radii).any(dim=1).sum()) for _, rows in squared_distances(members, manifold)
+    )
     return inside / len(members)

@@ -1,4 +1,6 @@
-"""Pictures that show what blends come to: a preview of one, and the table of the swaps at every resolution."""
+"""Pictures that show what blends come to: a preview of one, and the table of the swaps at every
+resolution.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -43,15 +45,21 @@ class Row:
         self._label(G)
         rows = len(G.synthesis.block_resolutions) + 1
         size = max(G.img_resolution, LEGIBLE)
-        if len(self.seeds) * rows * size ** 2 > MAX_PIXELS:
-            most = max(1, MAX_PIXELS // (rows * size ** 2))
-            raise UserError(f'--seeds: {len(self.seeds):,} pictures of {G.img_resolution} px in a row are too many for one picture; '
-                            f'choose {most:,} at most')
+        if len(self.seeds) * rows * size**2 > MAX_PIXELS:
+            most = max(1, MAX_PIXELS // (rows * size**2))
+            raise UserError(
+                f'--seeds: {len(self.seeds):,} pictures of {G.img_resolution} px in a '
+                f'row are too many for one picture; '
+                f'choose {most:,} at most'
+            )
 
     def draw(self, G: Generator) -> np.ndarray:
         """uint8 `[len(seeds), C, H, W]`."""
         G, z, label = G.to(self.device), latents_from_seeds(self.seeds, G.z_dim), self._label(G)
-        parts = [render(G, part, label.repeat(len(part), 1), truncation_psi=self.truncation_psi).cpu() for part in z.split(BATCH)]
+        parts = [
+            render(G, part, label.repeat(len(part), 1), truncation_psi=self.truncation_psi).cpu()
+            for part in z.split(BATCH)
+        ]
         return torch.cat(parts).numpy()
 
     def _label(self, G: Generator) -> torch.Tensor:
@@ -64,8 +72,8 @@ def preview(low: Generator, blended: Generator, high: Generator, row: Row) -> np
 
 
 def swap_table(low: Networks, high: Networks, plan: BlendPlan, row: Row) -> np.ndarray:
-    """A labelled table: --low, the swap at every resolution, --high; a column a seed. Swaps that take nothing from --high are
-    left out: they are --low.
+    """A labelled table: --low, the swap at every resolution, --high; a column a seed. Swaps that
+    take nothing from --high are left out: they are --low.
 
     Args:
         plan: how to swap; its `swap_resolution` stands for each.
@@ -74,22 +82,33 @@ def swap_table(low: Networks, high: Networks, plan: BlendPlan, row: Row) -> np.n
         uint8 `[H, W, 3]`.
     """
     resolutions = low.G_ema.synthesis.block_resolutions
-    plans = {f'swap at {res}': dataclasses.replace(plan, swap_resolution=res) for res in resolutions}
+    plans = {
+        f'swap at {res}': dataclasses.replace(plan, swap_resolution=res) for res in resolutions
+    }
     rows = {'low': row.draw(low.G_ema)}
     for label, each in cli.progress(plans.items(), desc='Drawing', unit='row'):
         if each.takes_any(resolutions):
             rows[label] = row.draw(blend_generators(low.G_ema, high.G_ema, each))
     rows['high'] = row.draw(high.G_ema)
     names = [f'{name}: {_short(networks)}' for name, networks in [('low', low), ('high', high)]]
-    return labelled_table(rows, [f'seed {seed}' for seed in row.seeds], [*names, _settings(plan, row)])
+    return labelled_table(
+        rows, [f'seed {seed}' for seed in row.seeds], [*names, _settings(plan, row)]
+    )
 
 
 def _settings(plan: BlendPlan, row: Row) -> str:
     share = plan.mapping_share
-    parts = ['hard swap' if plan.blend_width is None else f'smooth swap, width {plan.blend_width:g}',
-             '' if plan.swap_level is None else f'level {plan.swap_level}',
-             f'rule {plan.rule}' if plan.rule is not None else 'mapping from low' if share == 0 else f'mapping {share:.0%} from high',
-             f'truncation psi {row.truncation_psi:g}', '' if row.class_idx is None else f'class {row.class_idx}']
+    parts = [
+        'hard swap' if plan.blend_width is None else f'smooth swap, width {plan.blend_width:g}',
+        '' if plan.swap_level is None else f'level {plan.swap_level}',
+        f'rule {plan.rule}'
+        if plan.rule is not None
+        else 'mapping from low'
+        if share == 0
+        else f'mapping {share:.0%} from high',
+        f'truncation psi {row.truncation_psi:g}',
+        '' if row.class_idx is None else f'class {row.class_idx}',
+    ]
     return ', '.join(part for part in parts if part)
 
 

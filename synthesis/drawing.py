@@ -32,11 +32,14 @@ class Picture:
     info: dict[str, Any] = field(default_factory=dict)
 
 
-def draw(G: Any, pictures: Iterable[Picture], noise_mode: str = 'const', batch: int = 16) -> Iterator[tuple[Picture, np.ndarray]]:
+def draw(
+    G: Any, pictures: Iterable[Picture], noise_mode: str = 'const', batch: int = 16
+) -> Iterator[tuple[Picture, np.ndarray]]:
     """Draw pictures, the same ones whatever the batch size (but for the last bit of a sum).
 
     Args:
-        noise_mode: `const` or `loop` (the picture's own noise, else the network's), `random` (by the picture's key) or `none`.
+        noise_mode: `const` or `loop` (the picture's own noise, else the network's), `random` (by
+            the picture's key) or `none`.
         batch: how many at a time.
 
     Yields:
@@ -47,6 +50,8 @@ def draw(G: Any, pictures: Iterable[Picture], noise_mode: str = 'const', batch: 
     renderer = Renderer(G, lambda ws: render_ws(G, ws, mode))
     pictures = iter(pictures)
     while chunk := list(islice(pictures, batch)):
-        noise = stack_noise([random_noise(G, picture.key) if random else picture.noise for picture in chunk])
+        noise = stack_noise(
+            [random_noise(G, picture.key) if random else picture.noise for picture in chunk]
+        )
         images = renderer(torch.stack([picture.w for picture in chunk]), noise=noise)
         yield from zip(chunk, images.cpu().numpy())

@@ -17,9 +17,14 @@ AS_IN_SET, UNIFORM = 'as in the data set', 'uniform'
 _warn = logging.getLogger(__name__).warning
 
 
-def choose_labels(G: Any, class_idx: int | None = None, data_path: str | os.PathLike[str] | None = None,
-                  log: Callable[[str], None] = _warn) -> tuple[LabelFn | None, str | int | None]:
-    """One class; else labels of random pictures of a data set, as NVIDIA's metrics draw them; else all classes alike.
+def choose_labels(
+    G: Any,
+    class_idx: int | None = None,
+    data_path: str | os.PathLike[str] | None = None,
+    log: Callable[[str], None] = _warn,
+) -> tuple[LabelFn | None, str | int | None]:
+    """One class; else labels of random pictures of a data set, as NVIDIA's metrics draw them; else
+    all classes alike.
 
     Args:
         class_idx: the class, where one was asked for.
@@ -27,7 +32,8 @@ def choose_labels(G: Any, class_idx: int | None = None, data_path: str | os.Path
         log: takes one line where its labels are not this network's.
 
     Returns:
-        What `sample_images` takes, and what it does in words: the class, `AS_IN_SET`, `UNIFORM`, or None for an unconditional network.
+        What `sample_images` takes, and what it does in words: the class, `AS_IN_SET`, `UNIFORM`, or
+        None for an unconditional network.
 
     Raises:
         UserError: the network has no such class, or the set's labels are damaged.
@@ -48,6 +54,9 @@ def choose_labels(G: Any, class_idx: int | None = None, data_path: str | os.Path
     if labels is None:
         return None, UNIFORM
     if labels.shape[1] != G.c_dim:
-        log(f'warning: {data_path} has {labels.shape[1]} classes, the network {G.c_dim}, which are drawn uniformly')
+        log(
+            f'warning: {data_path} has {labels.shape[1]} classes, the network {G.c_dim}, which are '
+            f'drawn uniformly'
+        )
         return None, UNIFORM
     return lambda count, generator: choose_rows(labels, count, generator), AS_IN_SET

@@ -50,7 +50,8 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     """Read ws, as projection and `save_ws` write them, and the noise that belongs to them.
 
     Args:
-        path: an .npz with an array `w`, float `[N, num_ws, w_dim]`, and maybe `noise.<layer>` (see `read_noise`); others are passed over.
+        path: an .npz with an array `w`, float `[N, num_ws, w_dim]`, and maybe `noise.<layer>` (see
+            `read_noise`); others are passed over.
 
     Returns:
         float32 `[N, num_ws, w_dim]` on the CPU, and N noises, which may be empty.
@@ -58,10 +59,15 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     Raises:
         UserError: no such file, no .npz, no `w`, another shape than this network's, or a NaN.
     """
-    arrays = read_npz(path, lambda name: name == 'w' or name.startswith(PREFIX), ('w',), max_bytes=MAX_UNPACKED)
+    arrays = read_npz(
+        path, lambda name: name == 'w' or name.startswith(PREFIX), ('w',), max_bytes=MAX_UNPACKED
+    )
     w = arrays['w']
     if w.dtype.kind != 'f' or w.ndim != 3 or len(w) == 0 or w.shape[1:] != (G.num_ws, G.w_dim):
-        raise UserError(f'{path}: w is {w.dtype} {list(w.shape)}; this network needs floats [N, {G.num_ws}, {G.w_dim}]')
+        raise UserError(
+            f'{path}: w is {w.dtype} {list(w.shape)}; this network needs floats [N, '
+            f'{G.num_ws}, {G.w_dim}]'
+        )
     with np.errstate(over='ignore'):
         w = w.astype(np.float32)
     if not np.isfinite(w).all():
@@ -69,7 +75,12 @@ def read_ws(path: str | os.PathLike[str], G: Any) -> tuple[torch.Tensor, list[No
     return torch.from_numpy(w), read_noise(arrays, G, len(w), str(path))
 
 
-def save_ws(path: str | os.PathLike[str], ws: Sequence[torch.Tensor], noises: Sequence[Noise], **more: np.ndarray) -> None:
+def save_ws(
+    path: str | os.PathLike[str],
+    ws: Sequence[torch.Tensor],
+    noises: Sequence[Noise],
+    **more: np.ndarray,
+) -> None:
     """Write ws so that `read_ws` and NVIDIA's `--projected-w` read them.
 
     Args:

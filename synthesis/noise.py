@@ -1,4 +1,6 @@
-"""The noise inputs of a generator's layers (StyleGAN2, section 2): drawn, read from files, and put in place of the stored ones."""
+"""The noise inputs of a generator's layers (StyleGAN2, section 2): drawn, read from files, and put
+in place of the stored ones.
+"""
 
 import contextlib
 import math
@@ -14,17 +16,25 @@ from .paths import slerp
 
 PREFIX = 'noise.'  # of such arrays in an .npz
 
-Noise = dict[str, torch.Tensor]  # layer such as b8.conv0 → float32 [resolution, resolution], of unit variance; or of a batch of pictures
+# layer such as b8.conv0 → float32 [resolution, resolution], of unit variance; or of a batch of
+# pictures
+Noise = dict[str, torch.Tensor]
 
 
 def noise_layers(G: Any) -> dict[str, Any]:
     """The layers that take noise, by the names they have in `G.synthesis`."""
-    return {name: layer for name, layer in G.synthesis.named_modules() if getattr(layer, 'use_noise', False)}
+    return {
+        name: layer
+        for name, layer in G.synthesis.named_modules()
+        if getattr(layer, 'use_noise', False)
+    }
 
 
 def stored_noise(G: Any) -> Noise:
     """What noise mode `const` adds, on the CPU."""
-    return {name: layer.noise_const.detach().cpu().clone() for name, layer in noise_layers(G).items()}
+    return {
+        name: layer.noise_const.detach().cpu().clone() for name, layer in noise_layers(G).items()
+    }
 
 
 def random_noise(G: Any, key: Sequence[int]) -> Noise:
@@ -35,17 +45,23 @@ def random_noise(G: Any, key: Sequence[int]) -> Noise:
     """
     rng = np.random.default_rng(list(key))
     shapes = {name: [layer.resolution] * 2 for name, layer in noise_layers(G).items()}
-    return {name: torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)) for name, shape in shapes.items()}
+    return {
+        name: torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+        for name, shape in shapes.items()
+    }
 
 
 def turn_noise(start: Noise, other: Noise, turns: float) -> Noise:
-    """Noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent noise stays of unit variance all the way."""
+    """Noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent noise
+    stays of unit variance all the way.
+    """
     angle = 2 * math.pi * turns
     return {name: math.cos(angle) * start[name] + math.sin(angle) * other[name] for name in start}
 
 
 def blend_noise(start: Noise, end: Noise, t: float) -> Noise:
-    """Noise on the way between two (t of 0 and 1), on the sphere: its variance goes evenly from one's to the other's.
+    """Noise on the way between two (t of 0 and 1), on the sphere: its variance goes evenly from
+    one's to the other's.
 
     Args:
         start, end: of the same layers.
@@ -72,7 +88,8 @@ def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str
         For each picture the layers that the file has; empty where it has none.
 
     Raises:
-        UserError: a layer that the network doesn't have, another shape than `[resolution, resolution]` or `[count, …]`, or a NaN.
+        UserError: a layer that the network doesn't have, another shape than `[resolution,
+            resolution]` or `[count, …]`, or a NaN.
     """
     layers = noise_layers(G)
     noises: list[Noise] = [{} for _ in range(count)]
@@ -81,10 +98,16 @@ def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str
         if name == key:
             continue
         if name not in layers:
-            raise UserError(f"{source}: {key}: this network has no such layer; its layers with noise are {', '.join(layers) or 'none'}")
+            raise UserError(
+                f'{source}: {key}: this network has no such layer; its layers with '
+                f'noise are {", ".join(layers) or "none"}'
+            )
         shape, array = [layers[name].resolution] * 2, arrays[key]
         if array.dtype.kind != 'f' or list(array.shape) not in (shape, [count, *shape]):
-            raise UserError(f'{source}: {key} is {array.dtype} {list(array.shape)}; this network needs floats {shape} or {[count, *shape]}')
+            raise UserError(
+                f'{source}: {key} is {array.dtype} {list(array.shape)}; this network '
+                f'needs floats {shape} or {[count, *shape]}'
+            )
         with np.errstate(over='ignore'):
             array = array.astype(np.float32)
         if not np.isfinite(array).all():
@@ -95,12 +118,18 @@ def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str
 
 
 def noise_arrays(noises: Sequence[Noise]) -> dict[str, np.ndarray]:
-    """What `read_noise` reads: float32 `[N, resolution, resolution]` a layer. All have the same layers."""
-    return {PREFIX + name: np.stack([noise[name].numpy() for noise in noises]) for name in noises[0]}
+    """What `read_noise` reads: float32 `[N, resolution, resolution]` a layer. All have the same
+    layers.
+    """
+    return {
+        PREFIX + name: np.stack([noise[name].numpy() for noise in noises]) for name in noises[0]
+    }
 
 
 def stack_noise(noises: Sequence[Noise]) -> Noise:
-    """The noise of a batch of pictures, all with the same layers: float32 `[N, 1, resolution, resolution]` a layer."""
+    """The noise of a batch of pictures, all with the same layers: float32 `[N, 1, resolution,
+    resolution]` a layer.
+    """
     return {name: torch.stack([noise[name] for noise in noises]).unsqueeze(1) for name in noises[0]}
 
 
@@ -112,7 +141,8 @@ def picture_generator(seed: int, index: int, device: torch.device | None = None)
         index: of the picture, 0…2³²−1.
     """
     first = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))  # all bits that a CPU's generator looks at
+    # all bits that a CPU's generator looks at
+    return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))
 
 
 def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
@@ -127,12 +157,15 @@ def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> 
         float32 `[N, 1, resolution, resolution]` a layer, on the network's device.
     """
     layers, device = noise_layers(G), next(G.parameters()).device
-    sizes = [layer.resolution ** 2 for layer in layers.values()]
+    sizes = [layer.resolution**2 for layer in layers.values()]
     flat = torch.empty([len(indices), sum(sizes)], device=device)
     for row, index in zip(flat, indices):
-        row.normal_(generator=picture_generator(seed + 1, index, device))  # not the series that the latents come from
-    return {name: part.reshape(-1, 1, layer.resolution, layer.resolution).repeat(repeat, 1, 1, 1)
-            for (name, layer), part in zip(layers.items(), flat.split(sizes, dim=1))}
+        # not the series that the latents come from
+        row.normal_(generator=picture_generator(seed + 1, index, device))
+    return {
+        name: part.reshape(-1, 1, layer.resolution, layer.resolution).repeat(repeat, 1, 1, 1)
+        for (name, layer), part in zip(layers.items(), flat.split(sizes, dim=1))
+    }
 
 
 @contextlib.contextmanager
@@ -140,7 +173,8 @@ def given_noise(G: Any, noise: Noise) -> Iterator[None]:
     """Put noise in place of the stored one, for noise mode `const`, while the block runs.
 
     Args:
-        noise: of a batch, by layers: `[N, 1, resolution, resolution]`. The other layers keep theirs.
+        noise: of a batch, by layers: `[N, 1, resolution, resolution]`. The other layers keep
+            theirs.
     """
     layers = noise_layers(G)
     stored = {name: layers[name].noise_const for name in noise}

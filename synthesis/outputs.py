@@ -37,7 +37,8 @@ def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
 
 
 def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, Any]) -> int:
-    """A file for each group of tiles, its ws beside it if asked for, and the grid if there is to be one.
+    """A file for each group of tiles, its ws beside it if asked for, and the grid if there is to be
+    one.
 
     Args:
         drawn: the scene's pictures.
@@ -48,7 +49,9 @@ def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, An
     """
     assert request.outdir is not None
     mix = request.mode == 'style_mix'
-    columns, rows = (len(request.mix_columns) + 1, len(request.seeds) + 1) if mix else request.grid or (0, 0)
+    columns, rows = (
+        (len(request.mix_columns) + 1, len(request.seeds) + 1) if mix else request.grid or (0, 0)
+    )
     columns = min(columns, scene.total + mix)
     kept: list[np.ndarray] = []
     count = 0
@@ -56,14 +59,23 @@ def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, An
         path = request.outdir / f'{pictures[0].name}.{request.format}'
         save_picture(path, sheet_of(scene, pixels), {**info, **pictures[0].info}, request.quality)
         if request.save_w:
-            save_ws(path.with_suffix('.npz'), [picture.w for picture in pictures], [picture.noise for picture in pictures])
+            save_ws(
+                path.with_suffix('.npz'),
+                [picture.w for picture in pictures],
+                [picture.noise for picture in pictures],
+            )
         count += 1
         if mix and not kept:
             kept.append(np.zeros_like(pixels[0]))  # the corner
         if len(kept) < columns * rows:
             kept.append(pixels[0])
     if kept:
-        save_picture(request.outdir / f'grid.{request.format}', tile(np.stack(kept), columns), info, request.quality)
+        save_picture(
+            request.outdir / f'grid.{request.format}',
+            tile(np.stack(kept), columns),
+            info,
+            request.quality,
+        )
     return count
 
 
@@ -79,7 +91,9 @@ def save_video(drawn: Drawn, scene: Scene, request: Request) -> tuple[int, int]:
     frames = (tile(enlarge(pixels, at_least), scene.columns) for _, pixels in groups_of_tiles)
     first = next(frames)
     height, width = first.shape[:2]
-    with VideoWriter(request.video, (width, height), request.fps, request.quality or DEFAULT_QUALITY) as video:
+    with VideoWriter(
+        request.video, (width, height), request.fps, request.quality or DEFAULT_QUALITY
+    ) as video:
         video.add(first)
         for frame in frames:
             video.add(frame)

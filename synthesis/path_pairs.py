@@ -12,9 +12,19 @@ from .rendering import Renderer
 
 
 @torch.no_grad()
-def path_pairs(G: Any, num: int, *, space: str, sampling: str, epsilon: float, batch_size: int = 8, seed: int = 0,
-               label_fn: LabelFn | None = None) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of pictures of one label and one noise, in float32 throughout; which ones depends on the seed and on nothing else.
+def path_pairs(
+    G: Any,
+    num: int,
+    *,
+    space: str,
+    sampling: str,
+    epsilon: float,
+    batch_size: int = 8,
+    seed: int = 0,
+    label_fn: LabelFn | None = None,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Pairs of pictures of one label and one noise, in float32 throughout; which ones depends on
+    the seed and on nothing else.
 
     Args:
         num: how many pairs.
@@ -33,14 +43,27 @@ def path_pairs(G: Any, num: int, *, space: str, sampling: str, epsilon: float, b
         indices = range(start, min(start + batch_size, num))
         generators = [picture_generator(seed, index) for index in indices]
         # In float64: the step is small.
-        z = torch.stack([torch.randn([2, G.z_dim], dtype=torch.float64, generator=generator) for generator in generators])
-        places = [float(torch.rand([], dtype=torch.float64, generator=generator)) * (sampling == 'full') for generator in generators]
+        z = torch.stack(
+            [
+                torch.randn([2, G.z_dim], dtype=torch.float64, generator=generator)
+                for generator in generators
+            ]
+        )
+        places = [
+            float(torch.rand([], dtype=torch.float64, generator=generator)) * (sampling == 'full')
+            for generator in generators
+        ]
         c = torch.stack([draw_label(G, generator, label_fn) for generator in generators]).to(device)
         if space == 'z':
-            steps = [torch.stack([slerp(a, b, t + step) for (a, b), t in zip(z, places)]) for step in (0.0, epsilon)]
+            steps = [
+                torch.stack([slerp(a, b, t + step) for (a, b), t in zip(z, places)])
+                for step in (0.0, epsilon)
+            ]
             ws = G.mapping(torch.cat(steps).float().to(device), torch.cat([c, c]))
         else:
-            first, second = G.mapping(z.transpose(0, 1).flatten(0, 1).float().to(device), torch.cat([c, c])).chunk(2)
+            first, second = G.mapping(
+                z.transpose(0, 1).flatten(0, 1).float().to(device), torch.cat([c, c])
+            ).chunk(2)
             t = torch.tensor(places, device=device)[:, None, None]
             ws = torch.cat([torch.lerp(first, second, t), torch.lerp(first, second, t + epsilon)])
         a, b = renderer(ws, noise=seeded_noise(G, seed, indices, repeat=2)).chunk(2)

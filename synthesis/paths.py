@@ -9,7 +9,9 @@ import torch
 
 
 def _circular(t: float) -> float:
-    return (1 - math.sqrt(1 - 4 * t * t)) / 2 if t < 0.5 else (1 + math.sqrt(1 - 4 * (1 - t) ** 2)) / 2
+    return (
+        (1 - math.sqrt(1 - 4 * t * t)) / 2 if t < 0.5 else (1 + math.sqrt(1 - 4 * (1 - t) ** 2)) / 2
+    )
 
 
 EASINGS: dict[str, Callable[[float], float]] = {  # 0…1 to 0…1, rising, 0 and 1 kept
@@ -19,15 +21,18 @@ EASINGS: dict[str, Callable[[float], float]] = {  # 0…1 to 0…1, rising, 0 an
 }
 
 
-def positions(stops: int, frames: int, easing: str = 'linear', loop: bool = False) -> Iterator[tuple[int, int, float]]:
-    """Where on a path each frame of a video is. Equal stretches of time go to all parts of the path.
+def positions(
+    stops: int, frames: int, easing: str = 'linear', loop: bool = False
+) -> Iterator[tuple[int, int, float]]:
+    """Where on a path each frame of a video is. Equal stretches of time go to all parts of the
+    path.
 
     Args:
         stops: of the path, at least 2.
         frames: of the whole video.
         easing: within each part; of `EASINGS`.
-        loop: go on from the last stop to the first, which the frame after the last would show; otherwise the last frame shows
-            the last stop.
+        loop: go on from the last stop to the first, which the frame after the last would show;
+            otherwise the last frame shows the last stop.
 
     Yields:
         The stops that the frame is between, and how far it has come: 0…1.
@@ -40,7 +45,8 @@ def positions(stops: int, frames: int, easing: str = 'linear', loop: bool = Fals
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
-    """Spherical interpolation (Shoemake 1985): the angle from `a` to `b` is walked evenly. The length goes evenly, too.
+    """Spherical interpolation (Shoemake 1985): the angle from `a` to `b` is walked evenly. The
+    length goes evenly, too.
 
     Args:
         a, b: float `[z_dim]`, not zero.
@@ -48,8 +54,10 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     """
     length = torch.lerp(a.norm(), b.norm(), t)
     a, b = a / a.norm(), b / b.norm()
-    angle = torch.atan2((a - b).norm(), (a + b).norm()) * 2  # exact for small angles, where acos is not
-    if angle < 1e-4 or angle > math.pi - 1e-4:  # the same direction; or opposite ones, between which there is no shortest way
+    # exact for small angles, where acos is not
+    angle = torch.atan2((a - b).norm(), (a + b).norm()) * 2
+    # the same direction; or opposite ones, between which there is no shortest way
+    if angle < 1e-4 or angle > math.pi - 1e-4:
         way = torch.lerp(a, b, t)
         return way / way.norm().clamp(min=1e-8) * length
     return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle) * length
@@ -88,5 +96,6 @@ def circle(points: torch.Tensor, radius: float) -> Circle:
         radius: over 0, at most 1.
     """
     q, r = torch.linalg.qr(points.double().t())
-    axes = (q * r.diagonal().sign()).t().to(points.dtype)  # the first has the first point's direction
+    # the first has the first point's direction
+    axes = (q * r.diagonal().sign()).t().to(points.dtype)
     return Circle(axes, float(points[0].norm()), radius)

@@ -1,7 +1,7 @@
 """Projection: the latent, and the noise, with which a network draws a given picture.
 
-Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (StyleGAN2), section 5 and appendix D. All numbers in
-`Settings` are the paper's unless it says otherwise.
+Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (StyleGAN2), section 5
+and appendix D. All numbers in `Settings` are the paper's unless it says otherwise.
 """
 
 import math
@@ -27,17 +27,20 @@ class Settings:
     """How to project.
 
     Attributes:
-        space: `w`, one latent for all layers (the paper's), or `w+`, one for each (Abdal et al. 2019, "Image2StyleGAN").
-        noise: `const`, the network's own noise maps; `optimise`, maps of the picture's own (the paper's); `none`, no noise.
+        space: `w`, one latent for all layers (the paper's), or `w+`, one for each (Abdal et al.
+            2019, "Image2StyleGAN").
+        noise: `const`, the network's own noise maps; `optimise`, maps of the picture's own (the
+            paper's); `none`, no noise.
         num_steps: of Adam, at least 1.
         seed: of the latents behind the statistics of w, and of all noise.
         lr: the learning rate between its ramps.
         lr_rampup, lr_rampdown: shares of the steps: it rises linearly, and falls by half a cosine.
         w_samples: latents behind the statistics of w.
-        w_noise, w_noise_length: Gaussian noise added to w falls from `w_noise` times the scale of w to 0, quadratically, in this share
-            of the steps.
+        w_noise, w_noise_length: Gaussian noise added to w falls from `w_noise` times the scale of w
+            to 0, quadratically, in this share of the steps.
         noise_weight: of the regulariser that keeps noise maps free of structure.
-        w_plus_weight: not in the paper; of the mean squared distance of `w+` latents from the mean latent, in units of the scale of w.
+        w_plus_weight: not in the paper; of the mean squared distance of `w+` latents from the mean
+            latent, in units of the scale of w.
     """
 
     space: Literal['w', 'w+'] = 'w'
@@ -75,9 +78,16 @@ class State:
     distance: torch.Tensor
 
 
-def project(G: Any, targets: torch.Tensor, embed: Embed, settings: Settings, c: torch.Tensor | None = None,
-            every: int = 10) -> Iterator[State]:
-    """Project pictures, each as if it were alone: losses are summed, Adam works number by number, and all get the same noise.
+def project(
+    G: Any,
+    targets: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    c: torch.Tensor | None = None,
+    every: int = 10,
+) -> Iterator[State]:
+    """Project pictures, each as if it were alone: losses are summed, Adam works number by number,
+    and all get the same noise.
 
     Nothing waits for a GPU between two states.
 
@@ -85,7 +95,8 @@ def project(G: Any, targets: torch.Tensor, embed: Embed, settings: Settings, c: 
         G: a generator in evaluation mode. It is not changed.
         targets: uint8 `[N, C, H, W]`, of the network's size and channels.
         embed: what is to be alike; see `synthesis.distances`.
-        c: float32 `[1, c_dim]`, the class whose latents are the start; None for an unconditional network.
+        c: float32 `[1, c_dim]`, the class whose latents are the start; None for an unconditional
+            network.
         every: steps between two states.
 
     Yields:
@@ -106,14 +117,20 @@ def project(G: Any, targets: torch.Tensor, embed: Embed, settings: Settings, c: 
         optimizer.param_groups[0]['lr'] = settings.lr * _ramps(time, settings)
         w_noise = settings.w_noise * w_scale * max(0.0, 1 - time / settings.w_noise_length) ** 2
         ws = w + torch.randn([1, *w.shape[1:]], device=device, generator=generator) * w_noise
-        images = torch.func.functional_call(G.synthesis, buffers, (ws.expand(-1, G.num_ws, -1),),
-                                            dict(noise_mode='const', force_fp32=True, fused_modconv=False))
+        images = torch.func.functional_call(
+            G.synthesis,
+            buffers,
+            (ws.expand(-1, G.num_ws, -1),),
+            dict(noise_mode='const', force_fp32=True, fused_modconv=False),
+        )
         distance = squared_distance(embed(images), reference)
         loss = distance
         if len(trained) > 1:
             loss = loss + settings.noise_weight * noise_autocorrelation(trained[1:])
         if settings.space == 'w+':
-            loss = loss + settings.w_plus_weight * ((w - w_avg) / w_scale).square().sum(dim=2).mean(dim=1)
+            loss = loss + settings.w_plus_weight * ((w - w_avg) / w_scale).square().sum(dim=2).mean(
+                dim=1
+            )
         for tensor, gradient in zip(trained, torch.autograd.grad(loss.sum(), trained)):
             tensor.grad = gradient
         optimizer.step()
@@ -121,8 +138,13 @@ def project(G: Any, targets: torch.Tensor, embed: Embed, settings: Settings, c: 
             for noise in trained[1:]:
                 noise.copy_(normalize(noise))
         if (step + 1) % every == 0 or step + 1 == settings.num_steps:
-            maps = [{layer: noise.detach()[i, 0].clone() for layer, noise in noises.items()} for i in range(len(targets))]
-            yield State(step + 1, w.detach().repeat(1, G.num_ws // w.shape[1], 1), maps, distance.detach())
+            maps = [
+                {layer: noise.detach()[i, 0].clone() for layer, noise in noises.items()}
+                for i in range(len(targets))
+            ]
+            yield State(
+                step + 1, w.detach().repeat(1, G.num_ws // w.shape[1], 1), maps, distance.detach()
+            )
 
 
 def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
@@ -139,11 +161,14 @@ def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
 
 
 @torch.no_grad()
-def w_statistics(G: Any, c: torch.Tensor | None, samples: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def w_statistics(
+    G: Any, c: torch.Tensor | None, samples: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Where a network's latents lie.
 
     Returns:
-        Their mean, float32 `[w_dim]`, and their scale, float32 `[]`: the root of the mean squared distance from it.
+        Their mean, float32 `[w_dim]`, and their scale, float32 `[]`: the root of the mean squared
+        distance from it.
     """
     device = next(G.parameters()).device
     z = latents_from_seeds([seed], samples * G.z_dim).reshape(samples, G.z_dim).to(device)
@@ -153,7 +178,8 @@ def w_statistics(G: Any, c: torch.Tensor | None, samples: int, seed: int) -> tup
 
 
 def noise_autocorrelation(noises: list[torch.Tensor]) -> torch.Tensor:
-    """How far noise maps are from white (StyleGAN2, appendix D): squared correlations of neighbours, at every size down to 8 px.
+    """How far noise maps are from white (StyleGAN2, appendix D): squared correlations of
+    neighbours, at every size down to 8 px.
 
     Args:
         noises: float32 `[N, 1, r, r]` each, of unit variance.
@@ -184,7 +210,9 @@ def _ramps(time: float, settings: Settings) -> float:
 
 
 def _start_noises(G: Any, count: int, kind: str, generator: torch.Generator) -> Noise:
-    """float32 `[count, 1, resolution, resolution]` a layer, the same for each picture; empty for the network's own."""
+    """float32 `[count, 1, resolution, resolution]` a layer, the same for each picture; empty for
+    the network's own.
+    """
     noises = {}
     for name, layer in noise_layers(G).items() if kind != 'const' else ():
         noise = torch.zeros([1, 1, layer.resolution, layer.resolution], device=generator.device)

@@ -27,19 +27,23 @@ class Renderer:
 
         Args:
             inputs: of `work`, on any device.
-            noise: of the batch (see `given_noise`), on any device; the other layers have what is stored.
+            noise: of the batch (see `given_noise`), on any device; the other layers have what is
+                stored.
 
         Returns:
             What `work` makes of it, on the network's device.
         """
         names = tuple(noise)
         if names not in self._by_layers:
-            G, work = self._G, self._work  # not self: graphs hold a GPU's memory, which must not wait for the collector of cycles
+            # not self: graphs hold a GPU's memory, which must not wait for the collector of cycles
+            G, work = self._G, self._work
 
             def draw(*tensors: torch.Tensor) -> torch.Tensor:
                 count = len(tensors) - len(names)
                 with torch.no_grad(), given_noise(G, dict(zip(names, tensors[count:]))):
                     return work(*tensors[:count])
 
-            self._by_layers[names] = Captured(draw, next(self._G.parameters()).device, 'the generator')
+            self._by_layers[names] = Captured(
+                draw, next(self._G.parameters()).device, 'the generator'
+            )
         return self._by_layers[names](*inputs, *noise.values())

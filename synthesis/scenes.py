@@ -1,4 +1,6 @@
-"""What `generate.py` makes, as ws to draw: pictures, mixtures, interpolations, sweeps, SeFa's strips."""
+"""What `generate.py` makes, as ws to draw: pictures, mixtures, interpolations, sweeps, SeFa's
+strips.
+"""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,8 +21,10 @@ from .paths import Circle, circle, positions, slerp
 from .request import Request
 from .sefa import factorize
 
-USUAL_STYLES = 7  # ws from the column of a mix, as in NVIDIA's script; of small networks half of them
-SEFA_STEPS = 7  # pictures in a row of a strip; odd, so that the one in the middle is the untouched one
+# ws from the column of a mix, as in NVIDIA's script; of small networks half of them
+USUAL_STYLES = 7
+# pictures in a row of a strip; odd, so that the one in the middle is the untouched one
+SEFA_STEPS = 7
 
 Tile = Callable[[int, int, float], Picture]  # of a sweep: how it looks at a place of `positions`
 
@@ -51,7 +55,13 @@ def make_scene(G: Any, request: Request) -> Scene:
     Raises:
         UserError: the request asks for a class, a layer or a file that doesn't fit the network.
     """
-    makers = {'pictures': _pictures, 'style_mix': _style_mix, 'interpolate': _interpolate, 'sweep': _sweep, 'sefa': _sefa}
+    makers = {
+        'pictures': _pictures,
+        'style_mix': _style_mix,
+        'interpolate': _interpolate,
+        'sweep': _sweep,
+        'sefa': _sefa,
+    }
     scene = makers[request.mode](G, request)
     return _loop_noise(G, scene, request) if request.noise_mode == 'loop' else scene
 
@@ -83,7 +93,7 @@ def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], in
 
     def from_seeds() -> Iterator[Picture]:
         for start in range(0, len(seeds), request.batch):
-            chosen = seeds[start:start + request.batch]
+            chosen = seeds[start : start + request.batch]
             for seed, w in zip(chosen, truncate(G, map_seeds(G, chosen, label), psi)):
                 yield Picture(f'seed{seed:04d}', w, (seed,), info={'seed': seed})
 
@@ -91,7 +101,9 @@ def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], in
 
 
 def _saved(G: Any, paths: Sequence[Path]) -> list[Picture]:
-    """The ws of files, one after the other. All have noise in the same layers, since they share batches."""
+    """The ws of files, one after the other. All have noise in the same layers, since they share
+    batches.
+    """
     pictures: list[Picture] = []
     for path in paths:
         for i, (w, noise) in enumerate(zip(*read_ws(path, G))):
@@ -111,16 +123,23 @@ def _layers(G: Any, chosen: Sequence[int] | None, option: str, usual: Sequence[i
     if chosen is None:
         return list(usual)
     if chosen[-1] >= G.num_ws:
-        raise UserError(f'{option}: there is no layer {chosen[-1]}; this network has the layers 0-{G.num_ws - 1}')
+        raise UserError(
+            f'{option}: there is no layer {chosen[-1]}; this network has the layers '
+            f'0-{G.num_ws - 1}'
+        )
     return list(chosen)
 
 
 def _style_mix(G: Any, request: Request) -> Scene:
-    """The columns' pictures, then for each row its own and its crossings: what a grid shows whose first corner is empty."""
+    """The columns' pictures, then for each row its own and its crossings: what a grid shows whose
+    first corner is empty.
+    """
     styles = _layers(G, request.layers, '--styles', range(min(USUAL_STYLES, G.num_ws // 2)))
     label = class_labels(G, request.class_idx, 1)
     rows, columns = request.seeds, request.mix_columns
-    row_ws, column_ws = (truncate(G, map_seeds(G, seeds, label), request.trunc) for seeds in (rows, columns))
+    row_ws, column_ws = (
+        truncate(G, map_seeds(G, seeds, label), request.trunc) for seeds in (rows, columns)
+    )
 
     def mix() -> Iterator[Picture]:
         for seed, w in zip(columns, column_ws):
@@ -130,7 +149,12 @@ def _style_mix(G: Any, request: Request) -> Scene:
             for column, other in zip(columns, column_ws):
                 w = base.clone()
                 w[styles] = other[styles]
-                yield Picture(f'{row}-{column}', w, (row, column), info={'seed': row, 'style_seed': column, 'styles': styles})
+                yield Picture(
+                    f'{row}-{column}',
+                    w,
+                    (row, column),
+                    info={'seed': row, 'style_seed': column, 'styles': styles},
+                )
 
     return Scene(mix(), len(columns) + len(rows) * (len(columns) + 1))
 
@@ -145,8 +169,14 @@ def _interpolate(G: Any, request: Request) -> Scene:
     ws = map_latents(G, z, label)
 
     def frames() -> Iterator[Picture]:
-        for i, (a, b, t) in enumerate(positions(len(seeds), request.frames, request.easing, request.loop)):
-            w = map_latents(G, slerp(z[a], z[b], t)[None], label)[0] if request.space == 'z' else torch.lerp(ws[a], ws[b], t)
+        for i, (a, b, t) in enumerate(
+            positions(len(seeds), request.frames, request.easing, request.loop)
+        ):
+            w = (
+                map_latents(G, slerp(z[a], z[b], t)[None], label)[0]
+                if request.space == 'z'
+                else torch.lerp(ws[a], ws[b], t)
+            )
             yield Picture(f'frame{i:05d}', truncate(G, w, request.trunc), (seeds[0], i))
 
     return Scene(frames(), request.frames)
@@ -156,7 +186,8 @@ def _interpolate_saved(G: Any, request: Request) -> Scene:
     saved = _saved(G, request.projected_w)
     if len(saved) < 2:
         raise UserError(
-            f'--projected-w={request.projected_w[0]}: one w is no path; name more files, or one with several'
+            f'--projected-w={request.projected_w[0]}: one w is no path; name more files, or one '
+            f'with several'
         )
 
     def frames() -> Iterator[Picture]:
@@ -171,7 +202,12 @@ def _interpolate_saved(G: Any, request: Request) -> Scene:
 
 def _sweep(G: Any, request: Request) -> Scene:
     """The same seeds, or ws of a file, side by side, while something else changes."""
-    makers = {'trunc': _sweep_trunc, 'noise': _sweep_noise, 'class': _sweep_class, 'circle': _sweep_circle}
+    makers = {
+        'trunc': _sweep_trunc,
+        'noise': _sweep_noise,
+        'class': _sweep_class,
+        'circle': _sweep_circle,
+    }
     stops, tiles = makers[request.sweep or ''](G, request)
     loop = request.loop or request.sweep in ('noise', 'circle')
 
@@ -181,7 +217,9 @@ def _sweep(G: Any, request: Request) -> Scene:
                 picture = tile(*place)
                 yield replace(picture, key=(*picture.key, i))
 
-    return Scene(frames(), request.frames * len(tiles), len(tiles), math.ceil(math.sqrt(len(tiles))))
+    return Scene(
+        frames(), request.frames * len(tiles), len(tiles), math.ceil(math.sqrt(len(tiles)))
+    )
 
 
 def _sweep_trunc(G: Any, request: Request) -> tuple[int, list[Tile]]:
@@ -202,15 +240,26 @@ def _sweep_noise(G: Any, request: Request) -> tuple[int, list[Tile]]:
         return replace(start, noise=turn_noise(own, other, (a + t) / 2))
 
     starts = _starts(G, request, request.trunc)[0]
-    return 2, [partial(tile, start, {**stored, **start.noise}, random_noise(G, start.key)) for start in starts]
+    return 2, [
+        partial(tile, start, {**stored, **start.noise}, random_noise(G, start.key))
+        for start in starts
+    ]
 
 
 def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
     classes = [int(stop) for stop in request.stops] or list(range(G.c_dim))
     if len(classes) < 2 or not 0 <= min(classes) <= max(classes) < G.c_dim:
         has = 'knows no classes' if G.c_dim == 0 else f'has the classes 0…{G.c_dim - 1}'
-        raise UserError(f"--sweep=class{'=' * bool(request.stops)}{','.join(str(int(stop)) for stop in request.stops)}: this network {has}")
-    ws = torch.stack([truncate(G, map_seeds(G, request.seeds, class_labels(G, i, 1)), request.trunc) for i in classes], dim=1)
+        raise UserError(
+            f'--sweep=class{"=" * bool(request.stops)}{",".join(str(int(stop)) for stop in request.stops)}: this network {has}'
+        )
+    ws = torch.stack(
+        [
+            truncate(G, map_seeds(G, request.seeds, class_labels(G, i, 1)), request.trunc)
+            for i in classes
+        ],
+        dim=1,
+    )
 
     def tile(seed: int, ws: torch.Tensor, a: int, b: int, t: float) -> Picture:
         return Picture(f'seed{seed:04d}', torch.lerp(ws[a], ws[b], t), (seed,))
@@ -221,7 +270,9 @@ def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
 def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
     """Once round a circle in z that starts at the seed's latent, half a turn from stop to stop."""
     if G.z_dim < 3:
-        raise UserError(f'--sweep=circle: z of this network has {G.z_dim} dimensions, a circle needs 3')
+        raise UserError(
+            f'--sweep=circle: z of this network has {G.z_dim} dimensions, a circle needs 3'
+        )
     label = class_labels(G, request.class_idx, 1)
 
     def tile(seed: int, path: Circle, a: int, b: int, t: float) -> Picture:
@@ -235,7 +286,9 @@ def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
 
 
 def _sefa(G: Any, request: Request) -> Scene:
-    """A strip for each direction: a row for each start, along which it is moved from −scale to scale."""
+    """A strip for each direction: a row for each start, along which it is moved from −scale to
+    scale.
+    """
     assert request.sefa is not None
     layers = _layers(G, request.layers, '--sefa-layers', range(G.num_ws))
     if request.sefa > G.w_dim:
@@ -246,8 +299,13 @@ def _sefa(G: Any, request: Request) -> Scene:
 
     def strips() -> Iterator[Picture]:
         for i in range(request.sefa or 0):
-            info = {'sefa_direction': i, 'eigenvalue': float(eigenvalues[i]), 'layers': layers, 'steps': steps,
-                    'rows': [start.info for start in starts]}
+            info = {
+                'sefa_direction': i,
+                'eigenvalue': float(eigenvalues[i]),
+                'layers': layers,
+                'steps': steps,
+                'rows': [start.info for start in starts],
+            }
             for start in starts:
                 for step in steps:
                     w = start.w.clone()
@@ -264,7 +322,7 @@ def _label(picture: Picture) -> str:
     seed = picture.info.get('seed')
     if seed is not None:
         return f'seed {seed}'
-    return f"{picture.info['projected_w']} {picture.info['index']}"
+    return f'{picture.info["projected_w"]} {picture.info["index"]}'
 
 
 def _different(labels: Sequence[str]) -> list[str]:

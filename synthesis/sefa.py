@@ -1,5 +1,5 @@
-"""Directions in which a generator's pictures change most, in closed form (Shen and Zhou 2021, "Closed-Form Factorization of Latent
-Semantics in GANs")."""
+"""Directions in which a generator's pictures change most, in closed form (Shen and Zhou 2021,
+"Closed-Form Factorization of Latent Semantics in GANs")."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,11 @@ import torch
 
 
 def style_layers(G: Any) -> list[Any]:
-    """For each w of ws, the layer whose style it makes: the convolutions in their order, and the last ToRGB.
+    """For each w of ws, the layer whose style it makes: the convolutions in their order, and the
+    last ToRGB.
 
-    The other ToRGB layers share their w with the convolution that follows and are left out, as the paper's own code does.
+    The other ToRGB layers share their w with the convolution that follows and are left out, as the
+    paper's own code does.
     """
     layers = []
     for resolution in G.synthesis.block_resolutions:
@@ -22,18 +24,20 @@ def style_layers(G: Any) -> list[Any]:
 def factorize(G: Any, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Directions of w that change the styles of some layers most.
 
-    A step n in w changes the styles by A n, where the rows of A are the affine weights of the layers, each scaled to length 1. The
-    n of length 1 with the longest A n are the eigenvectors of AᵀA (equation 4).
+    A step n in w changes the styles by A n, where the rows of A are the affine weights of the
+    layers, each scaled to length 1. The n of length 1 with the longest A n are the eigenvectors of
+    AᵀA (equation 4).
 
     Args:
         layers: which ws, 0…num_ws − 1.
 
     Returns:
-        directions: float64 `[w_dim, w_dim]`, one a row, of length 1, largest change first; the largest component is positive.
-        eigenvalues: float64 `[w_dim]`, falling.
+        directions: float64 `[w_dim, w_dim]`, one a row, of length 1, largest change first; the
+        largest component is positive. eigenvalues: float64 `[w_dim]`, falling.
     """
     styles = style_layers(G)
-    A = torch.cat([styles[i].affine.weight.detach().cpu().double() for i in layers])  # [channels of all, w_dim]
+    # [channels of all, w_dim]
+    A = torch.cat([styles[i].affine.weight.detach().cpu().double() for i in layers])
     A = A / A.norm(dim=1, keepdim=True).clamp(min=1e-12)
     eigenvalues, vectors = torch.linalg.eigh(A.t() @ A)  # rising
     directions = vectors.t().flip(0)

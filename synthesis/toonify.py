@@ -36,12 +36,20 @@ class Portrait:
     photo: np.ndarray | None = None
 
 
-def toon_network(network: str | None, toon: str | None, swap_resolution: int | None, structure: str | None, blend_width: float | None,
-                 blended: str | None, trust_pickle: bool) -> tuple[Generator | None, Generator, dict[str, Any], str | None]:
+def toon_network(
+    network: str | None,
+    toon: str | None,
+    swap_resolution: int | None,
+    structure: str | None,
+    blend_width: float | None,
+    blended: str | None,
+    trust_pickle: bool,
+) -> tuple[Generator | None, Generator, dict[str, Any], str | None]:
     """The generators that the options of `toonify.py` name.
 
     Returns:
-        The network of photographs (None where none is named), the network of toons, facts for the files, and a warning or None.
+        The network of photographs (None where none is named), the network of toons, facts for the
+        files, and a warning or None.
 
     Raises:
         UserError: a file can't be read, or the networks don't fit each other.
@@ -51,15 +59,33 @@ def toon_network(network: str | None, toon: str | None, swap_resolution: int | N
         networks = load_networks(blended, trust_pickle)
         G, info = networks.G_ema, {'blended_sha256': networks.meta['sha256']}
         if base is not None and (base.G_ema.num_ws, base.G_ema.w_dim) != (G.num_ws, G.w_dim):
-            raise UserError(f'--blended={blended}: its ws are {[G.num_ws, G.w_dim]}, those of --network '
-                            f'{[base.G_ema.num_ws, base.G_ema.w_dim]}; it must be a blend of that network')
+            raise UserError(
+                f'--blended={blended}: its ws are {[G.num_ws, G.w_dim]}, those of '
+                f'--network '
+                f'{[base.G_ema.num_ws, base.G_ema.w_dim]}; it must be a blend of that '
+                f'network'
+            )
         return None if base is None else base.G_ema, G, info, None
     assert base is not None and toon is not None
     tuned = load_networks(toon, trust_pickle)
-    plan = BlendPlan(swap_resolution=swap_resolution, blend_width=blend_width, mapping=1.0 if structure == 'toon' else 0.0)
-    low, high = (tuned, base) if structure == 'toon' else (base, tuned)  # the mapping is always that of the network with the ws
-    info = {'low_sha256': low.meta['sha256'], 'high_sha256': high.meta['sha256'], **plan.record(base.G_ema.synthesis.block_resolutions)}
-    return base.G_ema, blend_generators(low.G_ema, high.G_ema, plan), info, lineage_warning(low, high, plan)
+    plan = BlendPlan(
+        swap_resolution=swap_resolution,
+        blend_width=blend_width,
+        mapping=1.0 if structure == 'toon' else 0.0,
+    )
+    # the mapping is always that of the network with the ws
+    low, high = (tuned, base) if structure == 'toon' else (base, tuned)
+    info = {
+        'low_sha256': low.meta['sha256'],
+        'high_sha256': high.meta['sha256'],
+        **plan.record(base.G_ema.synthesis.block_resolutions),
+    }
+    return (
+        base.G_ema,
+        blend_generators(low.G_ema, high.G_ema, plan),
+        info,
+        lineage_warning(low, high, plan),
+    )
 
 
 def saved_portraits(name: str, ws: torch.Tensor, noises: Sequence[Noise]) -> Iterator[Portrait]:
@@ -68,8 +94,15 @@ def saved_portraits(name: str, ws: torch.Tensor, noises: Sequence[Noise]) -> Ite
         yield Portrait(name if len(ws) == 1 else f'{name}-{i:04d}', ws[i], noise)
 
 
-def project_portraits(G: Generator, pictures: Mapping[str, np.ndarray], label: torch.Tensor, embed: Embed, settings: Settings, batch: int,
-                      progress: Callable[..., Any]) -> Iterator[Portrait]:
+def project_portraits(
+    G: Generator,
+    pictures: Mapping[str, np.ndarray],
+    label: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    batch: int,
+    progress: Callable[..., Any],
+) -> Iterator[Portrait]:
     """Look for photographs in a network, some at a time.
 
     Args:
@@ -79,17 +112,28 @@ def project_portraits(G: Generator, pictures: Mapping[str, np.ndarray], label: t
     """
     names = list(pictures)
     for start in range(0, len(names), batch):
-        chosen = names[start:start + batch]
-        targets = torch.from_numpy(np.stack([pictures[name] for name in chosen])).permute(0, 3, 1, 2)
+        chosen = names[start : start + batch]
+        targets = torch.from_numpy(np.stack([pictures[name] for name in chosen])).permute(
+            0, 3, 1, 2
+        )
         title = f'Projecting {start + len(chosen)} of {len(names)}'
-        with contextlib.closing(progress([], total=settings.num_steps, desc=title, unit='step')) as bar:
+        with contextlib.closing(
+            progress([], total=settings.num_steps, desc=title, unit='step')
+        ) as bar:
             for state in project(G, targets, embed, settings, label):
                 bar.update(state.step - bar.n)
         for i, name in enumerate(chosen):
-            yield Portrait(name, state.ws[i].cpu(), {layer: noise.cpu() for layer, noise in state.noises[i].items()}, pictures[name])
+            yield Portrait(
+                name,
+                state.ws[i].cpu(),
+                {layer: noise.cpu() for layer, noise in state.noises[i].items()},
+                pictures[name],
+            )
 
 
-def picture_of_steps(portrait: Portrait, G: Generator | None, G_toon: Generator, trunc: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def picture_of_steps(
+    portrait: Portrait, G: Generator | None, G_toon: Generator, trunc: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw the toon.
 
     Args:
@@ -97,8 +141,10 @@ def picture_of_steps(portrait: Portrait, G: Generator | None, G_toon: Generator,
         trunc: truncation psi of the toon.
 
     Returns:
-        The toon, uint8 `[H, W, C]`, and side by side what there is of photograph, projection and toon, uint8 `[H, n·W, C]`.
+        The toon, uint8 `[H, W, C]`, and side by side what there is of photograph, projection and
+        toon, uint8 `[H, n·W, C]`.
     """
+
     def draw(network: Generator, ws: torch.Tensor) -> np.ndarray:
         return render_projection(network, ws, portrait.noise).permute(1, 2, 0).cpu().numpy()
 

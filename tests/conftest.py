@@ -35,20 +35,28 @@ def read_video(path: Path) -> tuple[np.ndarray, float]:
     """The frames of an .mp4 or .gif, uint8 `[T, H, W, 3]`, and how many seconds they last."""
     if path.suffix.lower() == '.gif':
         with Image.open(path) as image:
-            frames = [(np.asarray(frame.convert('RGB')), frame.info['duration']) for frame in ImageSequence.Iterator(image)]
+            frames = [
+                (np.asarray(frame.convert('RGB')), frame.info['duration'])
+                for frame in ImageSequence.Iterator(image)
+            ]
         return np.stack([frame for frame, _ in frames]), sum(time for _, time in frames) / 1000
     import imageio_ffmpeg  # not everywhere that the tests for GPUs run
+
     reader = imageio_ffmpeg.read_frames(path)
     width, height = next(reader)['size']
-    return (np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]),
-            imageio_ffmpeg.count_frames_and_secs(path)[1])
+    return (
+        np.stack([np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]),
+        imageio_ffmpeg.count_frames_and_secs(path)[1],
+    )
 
 
 def draw_pictures(folder: Path, count: int) -> Path:
     """Noise of 32×32, `00.png` …"""
     rng = np.random.RandomState(0)
     for i in range(count):
-        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(folder / f'{i:02d}.png')
+        Image.fromarray(rng.randint(0, 256, [32, 32, 3], dtype=np.uint8)).save(
+            folder / f'{i:02d}.png'
+        )
     return folder
 
 
@@ -62,7 +70,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of twelve pictures with three classes."""
     folder = draw_pictures(tmp_path_factory.mktemp('labelled'), 12)
-    (folder / 'dataset.json').write_text(json.dumps({'labels': [[f'{i:02d}.png', i % 3] for i in range(12)]}))
+    (folder / 'dataset.json').write_text(
+        json.dumps({'labels': [[f'{i:02d}.png', i % 3] for i in range(12)]})
+    )
     return folder
 
 
@@ -78,10 +88,14 @@ def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp('weights')
     torch.save({}, folder / 'nothing.pth')
     generator = torch.Generator().manual_seed(0)
-    state = Unloaded('random', ['2048'], feature_extractor_weights_path=folder / 'nothing.pth').state_dict()
+    state = Unloaded(
+        'random', ['2048'], feature_extractor_weights_path=folder / 'nothing.pth'
+    ).state_dict()
     for weight in state.values():
         if weight.ndim == 4:
-            weight.copy_(torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5)
+            weight.copy_(
+                torch.randn(weight.shape, generator=generator) * (2 / weight[0].numel()) ** 0.5
+            )
     torch.save(state, folder / 'inception.pth')
     return folder / 'inception.pth'
 

@@ -1,4 +1,6 @@
-"""Hostile files of every kind but snapshots: weights, statistics, latents, JSON, data sets, pictures, archives."""
+"""Hostile files of every kind but snapshots: weights, statistics, latents, JSON, data sets,
+pictures, archives.
+"""
 
 import gzip
 import io
@@ -32,7 +34,11 @@ def plain_files(marker: Path) -> dict[str, bytes]:
         'tower of lists': zip_of(b'\x80\x02' + b']' * 500_000 + b'a' * 499_999 + b'.'),
         'laughs as a key': zip_of(laughs.replace(b'\x80\x02', b'\x80\x02}') + b'Ns.'),
         'expanded': torch_file({'a': torch.zeros(1).expand(1 << 15, 1 << 15)}),
-        'bytearray': zip_of(b'\x80\x02cbuiltins\nbytearray\n\x8a\x05' + (4 * 10 ** 9).to_bytes(5, 'little') + b'\x85R.'),
+        'bytearray': zip_of(
+            b'\x80\x02cbuiltins\nbytearray\n\x8a\x05'
+            + (4 * 10**9).to_bytes(5, 'little')
+            + b'\x85R.'
+        ),
         'equal hashes': zip_of(equal_keys(100_000)),
         'large numbers as keys': zip_of(pickle.dumps(dict.fromkeys(range(20_000)), 2)),
         'huge memo': zip_of(b'\x80\x02]r\xff\xff\xff\x7f.'),
@@ -64,7 +70,7 @@ def npy_header(text: bytes, data: bytes = b'') -> bytes:
 
 def array_files(name: str, other: str) -> dict[str, bytes]:
     """Files of arrays, such as `w` of latents, or `mu` and `sigma`."""
-    good, zeros = npy(np.zeros([2, 3])), npy(np.zeros([600, 1 << 17], np.float32)[:, :1 << 15])
+    good, zeros = npy(np.zeros([2, 3])), npy(np.zeros([600, 1 << 17], np.float32)[:, : 1 << 15])
 
     def both(first: bytes, compression: int = zipfile.ZIP_STORED) -> bytes:
         return npz(compression, **{name: first, other: good})
@@ -82,7 +88,9 @@ def array_files(name: str, other: str) -> dict[str, bytes]:
         'torn deflate': bytes(torn),
         'encrypted': bytes(locked),
         'method 98': bytes(odd_method),
-        'says too much': both(npy_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 100000), }")),
+        'says too much': both(
+            npy_header(b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 100000), }")
+        ),
         'odd header': both(npy_header(b"{'descr': '<f8', 'shape': ")),
         'nested header': both(npy_header(b'(' * 9000)),
         'long header': both(b'\x93NUMPY\2\0' + struct.pack('<I', 1 << 31)),
@@ -111,19 +119,30 @@ def pictures() -> dict[str, bytes]:
     buffer = io.BytesIO()
     Image.new('RGB', (3000, 3000)).save(buffer, 'JPEG', progressive=True)
     progressive = buffer.getvalue()
-    scan = progressive[progressive.rindex(b'\xff\xda'):-2]
+    scan = progressive[progressive.rindex(b'\xff\xda') : -2]
     side = 3000
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
 
     def png_of(width: int, colour: int, data: bytes) -> bytes:
         head = struct.pack('>IIBBBBB', width, width, 8, colour, 0, 0, 0)
-        return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', head) + chunk(b'IDAT', zlib.compress(data)) + chunk(b'IEND', b'')
+        return (
+            b'\x89PNG\r\n\x1a\n'
+            + chunk(b'IHDR', head)
+            + chunk(b'IDAT', zlib.compress(data))
+            + chunk(b'IEND', b'')
+        )
 
     return {
         'progressive.jpg': progressive[:-2] + scan * 3000 + b'\xff\xd9',
-        'large.qoi': b'qoif' + struct.pack('>IIBB', side, side, 3, 0) + b'\xfe\1\2\3' * 100_000 + bytes(7) + b'\1',
+        'large.qoi': b'qoif'
+        + struct.pack('>IIBB', side, side, 3, 0)
+        + b'\xfe\1\2\3' * 100_000
+        + bytes(7)
+        + b'\1',
         'plain.ppm': b'P3 %d %d 255\n' % (side, side) + b'1 ' * 1000,
         'deep.ppm': b'P6 %d %d 1000\n' % (side, side) + bytes(1000),
         'large.png': png_of(16384, 2, bytes(1000)),
@@ -136,8 +155,12 @@ def pictures() -> dict[str, bytes]:
 def cifar_files() -> dict[str, dict[str, bytes]]:
     """Folders that look like CIFAR."""
     laughs = b'\x80\x02})q\x000' + b'h\x00h\x00\x86q\x000' * 40 + b'h\x00Ns.'
-    files = {'laughs': laughs, 'tower': b'\x80\x02})' + b'\x85' * 400_000 + b'Ns.', 'tower as a value': b'\x80\x02}U\1a)' + b'\x85' * 400_000 + b's.',
-             'equal hashes': equal_keys(100_000)}
+    files = {
+        'laughs': laughs,
+        'tower': b'\x80\x02})' + b'\x85' * 400_000 + b'Ns.',
+        'tower as a value': b'\x80\x02}U\1a)' + b'\x85' * 400_000 + b's.',
+        'equal hashes': equal_keys(100_000),
+    }
     return {name: {'data_batch_1': data, 'batches.meta': data} for name, data in files.items()}
 
 
@@ -155,11 +178,16 @@ def tars() -> dict[str, bytes]:
     start = good.tobuf() + png() + bytes(-len(png()) % 512)
     negative = b'\xff' * 10 + b'\xfa\0'  # -1536, base 256: back to the first file
     digits = b'9' * (512 * 1024)
-    many = gzip.compress(start + b''.join(tarfile.TarInfo(f'{i}').tobuf() for i in range(2000)) * 80, 1)
+    many = gzip.compress(
+        start + b''.join(tarfile.TarInfo(f'{i}').tobuf() for i in range(2000)) * 80, 1
+    )
     return {
         'negative size.tar': start + header('b.png', tarfile.REGTYPE, negative) + bytes(1024),
         'negative pax.tar': start + header('b.png', tarfile.XHDTYPE, negative) + bytes(1024),
-        'digits.tar': start + header('b.png', tarfile.XHDTYPE, b'%011o\0' % len(digits)) + digits + start,
+        'digits.tar': start
+        + header('b.png', tarfile.XHDTYPE, b'%011o\0' % len(digits))
+        + digits
+        + start,
         'many members.tar.gz': many,
     }
 
@@ -183,16 +211,23 @@ def sets(folder: Path) -> None:
                     file.truncate(3 << 30)
             else:
                 (place / 'c.png').write_bytes(pictures()['large.png'])
-        with zipfile.ZipFile(folder / f'{kind}--bomb', 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with zipfile.ZipFile(
+            folder / f'{kind}--bomb', 'w', zipfile.ZIP_DEFLATED, compresslevel=1
+        ) as archive:
             for good in ('a.png', 'b.png'):
                 archive.writestr(good, png())
             archive.writestr('c.png', png() + bytes(200 << 20))
         data = bytearray((folder / f'{kind}--bomb').read_bytes())
         place_of_size = data.rindex(b'PK\1\2') + 24
-        data[place_of_size:place_of_size + 4] = struct.pack('<I', 1 << 20)  # says that it has one megabyte
+        # says that it has one megabyte
+        data[place_of_size : place_of_size + 4] = struct.pack('<I', 1 << 20)
         (folder / f'{kind}--bomb that lies').write_bytes(data)
         (folder / f'{kind}--cut').write_bytes(data[:-100])
-    for name, content in {'large json': None, 'deep json': b'{"labels":' + b'[' * 100_000, 'one label': b''}.items():
+    for name, content in {
+        'large json': None,
+        'deep json': b'{"labels":' + b'[' * 100_000,
+        'one label': b'',
+    }.items():
         place = folder / f'set--{name}'
         place.mkdir()
         count = 9000 if name == 'one label' else 2
@@ -202,7 +237,10 @@ def sets(folder: Path) -> None:
             if content is None:
                 file.truncate(2 << 30)
             else:
-                file.write(content or json.dumps({'labels': [[f'{i}.png', 32767] for i in range(count)]}).encode())
+                file.write(
+                    content
+                    or json.dumps({'labels': [[f'{i}.png', 32767] for i in range(count)]}).encode()
+                )
     with zipfile.ZipFile(folder / 'set--many folders', 'w') as archive:
         for i in range(17_000):
             archive.writestr(f'c{i}/a.png', png())

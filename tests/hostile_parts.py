@@ -35,12 +35,24 @@ class Evil:
 def touching(marker: Path) -> bytes:
     """A whole snapshot that also wants to make a file."""
     odd = pickle.dumps(Evil(Path.touch, (marker,)), protocol=3)[2:-1]
-    return b'\x80\x03' + (GOLDEN / 'ada-uncond-32.pkl').read_bytes()[2:-1] + b'(X\x03\x00\x00\x00odd' + odd + b'u.'
+    return (
+        b'\x80\x03'
+        + (GOLDEN / 'ada-uncond-32.pkl').read_bytes()[2:-1]
+        + b'(X\x03\x00\x00\x00odd'
+        + odd
+        + b'u.'
+    )
 
 
 def network(source: str = '', **state: Any) -> Evil:
     """A pickled persistent object."""
-    meta = {'type': 'class', 'version': 6, 'module_src': source, 'class_name': 'Generator', 'state': state}
+    meta = {
+        'type': 'class',
+        'version': 6,
+        'module_src': source,
+        'class_name': 'Generator',
+        'state': state,
+    }
     return Evil(persistence._reconstruct_persistent_obj, (meta,))
 
 
@@ -80,7 +92,10 @@ def torch_file(content: Any) -> bytes:
 def squeezed(data: bytes) -> bytes:
     """The same zip, compressed."""
     out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as new:
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as old,
+        zipfile.ZipFile(out, 'w', zipfile.ZIP_DEFLATED) as new,
+    ):
         for entry in old.infolist():
             new.writestr(entry.filename, old.read(entry))
     return out.getvalue()
@@ -88,7 +103,11 @@ def squeezed(data: bytes) -> bytes:
 
 def safetensors_file(**kwargs: Any) -> bytes:
     from safetensors.torch import save
-    return save({'G_ema.x': torch.zeros(1)}, metadata={'format': 'stylegan2-toonify 1', 'G_ema': json.dumps(kwargs)})
+
+    return save(
+        {'G_ema.x': torch.zeros(1)},
+        metadata={'format': 'stylegan2-toonify 1', 'G_ema': json.dumps(kwargs)},
+    )
 
 
 def rosinality_file(**changes: Any) -> bytes:
@@ -111,22 +130,41 @@ class Network:
 class SnapshotPickler(pickle._Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Record):
-            meta = {'type': 'class', 'version': 6, 'module_src': '', 'class_name': value.class_name, 'state': value.state}
+            meta = {
+                'type': 'class',
+                'version': 6,
+                'module_src': '',
+                'class_name': value.class_name,
+                'state': value.state,
+            }
             return persistence._reconstruct_persistent_obj, (meta,)
         if isinstance(value, TFNetwork):
             return Network, (), value.state
-        return (torch._utils._rebuild_tensor_v2, value.parts) if isinstance(value, TensorOf) else NotImplemented
+        return (
+            (torch._utils._rebuild_tensor_v2, value.parts)
+            if isinstance(value, TensorOf)
+            else NotImplemented
+        )
 
 
 class TensorOf:
     """A tensor whose storage is read from any bytes."""
 
     def __init__(self, storage: bytes, shape: list[int]) -> None:
-        strides = [int(np.prod(shape[i + 1:])) for i in range(len(shape))]
-        self.parts = Evil(torch.storage._load_from_bytes, (storage,)), 0, tuple(shape), tuple(strides), False, {}
+        strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
+        self.parts = (
+            Evil(torch.storage._load_from_bytes, (storage,)),
+            0,
+            tuple(shape),
+            tuple(strides),
+            False,
+            {},
+        )
 
 
-def snapshot(change: Callable[[Any], Any], marked: bytes = b'', name: str = 'ada-uncond-32.pkl') -> bytes:
+def snapshot(
+    change: Callable[[Any], Any], marked: bytes = b'', name: str = 'ada-uncond-32.pkl'
+) -> bytes:
     """A golden snapshot with something else in it.
 
     Args:
@@ -142,10 +180,15 @@ def snapshot(change: Callable[[Any], Any], marked: bytes = b'', name: str = 'ada
 def dumped(content: Any) -> bytes:
     for network in content if isinstance(content, tuple) else ():
         for part in (network, *network.state['components'].values()):
-            part.state['variables'] = [(key, np.array(value) if isinstance(value, np.ndarray) else value) for key, value in part.state['variables']]
+            part.state['variables'] = [
+                (key, np.array(value) if isinstance(value, np.ndarray) else value)
+                for key, value in part.state['variables']
+            ]
     out = io.BytesIO()
     SnapshotPickler(out, protocol=3).dump(content)
-    return out.getvalue().replace(f'c{__name__}\nNetwork\n'.encode(), b'cdnnlib.tflib.network\nNetwork\n')
+    return out.getvalue().replace(
+        f'c{__name__}\nNetwork\n'.encode(), b'cdnnlib.tflib.network\nNetwork\n'
+    )
 
 
 @functools.cache
@@ -158,20 +201,24 @@ def small_snapshot(name: str) -> bytes:
 
 def with_state(module: str, key: str, value: Any, marked: bytes = b'') -> bytes:
     """A snapshot whose generator has something else as an attribute of a module."""
+
     def change(content: dict[str, Any]) -> None:
         record = content['G_ema']
         for part in filter(None, module.split('.')):
             record = record.modules[part]
         record.state[key] = value
+
     return snapshot(change, marked)
 
 
 def with_weight(storage: Callable[[list[int]], bytes]) -> bytes:
     """A snapshot one of whose weights has another storage."""
+
     def change(content: dict[str, Any]) -> None:
         parameters = content['G_ema'].modules['mapping'].modules['fc0'].state['_parameters']
         shape = list(parameters['weight'].shape)
         parameters['weight'] = TensorOf(storage(shape), shape)
+
     return snapshot(change)
 
 
@@ -180,7 +227,14 @@ def empty(**children: Any) -> Record:
 
 
 def nested_records(depth: int, copies: int, name: str = 'a', tensors: int = 0) -> Record:
-    record = Record('X', {'_parameters': {}, '_buffers': dict.fromkeys(map(str, range(tensors)), torch.zeros(1)), '_modules': {}})
+    record = Record(
+        'X',
+        {
+            '_parameters': {},
+            '_buffers': dict.fromkeys(map(str, range(tensors)), torch.zeros(1)),
+            '_modules': {},
+        },
+    )
     for _ in range(depth):
         record = empty(**{name + str(i): record for i in range(copies)})
     return record
@@ -207,22 +261,26 @@ def small_safetensors() -> bytes:
 def ours_file(change: Callable[[dict[str, str]], None]) -> bytes:
     """A .safetensors file of this project with other metadata."""
     data = small_safetensors()
-    length, = struct.unpack('<Q', data[:8])
-    header = json.loads(data[8:8 + length])
+    (length,) = struct.unpack('<Q', data[:8])
+    header = json.loads(data[8 : 8 + length])
     change(header['__metadata__'])
     text = json.dumps(header).encode()
     text += b' ' * (-len(text) % 8)
-    return struct.pack('<Q', len(text)) + text + data[8 + length:]
+    return struct.pack('<Q', len(text)) + text + data[8 + length :]
 
 
 def ours_with(**changes: Any) -> bytes:
     """The same with other constructor arguments; `mapping_kwargs__x` is one that is nested."""
+
     def change(metadata: dict[str, str]) -> None:
         kwargs = json.loads(metadata['G_ema'])
         for key, value in changes.items():
             where, _, inner = key.partition('__')
-            kwargs.update({where: {**(kwargs.get(where) or {}), inner: value}} if inner else {key: value})
+            kwargs.update(
+                {where: {**(kwargs.get(where) or {}), inner: value}} if inner else {key: value}
+            )
         metadata['G_ema'] = json.dumps(kwargs)
+
     return ours_file(change)
 
 
@@ -230,7 +288,12 @@ def zip_of(pickled: bytes, **files: bytes) -> bytes:
     """A .pt file of any pickle."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, 'w') as file:
-        for name, data in {'data.pkl': pickled, 'byteorder': b'little', 'version': b'3\n', **files}.items():
+        for name, data in {
+            'data.pkl': pickled,
+            'byteorder': b'little',
+            'version': b'3\n',
+            **files,
+        }.items():
             file.writestr(f'archive/{name}', data)
     return out.getvalue()
 
@@ -240,33 +303,57 @@ def shrunk(data: bytes) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, 'w') as new:
         for entry in old.infolist():
-            new.writestr(entry.filename, old.read(entry)[:8 if '/data/' in entry.filename else None])
+            new.writestr(
+                entry.filename, old.read(entry)[: 8 if '/data/' in entry.filename else None]
+            )
     return out.getvalue()
 
 
 def two_directories(data: bytes) -> bytes:
     """A zip in which one reader finds other sizes than another."""
     end = data.rfind(b'PK\5\6')
-    size, start = struct.unpack('<2I', data[end + 12:end + 20])
-    second, place = bytearray(data[start:start + size]), 0
+    size, start = struct.unpack('<2I', data[end + 12 : end + 20])
+    second, place = bytearray(data[start : start + size]), 0
     while place < size:
-        second[place + 24:place + 28] = bytes(4)
-        place += 46 + sum(struct.unpack('<3H', second[place + 28:place + 34]))
+        second[place + 24 : place + 28] = bytes(4)
+        place += 46 + sum(struct.unpack('<3H', second[place + 28 : place + 34]))
     return data[:end] + bytes(second) + data[end:]
 
 
 def legacy(keys: list[str], numbers: bytes, shape: list[int]) -> bytes:
     """A storage in PyTorch's older format."""
-    out = b''.join(pickle.dumps(value, protocol=2) for value in (0x1950a86a20f9469cfc6c, 1001, {'little_endian': True}))
-    out += b'\x80\x02(X\x07\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuJ' + struct.pack('<i', int(np.prod(shape))) + b'NtQ.'
+    out = b''.join(
+        pickle.dumps(value, protocol=2)
+        for value in (0x1950A86A20F9469CFC6C, 1001, {'little_endian': True})
+    )
+    out += (
+        b'\x80\x02(X\x07\0\0\0storagectorch\nFloatStorage\nX\1\0\0\x000X\3\0\0\0cpuJ'
+        + struct.pack('<i', int(np.prod(shape)))
+        + b'NtQ.'
+    )
     return out + pickle.dumps(keys, protocol=2) + numbers
 
 
 def loading(storage: bytes, times: int = 1) -> bytes:
     """A pickle that loads a storage from the same bytes again and again."""
-    return repeated(b'ctorch.storage\n_load_from_bytes\nq\x00B' + struct.pack('<I', len(storage)) + storage + b'q\x010',
-                    b'h\x00h\x01\x85R0', times)[:-1] + b'N.'
+    return (
+        repeated(
+            b'ctorch.storage\n_load_from_bytes\nq\x00B'
+            + struct.pack('<I', len(storage))
+            + storage
+            + b'q\x010',
+            b'h\x00h\x01\x85R0',
+            times,
+        )[:-1]
+        + b'N.'
+    )
 
 
 def equal_keys(times: int) -> bytes:
-    return b'\x80\x02}(' + b''.join(b'\x8a\x0a' + ((2 ** 61 - 1) * i).to_bytes(10, 'little') + b'N' for i in range(times)) + b'u.'
+    return (
+        b'\x80\x02}('
+        + b''.join(
+            b'\x8a\x0a' + ((2**61 - 1) * i).to_bytes(10, 'little') + b'N' for i in range(times)
+        )
+        + b'u.'
+    )

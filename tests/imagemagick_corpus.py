@@ -1,7 +1,8 @@
-"""Pictures that ImageMagick stores in its ways; `python tests/imagemagick_corpus.py` makes `golden/imagemagick` anew by `convert`.
+"""Pictures that ImageMagick stores in its ways; `python tests/imagemagick_corpus.py` makes
+`golden/imagemagick` anew by `convert`.
 
-They are kept because few machines have ImageMagick. Made with 6.9.11-60 (Q16) of Debian, whose TGAs are upside down by TGA's own
-specification, and for Pillow and ffmpeg, and are therefore left out.
+They are kept because few machines have ImageMagick. Made with 6.9.11-60 (Q16) of Debian, whose TGAs
+are upside down by TGA's own specification, and for Pillow and ffmpeg, and are therefore left out.
 """
 
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent / 'golden' / 'imagemagick'
 
-# File name: what is drawn (see `drawn` in test_prepare_corpus.py), convert's options, largest mean difference of 8×8 blocks.
+# File name: what is drawn (see `drawn` in test_prepare_corpus.py), convert's options, largest mean
+# difference of 8×8 blocks.
 CASES: dict[str, tuple[str, str, float]] = {
     'rgb8.png': ('rgb', '-define png:format=png24', 0),
     'rgb16.png': ('rgb', '-depth 16 -define png:format=png48', 1),
@@ -58,11 +60,14 @@ CASES: dict[str, tuple[str, str, float]] = {
 def main() -> int:
     from PIL import Image
     from test_prepare_corpus import drawn
+
     FOLDER.mkdir(exist_ok=True)
     source = FOLDER / 'source.png'
     for name, (kind, options, _) in CASES.items():
         Image.fromarray(drawn(kind)[0]).save(source)
-        subprocess.run(['convert', str(source), '-strip', *options.split(), str(FOLDER / name)], check=True)
+        subprocess.run(
+            ['convert', str(source), '-strip', *options.split(), str(FOLDER / name)], check=True
+        )
     source.unlink()
     print(sum(path.stat().st_size for path in FOLDER.iterdir()), 'bytes')
     return 0

@@ -1,6 +1,8 @@
-"""Load every file of a folder in a process of its own; report outcome, memory and message. Run by test_hostile.py and test_doors.py.
+"""Load every file of a folder in a process of its own; report outcome, memory and message. Run by
+test_hostile.py and test_doors.py.
 
-What a file is read as stands at the beginning of its name, before `--`; without that it is a snapshot.
+What a file is read as stands at the beginning of its name, before `--`; without that it is a
+snapshot.
 """
 
 import contextlib
@@ -32,7 +34,9 @@ from training.dataset import ImageFolderDataset  # noqa: E402
 
 
 def read_set(path: Path) -> None:
-    data = ImageFolderDataset(path, use_labels=any(word in path.name for word in ('json', 'label', 'many folders')))
+    data = ImageFolderDataset(
+        path, use_labels=any(word in path.name for word in ('json', 'label', 'many folders'))
+    )
     for i in range(len(data)):
         data.load(i)
 
@@ -56,8 +60,22 @@ def read_picture(path: Path) -> None:
 
 def prepare(path: Path) -> None:
     """One line on stderr is what a person reads."""
-    with contextlib.redirect_stderr(io.StringIO()) as said, contextlib.redirect_stdout(io.StringIO()):
-        code = prepare_data.main(['--source', str(path), '--dest', str(path.with_name(path.name + '.dest.zip')), '--resolution', '8', '--workers', '1'])
+    with (
+        contextlib.redirect_stderr(io.StringIO()) as said,
+        contextlib.redirect_stdout(io.StringIO()),
+    ):
+        code = prepare_data.main(
+            [
+                '--source',
+                str(path),
+                '--dest',
+                str(path.with_name(path.name + '.dest.zip')),
+                '--resolution',
+                '8',
+                '--workers',
+                '1',
+            ]
+        )
     path.with_name(path.name + '.dest.zip').unlink(missing_ok=True)
     assert code in (0, 2), said.getvalue()
     if said.getvalue():
@@ -65,8 +83,15 @@ def prepare(path: Path) -> None:
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    'snapshot': load_networks, 'plain': load_plain, 'json': read_json, 'statistics': load_statistics, 'set': read_set, 'pictures': read_pictures,
-    'arrays': lambda path: read_npz(path, lambda name: name == 'w', ('w',)), 'picture': read_picture, 'prepare': prepare,
+    'snapshot': load_networks,
+    'plain': load_plain,
+    'json': read_json,
+    'statistics': load_statistics,
+    'set': read_set,
+    'pictures': read_pictures,
+    'arrays': lambda path: read_npz(path, lambda name: name == 'w', ('w',)),
+    'picture': read_picture,
+    'prepare': prepare,
 }
 
 
@@ -93,7 +118,14 @@ def attempt(path: Path, seconds: int) -> dict[str, Any]:
         outcome, message = type(error).__name__, str(error)
     after = memory('VmHWM')
     used = after - before if after is not None and before is not None else None
-    return {'path': str(path), 'outcome': outcome, 'message': message, 'lines': message.count('\n') + 1, 'memory': used, 'seconds': time.monotonic() - start}
+    return {
+        'path': str(path),
+        'outcome': outcome,
+        'message': message,
+        'lines': message.count('\n') + 1,
+        'memory': used,
+        'seconds': time.monotonic() - start,
+    }
 
 
 def main() -> None:
@@ -112,7 +144,18 @@ def main() -> None:
         _, status = os.waitpid(child, 0)
         if status != 0:
             with report.open('a') as file:
-                file.write(json.dumps({'path': str(path), 'outcome': f'killed ({status})', 'message': '', 'lines': 1, 'memory': None}) + '\n')
+                file.write(
+                    json.dumps(
+                        {
+                            'path': str(path),
+                            'outcome': f'killed ({status})',
+                            'message': '',
+                            'lines': 1,
+                            'memory': None,
+                        }
+                    )
+                    + '\n'
+                )
 
 
 if __name__ == '__main__':

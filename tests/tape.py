@@ -1,7 +1,8 @@
 """A tape of what reaches the device, on the CPU, in place of a CUDA graph, and as strict as one.
 
-A replay runs the recorded operators on the very tensors of the recording, and no Python: what a function does by other means, or reads from
-elsewhere than its static inputs, comes out wrong, and waiting for the device is refused.
+A replay runs the recorded operators on the very tensors of the recording, and no Python: what a
+function does by other means, or reads from elsewhere than its static inputs, comes out wrong, and
+waiting for the device is refused.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,9 @@ WAITING = ('_local_scalar_dense', 'item', 'nonzero', 'is_nonzero', 'equal')
 
 
 class Tape(TorchDispatchMode):
-    """Notes operators with their arguments and results, and how what they change in place was before."""
+    """Notes operators with their arguments and results, and how what they change in place was
+    before.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,15 +39,26 @@ class Tape(TorchDispatchMode):
                         self.before[place] = whole, whole.clone()
         result = func(*args, **kwargs)
         self.steps.append((func, args, kwargs, result))
-        known = {tensor.untyped_storage().data_ptr() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, torch.Tensor)}
-        self.made |= {tensor.untyped_storage().data_ptr() for tensor in tree_leaves(result) if isinstance(tensor, torch.Tensor)} - known
+        known = {
+            tensor.untyped_storage().data_ptr()
+            for tensor in tree_leaves((args, kwargs))
+            if isinstance(tensor, torch.Tensor)
+        }
+        self.made |= {
+            tensor.untyped_storage().data_ptr()
+            for tensor in tree_leaves(result)
+            if isinstance(tensor, torch.Tensor)
+        } - known
         return result
 
     def replay(self) -> None:
         for func, args, kwargs, result in self.steps:
             again = func(*args, **kwargs)
             for new, old in zip(tree_leaves(again), tree_leaves(result)):
-                if isinstance(new, torch.Tensor) and new.untyped_storage().data_ptr() != old.untyped_storage().data_ptr():
+                if (
+                    isinstance(new, torch.Tensor)
+                    and new.untyped_storage().data_ptr() != old.untyped_storage().data_ptr()
+                ):
                     old.copy_(new)
 
 

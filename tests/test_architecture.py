@@ -39,5 +39,9 @@ def test_scripts_are_thin(script: str) -> None:
     path = ROOT / f'{script}.py'
     assert not imported(path) & set(SCRIPTS), 'a script imports no other script'
     assert path.read_text(encoding='utf-8').count('\n') <= 150
-    names = {node.name for node in ast.parse(path.read_text(encoding='utf-8')).body if isinstance(node, ast.FunctionDef)}
+    names = {
+        node.name
+        for node in ast.parse(path.read_text(encoding='utf-8')).body
+        if isinstance(node, ast.FunctionDef)
+    }
     assert 'main' in names

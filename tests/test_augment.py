@@ -22,7 +22,10 @@ def test_golden(key: str) -> None:
 
 
 def test_p_scales_everything() -> None:
-    pipe, images = AugmentPipe(**dict.fromkeys(GROUPS['bgcfnc'], 1)), torch.nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=32, mode='bicubic')
+    pipe, images = (
+        AugmentPipe(**dict.fromkeys(GROUPS['bgcfnc'], 1)),
+        torch.nn.functional.interpolate(torch.randn(8, 3, 8, 8), size=32, mode='bicubic'),
+    )
     assert pipe.p == 1
     strong = pipe(images)
     pipe.p.zero_()
@@ -49,9 +52,12 @@ def test_second_derivative(group: str) -> None:
     pipe = AugmentPipe(**dict.fromkeys(GROUPS[group], 1)).double()
     x = torch.randn(2, 3, 6, 8, dtype=torch.float64, requires_grad=True)
     if group == 'filter':
-        x = torch.randn(1, 1, 24, 24, dtype=torch.float64, requires_grad=True)  # the filter reaches 21 pixels
+        # the filter reaches 21 pixels
+        x = torch.randn(1, 1, 24, 24, dtype=torch.float64, requires_grad=True)
     fn = lambda x: pipe(x, debug_percentile=0.7)  # noqa: E731
-    assert torch.autograd.gradcheck(fn, x, atol=1e-4, fast_mode=True) and torch.autograd.gradgradcheck(fn, x, atol=1e-4, fast_mode=True)
+    assert torch.autograd.gradcheck(
+        fn, x, atol=1e-4, fast_mode=True
+    ) and torch.autograd.gradgradcheck(fn, x, atol=1e-4, fast_mode=True)
 
 
 def test_buffers_are_the_references() -> None:
@@ -62,7 +68,10 @@ def test_buffers_are_the_references() -> None:
 
 
 def test_names_of_pipes() -> None:
-    assert [len(AUGPIPES[name]) for name in ('blit', 'geom', 'color', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc')] == [3, 4, 5, 7, 12, 13, 14, 15]
+    assert [
+        len(AUGPIPES[name])
+        for name in ('blit', 'geom', 'color', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc')
+    ] == [3, 4, 5, 7, 12, 13, 14, 15]
     for names in AUGPIPES.values():
         AugmentPipe(**dict.fromkeys(names, 1))
 
@@ -86,14 +95,28 @@ def test_ada_controller() -> None:
 
 
 @pytest.mark.parametrize('shape', [(4, 3, 32, 32), (2, 1, 16, 32)])
-def test_wide_margins_change_nothing(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wide_margins_change_nothing(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What a GPU does so as not to wait: pad as far as reflection goes, whatever was drawn."""
-    pipe = AugmentPipe(xflip=1, rotate90=1 if shape[2] == shape[3] else 0, xint=1, scale=1, rotate=1, aniso=1, xfrac=1)
+    pipe = AugmentPipe(
+        xflip=1,
+        rotate90=1 if shape[2] == shape[3] else 0,
+        xint=1,
+        scale=1,
+        rotate=1,
+        aniso=1,
+        xfrac=1,
+    )
     images = torch.rand(shape) * 2 - 1
     results = []
     for wide in (False, True):
         if wide:
-            monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2))
+            monkeypatch.setattr(
+                AugmentPipe,
+                '_margins',
+                staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2),
+            )
         torch.manual_seed(3)
         results.append(pipe(images))
     torch.testing.assert_close(results[0], results[1], atol=1e-4, rtol=0)

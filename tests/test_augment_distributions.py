@@ -16,9 +16,26 @@ NEVER = 1e-4  # the least p-value that passes; the seeds are fixed
 WIDTH, HEIGHT = 32, 16
 CASES = [(0.1, 1), (0.5, 1), (1, 1), (0.5, 0.5)]  # p and strength
 
-# How often a transform that happens can be seen: flips, quarter turns and whole pixels also draw the identity.
-MOVES = {'xflip': 1 / 2, 'rotate90': 3 / 4, 'xint': 1 - (1 / 8) * (1 / 4), 'scale': 1, 'rotate': 1, 'aniso': 1, 'xfrac': 1}
-ALTERS = {'brightness': 1, 'contrast': 1, 'lumaflip': 1 / 2, 'hue': 1, 'saturation': 1, 'noise': 1, 'cutout': 1}
+# How often a transform that happens can be seen: flips, quarter turns and whole pixels also draw
+# the identity.
+MOVES = {
+    'xflip': 1 / 2,
+    'rotate90': 3 / 4,
+    'xint': 1 - (1 / 8) * (1 / 4),
+    'scale': 1,
+    'rotate': 1,
+    'aniso': 1,
+    'xfrac': 1,
+}
+ALTERS = {
+    'brightness': 1,
+    'contrast': 1,
+    'lumaflip': 1 / 2,
+    'hue': 1,
+    'saturation': 1,
+    'noise': 1,
+    'cutout': 1,
+}
 
 
 class ConstantNormals(_Draws):
@@ -30,7 +47,8 @@ class ConstantNormals(_Draws):
 def seed_and_one_thread() -> Iterator[None]:
     torch.manual_seed(0)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # thousands of tiny pictures: on a busy machine threads that wait for each other take minutes
+    # thousands of tiny pictures: on a busy machine threads that wait for each other take minutes
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
 
@@ -47,7 +65,9 @@ def matrices(pipe: AugmentPipe, draws: type[_Draws] = _Draws) -> torch.Tensor:
 
 def painted(pipe: AugmentPipe, *colour: float) -> torch.Tensor:
     """What becomes of one pixel: `[N, channel]`."""
-    return pipe(torch.tensor(colour, dtype=torch.float64).reshape(1, -1, 1, 1).repeat(N, 1, 1, 1))[:, :, 0, 0]
+    return pipe(torch.tensor(colour, dtype=torch.float64).reshape(1, -1, 1, 1).repeat(N, 1, 1, 1))[
+        :, :, 0, 0
+    ]
 
 
 def gains(pipe: AugmentPipe, n: int = N) -> torch.Tensor:
@@ -98,8 +118,15 @@ def test_how_many_move(name: str, p: float, strength: float) -> None:
 def test_how_many_are_altered(name: str, p: float, strength: float) -> None:
     for channels in 1, 3:
         images = torch.randn(N, channels, 4, 4, dtype=torch.float64)
-        altered = (make(p, **{name: strength})(images) != make(0, **{name: strength})(images)).flatten(1).any(dim=1)
-        happens(altered, p * strength * (0 if channels == 1 and name in ('hue', 'saturation') else ALTERS[name]))
+        altered = (
+            (make(p, **{name: strength})(images) != make(0, **{name: strength})(images))
+            .flatten(1)
+            .any(dim=1)
+        )
+        happens(
+            altered,
+            p * strength * (0 if channels == 1 and name in ('hue', 'saturation') else ALTERS[name]),
+        )
 
 
 @pytest.mark.parametrize('p,strength', CASES)
@@ -110,7 +137,9 @@ def test_how_many_are_filtered(p: float, strength: float) -> None:
         happens(g[:, i] != g[:, i - 1], 1 - (1 - p * strength) ** 2)
     happens((g != g[:, :1]).any(dim=1), 1 - (1 - p * strength) ** 4)
     for i in range(4):
-        g = gains(make(p, imgfilter=1, imgfilter_bands=[strength * (i == j) for j in range(4)]), 5000)
+        g = gains(
+            make(p, imgfilter=1, imgfilter_bands=[strength * (i == j) for j in range(4)]), 5000
+        )
         happens(g[:, i] != g[:, i - 1], p * strength)
 
 
@@ -150,12 +179,15 @@ def test_scales() -> None:
     torch.testing.assert_close(m[:, 0, 0], m[:, 1, 1])
     m = matrices(make(aniso=1))
     follows(m[:, 0, 0].log2(), scipy.stats.norm(0, 0.2))
-    torch.testing.assert_close(m[:, 0, 0] * m[:, 1, 1], torch.ones(N, dtype=torch.float64), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        m[:, 0, 0] * m[:, 1, 1], torch.ones(N, dtype=torch.float64), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize('p,strength', [(0.1, 1), (0.5, 1), (0.9, 1), (0.5, 0.5)])
 def test_rotation_before_and_after_aniso(p: float, strength: float) -> None:
-    # With a stretch of a known size, M·Mᵀ is diagonal without the rotation on its left and Mᵀ·M without that on its right.
+    # With a stretch of a known size, M·Mᵀ is diagonal without the rotation on its left and Mᵀ·M
+    # without that on its right.
     m = matrices(make(p, rotate=strength, aniso=100), ConstantNormals)
     left = (m @ m.mT)[:, 0, 1].abs() > 1e-6
     right = (m.mT @ m)[:, 0, 1].abs() > 1e-6
@@ -163,9 +195,13 @@ def test_rotation_before_and_after_aniso(p: float, strength: float) -> None:
     happens(left, each)
     happens(right, each)
     happens(left | right, p * strength)
-    for angle in torch.atan2(m[:, 1, 0], m[:, 0, 0])[left & ~right], torch.atan2(m[:, 1, 0], m[:, 1, 1])[right & ~left]:
+    for angle in (
+        torch.atan2(m[:, 1, 0], m[:, 0, 0])[left & ~right],
+        torch.atan2(m[:, 1, 0], m[:, 1, 1])[right & ~left],
+    ):
         follows(angle, UNIFORM_ANGLE)
-        assert angle.abs().max() > 0.98 * math.pi  # there are too few to see a slightly smaller range otherwise
+        # there are too few to see a slightly smaller range otherwise
+        assert angle.abs().max() > 0.98 * math.pi
 
 
 def test_two_rotations() -> None:
@@ -248,7 +284,10 @@ def test_cutout() -> None:
     uncorrelated(centres[0], centres[1])
 
 
-@pytest.mark.parametrize('shape', [(2, 1, 22, 22), (2, 1, 22, 26), (1, 3, 22, 22), (1, 3, 26, 22)], ids=str)  # the filter needs 22 pixels
+# the filter needs 22 pixels
+@pytest.mark.parametrize(
+    'shape', [(2, 1, 22, 22), (2, 1, 22, 26), (1, 3, 22, 22), (1, 3, 26, 22)], ids=str
+)
 def test_second_derivative_of_the_whole_pipe(shape: tuple[int, ...]) -> None:
     pipe = make(**dict.fromkeys(AUGPIPES['bgcfnc'], 1.0)).double()
     x = torch.randn(shape, dtype=torch.float64, requires_grad=True)

@@ -26,7 +26,11 @@ class StyleGAN2Loss:
         self.D(self.pipe(self.generate(gen_z, gen_c)), gen_c).sum().mul(gain).backward()
 '''
 KINDS = {
-    'networks': dict(networks='G_mapping, G_synthesis', generate='lambda z, c: G_synthesis(G_mapping(z, c))', ending='sync, gain'),
+    'networks': dict(
+        networks='G_mapping, G_synthesis',
+        generate='lambda z, c: G_synthesis(G_mapping(z, c))',
+        ending='sync, gain',
+    ),
     'networks_stylegan2': dict(networks='G', generate='G', ending='gain, cur_nimg'),
 }
 
@@ -44,10 +48,14 @@ def run(script: str, *options: str, common: Sequence[str] = SMALL) -> str:
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
     for folder in ('dnnlib', 'torch_utils', 'training'):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__'))
+        shutil.copytree(
+            ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns('__pycache__')
+        )
     (tmp_path / 'training' / 'networks.py').rename(tmp_path / 'training' / f'{kind}.py')
     (tmp_path / 'training' / 'loss.py').write_text(LOSS.format(**KINDS[kind]))
-    output = run('train_step.py', '--batch=2', '--p=0.25', '--augpipe=blit', f'--baseline={tmp_path}')
+    output = run(
+        'train_step.py', '--batch=2', '--p=0.25', '--augpipe=blit', f'--baseline={tmp_path}'
+    )
     assert re.search(r'speedup \d+\.\d\dx\n$', output) and output.count('Dreg:') == 2
 
 
@@ -57,18 +65,44 @@ def test_the_generator_against_plain_ops() -> None:
 
 
 def test_what_a_step_asks_of_a_gpu() -> None:
-    """Nothing in it waits for the device or mixes it with the CPU, and there is less of it than without the kernels."""
+    """Nothing in it waits for the device or mixes it with the CPU, and there is less of it than
+    without the kernels.
+    """
     numbers = []
     for plain in (0, 1):
-        output = run('traffic.py', '--resolution=32', '--batch=8', '--augpipe=bgcfnc', f'--plain={plain}', '--top=2', common=())
+        output = run(
+            'traffic.py',
+            '--resolution=32',
+            '--batch=8',
+            '--augpipe=bgcfnc',
+            f'--plain={plain}',
+            '--top=2',
+            common=(),
+        )
         assert output.count(' × ') == 8
-        numbers.append([float(x) for x in re.search(r'step: (\d+) launches, ([\d.]+) GB, ([\d.]+) TFLOP; at least [\d.]+ ms', output).groups()])
+        numbers.append(
+            [
+                float(x)
+                for x in re.search(
+                    r'step: (\d+) launches, ([\d.]+) GB, ([\d.]+) '
+                    r'TFLOP; at least [\d.]+ ms',
+                    output,
+                ).groups()
+            ]
+        )
     (launches, volume, flops), (plain_launches, plain_volume, plain_flops) = numbers
     assert launches < 0.7 * plain_launches and volume < 0.7 * plain_volume
     assert flops == pytest.approx(plain_flops, rel=0.1)
 
 
 def test_preparing_against_plain_pillow() -> None:
-    words = [sys.executable, str(ROOT / 'benchmarks/prepare.py'), '--count=3', '--size=32', '--resolution=16', '--repeats=1']
+    words = [
+        sys.executable,
+        str(ROOT / 'benchmarks/prepare.py'),
+        '--count=3',
+        '--size=32',
+        '--resolution=16',
+        '--repeats=1',
+    ]
     result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
     assert re.search(r'MB for half as many\)\nspeedup \d+\.\d\dx\n$', result.stdout), result

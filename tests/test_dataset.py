@@ -20,7 +20,13 @@ from PIL import Image
 from dnnlib import UserError
 from dnnlib.archive import decode_picture
 from training import data_cache
-from training.data_cache import available_memory, batches_from_gpu, batches_from_ram, choose_cache, decode_all
+from training.data_cache import (
+    available_memory,
+    batches_from_gpu,
+    batches_from_ram,
+    choose_cache,
+    decode_all,
+)
 from training.dataset import ImageFolderDataset, InfiniteSampler, batches
 
 CPU = torch.device('cpu')
@@ -54,7 +60,12 @@ def test_folder_and_zip_are_the_same(mode: str, tmp_path: Path) -> None:
     folder = make(tmp_path / 'set', mode=mode)
     for path in (folder, zipped(folder)):
         data = ImageFolderDataset(path)
-        assert (len(data), data.resolution, data.num_channels, data.label_dim) == (6, 8, 1 if mode == 'L' else 3, 0)
+        assert (len(data), data.resolution, data.num_channels, data.label_dim) == (
+            6,
+            8,
+            1 if mode == 'L' else 3,
+            0,
+        )
         image, label = data[2]
         want = np.asarray(picture(2, mode=mode)).reshape(8, 8, -1).transpose(2, 0, 1)
         assert image.dtype == np.uint8 and label.shape == (0,)
@@ -73,7 +84,10 @@ def test_mirror_images(tmp_path: Path) -> None:
 
 def test_subset_is_seeded(tmp_path: Path) -> None:
     path = make(tmp_path / 'set', count=9)
-    chosen = [[ImageFolderDataset(path, max_size=4, seed=seed)[i][0].tobytes() for i in range(4)] for seed in (0, 0, 1)]
+    chosen = [
+        [ImageFolderDataset(path, max_size=4, seed=seed)[i][0].tobytes() for i in range(4)]
+        for seed in (0, 0, 1)
+    ]
     assert chosen[0] == chosen[1] != chosen[2]
     with pytest.raises(UserError, match='--subset=0'):
         ImageFolderDataset(path, max_size=0)
@@ -89,12 +103,20 @@ def test_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ImageFolderDataset(vectors, use_labels=True)[1][1], [0, 2])
 
 
-@pytest.mark.parametrize('labels,words', [
-    (None, 'has no labels'), ([], 'has no labels'), ([['0.png', 1]], 'no label for 1.png'),
-    ([['0.png', 'cat'], ['1.png', 'dog']], 'classes 0, 1, 2'), ([3], 'should be'), ([['0.png', -1], ['1.png', 0]], 'classes'),
-    ([['0.png', 10 ** 9], ['1.png', 0]], 'is 1000000000; classes are numbered 0, 1, 2'), ([['0.png', 10 ** 99], ['1.png', 0]], 'classes'),
-    ([['0.png', [1.5]], ['1.png', [float('nan')]]], 'vectors of one length'),
-])
+@pytest.mark.parametrize(
+    'labels,words',
+    [
+        (None, 'has no labels'),
+        ([], 'has no labels'),
+        ([['0.png', 1]], 'no label for 1.png'),
+        ([['0.png', 'cat'], ['1.png', 'dog']], 'classes 0, 1, 2'),
+        ([3], 'should be'),
+        ([['0.png', -1], ['1.png', 0]], 'classes'),
+        ([['0.png', 10**9], ['1.png', 0]], 'is 1000000000; classes are numbered 0, 1, 2'),
+        ([['0.png', 10**99], ['1.png', 0]], 'classes'),
+        ([['0.png', [1.5]], ['1.png', [float('nan')]]], 'vectors of one length'),
+    ],
+)
 def test_bad_labels(labels: list | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         ImageFolderDataset(make(tmp_path / 'set', count=2, labels=labels), use_labels=True)
@@ -113,21 +135,38 @@ def test_folders_are_classes(tmp_path: Path) -> None:
         data = ImageFolderDataset(path, use_labels=True)
         assert data.class_names == ['2000', 'a', 'a b'] and data.label_dim == 3
         by_picture = {data[i][0].tobytes(): int(data[i][1].argmax()) for i in range(4)}
-        assert [by_picture[np.asarray(picture(i)).transpose(2, 0, 1).tobytes()] for i in range(4)] == [1, 2, 1, 0]
-        few = ImageFolderDataset(path, use_labels=True, max_size=1)  # the classes are those of the whole set
+        assert [
+            by_picture[np.asarray(picture(i)).transpose(2, 0, 1).tobytes()] for i in range(4)
+        ] == [1, 2, 1, 0]
+        # the classes are those of the whole set
+        few = ImageFolderDataset(path, use_labels=True, max_size=1)
         assert few.label_dim == 3 and few.label(0).sum() == 1
-        assert ImageFolderDataset(path).class_names is None and ImageFolderDataset(path).label_dim == 0
+        assert (
+            ImageFolderDataset(path).class_names is None and ImageFolderDataset(path).label_dim == 0
+        )
     (folder / 'dataset.json').write_text('{"labels": null}')  # as prepare_data.py writes it
     assert ImageFolderDataset(folder, use_labels=True).label_dim == 3
-    (folder / 'dataset.json').write_text(json.dumps({'labels': [['a/1.png', 1], ['a b/2.png', 0], ['a/deep/3.png', 0], ['2000/4.png', 1]]}))
+    (folder / 'dataset.json').write_text(
+        json.dumps(
+            {'labels': [['a/1.png', 1], ['a b/2.png', 0], ['a/deep/3.png', 0], ['2000/4.png', 1]]}
+        )
+    )
     listed = ImageFolderDataset(folder, use_labels=True)
     assert listed.label_dim == 2 and listed.class_names is None
 
 
-@pytest.mark.parametrize('names,words', [
-    (['00000/img00000000.png', '00001/img00001000.png'], 'has no labels'), (['cats/1.png', 'cats/2.png'], 'has no labels.*at least two'),
-    (['00000/1.png', '2.png'], 'has no labels'), (['cats/1.png', 'dogs/2.png', '3.png'], r'in folders \(cats\) and beside them \(3\.png\); put'),
-])
+@pytest.mark.parametrize(
+    'names,words',
+    [
+        (['00000/img00000000.png', '00001/img00001000.png'], 'has no labels'),
+        (['cats/1.png', 'cats/2.png'], 'has no labels.*at least two'),
+        (['00000/1.png', '2.png'], 'has no labels'),
+        (
+            ['cats/1.png', 'dogs/2.png', '3.png'],
+            r'in folders \(cats\) and beside them \(3\.png\); put',
+        ),
+    ],
+)
 def test_folders_that_are_no_classes(names: list[str], words: str, tmp_path: Path) -> None:
     path = in_folders(tmp_path / 'set', *names)
     with pytest.raises(UserError, match=words):
@@ -135,10 +174,15 @@ def test_folders_that_are_no_classes(names: list[str], words: str, tmp_path: Pat
     assert len(ImageFolderDataset(path)) == len(names)
 
 
-@pytest.mark.parametrize('stray,words', [
-    (picture(0, size=16), '1x.png is 16×16 with 3 channels, 0.png is 8×8'), (picture(0, mode='L'), 'with 1 channel,'),
-    (Image.new('RGB', (8, 16)), '8×16'), (picture(0, mode='RGBA'), 'with 4 channels'),
-])
+@pytest.mark.parametrize(
+    'stray,words',
+    [
+        (picture(0, size=16), '1x.png is 16×16 with 3 channels, 0.png is 8×8'),
+        (picture(0, mode='L'), 'with 1 channel,'),
+        (Image.new('RGB', (8, 16)), '8×16'),
+        (picture(0, mode='RGBA'), 'with 4 channels'),
+    ],
+)
 def test_a_stray_picture_is_named(stray: Image.Image, words: str, tmp_path: Path) -> None:
     path = make(tmp_path / 'set')
     stray.save(path / '1x.png')
@@ -176,21 +220,38 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
 
 def test_sampler_covers_the_set_and_goes_on() -> None:
     drawn = list(islice(InfiniteSampler(5, seed=1), 20))
-    assert all(sorted(drawn[i:i + 5]) == list(range(5)) for i in range(0, 20, 5)) and drawn[:5] != drawn[5:10]
+    assert (
+        all(sorted(drawn[i : i + 5]) == list(range(5)) for i in range(0, 20, 5))
+        and drawn[:5] != drawn[5:10]
+    )
     assert list(islice(InfiniteSampler(5, seed=1, start=7), 13)) == drawn[7:]
     assert list(islice(InfiniteSampler(5, seed=2), 20)) != drawn
 
 
 def test_batches_with_and_without_workers(tmp_path: Path) -> None:
     data = ImageFolderDataset(zipped(make(tmp_path / 'set')))
-    streams = [list(islice(batches(data, 4, seed=0, workers=workers, device=torch.device('cpu')), 3)) for workers in (0, 2)]
+    streams = [
+        list(islice(batches(data, 4, seed=0, workers=workers, device=torch.device('cpu')), 3))
+        for workers in (0, 2)
+    ]
     for (a, _), (b, c) in zip(*streams):
-        assert torch.equal(a, b) and a.shape == (4, 3, 8, 8) and a.dtype == torch.float32 and c.shape == (4, 0)
+        assert (
+            torch.equal(a, b)
+            and a.shape == (4, 3, 8, 8)
+            and a.dtype == torch.float32
+            and c.shape == (4, 0)
+        )
         assert -1 <= a.min() < -0.5 and 0.5 < a.max() <= 1
 
 
-def drawn(data: ImageFolderDataset, count: int = 5, batch: int = 4, workers: int = 0, device: torch.device = CPU,
-          **kwargs) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def drawn(
+    data: ImageFolderDataset,
+    count: int = 5,
+    batch: int = 4,
+    workers: int = 0,
+    device: torch.device = CPU,
+    **kwargs,
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     stream = batches(data, batch, seed=3, workers=workers, device=device, **kwargs)
     try:
         return [(images.cpu(), labels.cpu()) for images, labels in islice(stream, count)]
@@ -198,33 +259,55 @@ def drawn(data: ImageFolderDataset, count: int = 5, batch: int = 4, workers: int
         stream.close()
 
 
-def same(a: list[tuple[torch.Tensor, torch.Tensor]], b: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
-    return len(a) == len(b) and all(torch.equal(x, y) and x.dtype == y.dtype and x.stride() == y.stride()
-                                    for pair in zip(a, b) for x, y in zip(*pair))
+def same(
+    a: list[tuple[torch.Tensor, torch.Tensor]], b: list[tuple[torch.Tensor, torch.Tensor]]
+) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y) and x.dtype == y.dtype and x.stride() == y.stride()
+        for pair in zip(a, b)
+        for x, y in zip(*pair)
+    )
 
 
 def labelled(path: Path, **kwargs) -> ImageFolderDataset:
-    return ImageFolderDataset(zipped(make(path, labels=[[f'{i}.png', i % 3] for i in range(6)])), use_labels=True, **kwargs)
+    return ImageFolderDataset(
+        zipped(make(path, labels=[[f'{i}.png', i % 3] for i in range(6)])),
+        use_labels=True,
+        **kwargs,
+    )
 
 
-@pytest.mark.parametrize('flips', [{}, {'xflip': True}, {'yflip': True}, {'xflip': True, 'yflip': True}])
+@pytest.mark.parametrize(
+    'flips', [{}, {'xflip': True}, {'yflip': True}, {'xflip': True, 'yflip': True}]
+)
 def test_caches_give_the_same_batches(flips: dict, tmp_path: Path) -> None:
     data = labelled(tmp_path / 'set', **flips)
     for start in (0, 13):
         picks = list(islice(InfiniteSampler(len(data), 3, start), 20))
-        want = [(torch.from_numpy(np.stack([data[i][0] for i in part])).to(torch.float32) / 127.5 - 1,
-                 torch.from_numpy(np.stack([data.label(i) for i in part]))) for part in (picks[j:j + 4] for j in range(0, 20, 4))]
+        want = [
+            (
+                torch.from_numpy(np.stack([data[i][0] for i in part])).to(torch.float32) / 127.5
+                - 1,
+                torch.from_numpy(np.stack([data.label(i) for i in part])),
+            )
+            for part in (picks[j : j + 4] for j in range(0, 20, 4))
+        ]
         assert same(drawn(data, start=start), want)
         assert same(drawn(data, start=start, cache='ram'), want)
-        plans = (data.locate(picks[j:j + 4]) for j in range(0, 20, 4))
-        on_device = decode_all(data.load, data.stored_shape, CPU)  # what runs on a GPU runs here too
+        plans = (data.locate(picks[j : j + 4]) for j in range(0, 20, 4))
+        # what runs on a GPU runs here too
+        on_device = decode_all(data.load, data.stored_shape, CPU)
         assert same(list(batches_from_gpu(on_device, data.stored_labels, plans)), want)
     if flips:
-        assert same(drawn(data, start=13, workers=2), want) and same(drawn(data, start=13, workers=2, cache='ram'), want)
+        assert same(drawn(data, start=13, workers=2), want) and same(
+            drawn(data, start=13, workers=2, cache='ram'), want
+        )
 
 
 @pytest.mark.parametrize('mode', ['L', 'RGB'])
-def test_a_cache_of_a_set_without_labels(mode: str, tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+def test_a_cache_of_a_set_without_labels(
+    mode: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
     path = make(tmp_path / 'set', mode=mode)
     picture(7, mode=mode).save(path / '7.jpg')
     data = ImageFolderDataset(path, max_size=5, seed=1)
@@ -238,8 +321,13 @@ def test_ranks_share_each_batch(kwargs: dict, tmp_path: Path) -> None:
     data = labelled(tmp_path / 'set', xflip=True)
     whole = drawn(data, batch=6, start=7)
     for num_ranks in (2, 3):
-        shares = [drawn(data, batch=6, start=7, rank=rank, num_ranks=num_ranks, **kwargs) for rank in range(num_ranks)]
-        assert same([tuple(torch.cat(parts) for parts in zip(*step)) for step in zip(*shares)], whole)
+        shares = [
+            drawn(data, batch=6, start=7, rank=rank, num_ranks=num_ranks, **kwargs)
+            for rank in range(num_ranks)
+        ]
+        assert same(
+            [tuple(torch.cat(parts) for parts in zip(*step)) for step in zip(*shares)], whole
+        )
 
 
 @pytest.mark.parametrize('kwargs', [{}, {'workers': 2}, {'cache': 'ram'}])
@@ -251,22 +339,30 @@ def test_a_broken_picture_is_named_by_every_cache(kwargs: dict, tmp_path: Path) 
         data[3]
     with pytest.raises(UserError) as error:
         drawn(data, **kwargs)
-    assert str(error.value).split(' (')[0] == str(alone.value).split(' (')[0]  # in words of different decoders
+    # in words of different decoders
+    assert str(error.value).split(' (')[0] == str(alone.value).split(' (')[0]
     assert not multiprocessing.active_children()  # though `error` is still held
 
 
 def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = ImageFolderDataset(make(tmp_path / 'set'))
-    for cache, words in [('disk', '--cache=disk: auto, gpu, ram or none'), ('gpu', '--cache=gpu: the training is not on a GPU')]:
+    for cache, words in [
+        ('disk', '--cache=disk: auto, gpu, ram or none'),
+        ('gpu', '--cache=gpu: the training is not on a GPU'),
+    ]:
         with pytest.raises(UserError, match=words):
             batches(data, 4, seed=0, workers=0, device=CPU, cache=cache)
     monkeypatch.setattr(data_cache, 'available_memory', lambda: 6 * 8 * 8 * 3 - 1)
-    with pytest.raises(UserError, match=r'--cache=ram: the decoded set takes 0\.0 GB, more than is free; --cache=none'):
+    with pytest.raises(
+        UserError,
+        match=r'--cache=ram: the decoded set takes 0\.0 GB, more than is '
+        r'free; --cache=none',
+    ):
         batches(data, 4, seed=0, workers=0, device=CPU, cache='ram')
 
 
 def test_choice_of_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    GB, gpu = 10 ** 9, torch.device('cuda')
+    GB, gpu = 10**9, torch.device('cuda')
     memory: dict[str, int | None] = {'free': 40 * GB}
     monkeypatch.setattr(data_cache, 'available_memory', lambda: memory['free'])
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * GB, 80 * GB))
@@ -284,7 +380,10 @@ def test_auto_takes_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     data, asked = ImageFolderDataset(make(tmp_path / 'set'), xflip=True), []
     monkeypatch.setattr('training.dataset.choose_cache', lambda *args: asked.append(args) or 'ram')
     monkeypatch.setattr('training.dataset.batches_from_ram', lambda *args: iter(['from ram']))
-    assert next(batches(data, 4, seed=0, workers=0, device=CPU, cache='auto', rank=1, num_ranks=2)) == 'from ram'
+    assert (
+        next(batches(data, 4, seed=0, workers=0, device=CPU, cache='auto', rank=1, num_ranks=2))
+        == 'from ram'
+    )
     assert asked == [(6 * 3 * 8 * 8, CPU, 2)]
 
 
@@ -292,10 +391,16 @@ def test_available_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     meminfo, limit = tmp_path / 'meminfo', tmp_path / 'memory.max'
     monkeypatch.setattr(data_cache, '_MEMINFO', meminfo)
     monkeypatch.setattr(data_cache, '_CGROUP_LIMITS', (tmp_path / 'none', limit))
-    assert (available_memory() or 0) > 2 ** 27  # the machine's memory, where Linux doesn't say more
-    meminfo.write_text('MemTotal:       9000 kB\nMemAvailable:   5000 kB\nHugePages_Total:       0\n')
+    assert (available_memory() or 0) > 2**27  # the machine's memory, where Linux doesn't say more
+    meminfo.write_text(
+        'MemTotal:       9000 kB\nMemAvailable:   5000 kB\nHugePages_Total:       0\n'
+    )
     assert available_memory() == 5000 * 1024
-    for text, want in [('max\n', 5000 * 1024), ('9223372036854771712\n', 5000 * 1024), ('4096\n', 4096)]:
+    for text, want in [
+        ('max\n', 5000 * 1024),
+        ('9223372036854771712\n', 5000 * 1024),
+        ('4096\n', 4096),
+    ]:
         limit.write_text(text)
         assert available_memory() == want
     limit.unlink()
@@ -315,7 +420,8 @@ def test_ctrl_c_while_the_set_is_decoded() -> None:
         return np.zeros([1, 8, 8], np.uint8)
 
     stopped = threading.Event()
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell is told to ignore it
+    # a job in the background of a shell is told to ignore it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             decode_all(load, (100_000, 1, 8, 8), CPU)
@@ -347,7 +453,13 @@ stream = batches(ImageFolderDataset({str(make(tmp_path / 'set'))!r}), 4, seed=0,
 next(stream)
 sys.exit(7)
 """
-    done = subprocess.run([sys.executable, '-c', code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stderr) == (7, '')
 
 
@@ -357,7 +469,9 @@ def test_errors_of_the_thread_reach_the_consumer() -> None:
         raise ZeroDivisionError('on purpose')
 
     before = threading.active_count()
-    stream = batches_from_ram(torch.zeros([2, 1, 8, 8], dtype=torch.uint8), torch.zeros([2, 0]), plans(), CPU)
+    stream = batches_from_ram(
+        torch.zeros([2, 1, 8, 8], dtype=torch.uint8), torch.zeros([2, 0]), plans(), CPU
+    )
     assert next(stream)[0].shape == (2, 1, 8, 8)
     with pytest.raises(ZeroDivisionError, match='on purpose'):
         next(stream)
@@ -394,7 +508,9 @@ def test_decoding_in_threads(mode: str, imagecodecs: bool, monkeypatch: pytest.M
         pytest.importorskip('imagecodecs')
     else:
         monkeypatch.setitem(sys.modules, 'imagecodecs', None)
-    smooth = Image.fromarray(np.random.RandomState(0).randint(0, 256, [5, 7, 4], dtype=np.uint8)).resize((64, 48))
+    smooth = Image.fromarray(
+        np.random.RandomState(0).randint(0, 256, [5, 7, 4], dtype=np.uint8)
+    ).resize((64, 48))
     for options in ({}, {'transparency': (1, 2, 3) if mode == 'RGB' else 5}):
         with io.BytesIO() as file:
             smooth.convert(mode).save(file, 'png', **(options if mode in ('L', 'RGB', 'P') else {}))
@@ -402,10 +518,12 @@ def test_decoding_in_threads(mode: str, imagecodecs: bool, monkeypatch: pytest.M
         expected = decode_picture(data)
         np.testing.assert_array_equal(decode_picture(data, in_threads=True), expected)
         with pytest.raises(UserError, match='not a readable picture'):
-            decode_picture(data[:len(data) // 2], in_threads=True)
+            decode_picture(data[: len(data) // 2], in_threads=True)
 
 
-def test_snapshots_hold_the_name_of_the_data_and_not_where_it_lies(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_hold_the_name_of_the_data_and_not_where_it_lies(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ImageFolderDataset(data).kwargs['path'] == data.name
     monkeypatch.chdir(data)
     assert ImageFolderDataset('.').kwargs['path'] == data.name

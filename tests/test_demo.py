@@ -14,7 +14,16 @@ import pytest
 from PIL import Image
 
 from demo import render_faces
-from demo.report import Command, Figure, PictureTable, Section, Table, compare_pictures, tile_pictures, write_report
+from demo.report import (
+    Command,
+    Figure,
+    PictureTable,
+    Section,
+    Table,
+    compare_pictures,
+    tile_pictures,
+    write_report,
+)
 from dnnlib import UserError
 from dnnlib.cli import run
 
@@ -44,7 +53,7 @@ def pixels(index, style, size=64):
 
 def extent(picture, style):
     """First and last column at the height of the eyes that are not background."""
-    background = [int(render_faces.BACKGROUNDS[style][i:i + 2], 16) for i in (1, 3, 5)]
+    background = [int(render_faces.BACKGROUNDS[style][i : i + 2], 16) for i in (1, 3, 5)]
     columns = np.flatnonzero(np.abs(picture[32] - background).sum(axis=1) > 30)
     return int(columns[0]), int(columns[-1])
 
@@ -68,12 +77,24 @@ def test_palettes_correspond():
 def test_every_part_can_be_drawn(drawing, style):
     plain = render_faces.Face('BOB', 'DEFAULT', 'DEFAULT', 'SMILE', 'NONE', 'NONE', 0, 0, 0)
     seen = {render_faces.render_face(plain, style, 32)}
-    parts = {'hair': render_faces.HAIRS, 'eyes': render_faces.EYES, 'brows': render_faces.BROWS, 'mouth': render_faces.MOUTHS,
-             'beard': render_faces.BEARDS, 'accessory': render_faces.ACCESSORIES}
+    parts = {
+        'hair': render_faces.HAIRS,
+        'eyes': render_faces.EYES,
+        'brows': render_faces.BROWS,
+        'mouth': render_faces.MOUTHS,
+        'beard': render_faces.BEARDS,
+        'accessory': render_faces.ACCESSORIES,
+    }
     for field, names in parts.items():
         for name in set(names) - {getattr(plain, field)}:
-            seen.add(render_faces.render_face(render_faces.Face(**{**vars(plain), field: name}), style, 32))
-    assert len(seen) == 1 + sum(len(names) - 1 for names in parts.values()), 'two features look the same'
+            seen.add(
+                render_faces.render_face(
+                    render_faces.Face(**{**vars(plain), field: name}), style, 32
+                )
+            )
+    assert len(seen) == 1 + sum(len(names) - 1 for names in parts.values()), (
+        'two features look the same'
+    )
 
 
 def test_styles_differ_but_are_aligned(drawing):
@@ -85,8 +106,12 @@ def test_styles_differ_but_are_aligned(drawing):
             left, right = extent(picture, style)
             assert abs((left + right) / 2 - 31.5) < 2, f'{style} face {index} is not in the middle'
     # the mean edges of the two domains stand in the same places, since the features do
-    edges = [np.mean([np.abs(np.gradient(pixels(i, style).mean(axis=2))[0]) for i in range(16)], axis=0)[24:56, 12:52]
-             for style in render_faces.STYLES]
+    edges = [
+        np.mean([np.abs(np.gradient(pixels(i, style).mean(axis=2))[0]) for i in range(16)], axis=0)[
+            24:56, 12:52
+        ]
+        for style in render_faces.STYLES
+    ]
     assert np.corrcoef(edges[0].ravel(), edges[1].ravel())[0, 1] > 0.3
 
 
@@ -107,7 +132,9 @@ def test_folder_is_complete_reproducible_and_reused(drawing, tmp_path, capsys):
     assert run(render_faces.main, [f'--out={tmp_path / "a"}', *args]) == 0
     assert 'nothing to do' in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / 'a').iterdir()}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b'], 'a temporary folder is left'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a', 'b'], (
+        'a temporary folder is left'
+    )
 
 
 def test_other_contents_are_refused_and_untouched(drawing, tmp_path):
@@ -149,7 +176,9 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.sources += [value for name, value in attrs if name in ('src', 'href', 'srcset', 'action')]
+        self.sources += [
+            value for name, value in attrs if name in ('src', 'href', 'srcset', 'action')
+        ]
         if tag not in VOID_TAGS:
             self.open.append(tag)
 
@@ -163,17 +192,36 @@ class Page(HTMLParser):
 def test_report_is_one_escaped_file(tmp_path, picture):
     nasty = '<script>alert("x")</script> & \'y\''
     path = tmp_path / 'deep' / 'report.html'
-    write_report(path, title=nasty, lead=nasty, facts={nasty: nasty}, sections=[
-        Section(nasty, [nasty, 'run `a < b`', Command(f'echo {nasty}', 75.2), Command('ls'), Figure(nasty, picture, 3),
-                        Figure('two', picture),
-                        PictureTable(nasty, ['left', nasty], {nasty: [picture, None]}),
-                        Table(nasty, [nasty, 'n', 'd'], [[nasty, 1234, 0.123456], ['b', 5, None]]), Table('empty', ['a'], [])]),
-    ])
+    write_report(
+        path,
+        title=nasty,
+        lead=nasty,
+        facts={nasty: nasty},
+        sections=[
+            Section(
+                nasty,
+                [
+                    nasty,
+                    'run `a < b`',
+                    Command(f'echo {nasty}', 75.2),
+                    Command('ls'),
+                    Figure(nasty, picture, 3),
+                    Figure('two', picture),
+                    PictureTable(nasty, ['left', nasty], {nasty: [picture, None]}),
+                    Table(nasty, [nasty, 'n', 'd'], [[nasty, 1234, 0.123456], ['b', 5, None]]),
+                    Table('empty', ['a'], []),
+                ],
+            ),
+        ],
+    )
     html = path.read_text(encoding='utf-8')
     page = Page(html)
     assert 'script' not in page.tags
-    assert ''.join(page.text).count(nasty) == 15  # every place that takes text, once; title and heading from the same
-    assert page.sources and all(source.startswith('data:image/png;base64,') for source in page.sources)
+    # every place that takes text, once; title and heading from the same
+    assert ''.join(page.text).count(nasty) == 15
+    assert page.sources and all(
+        source.startswith('data:image/png;base64,') for source in page.sources
+    )
     assert not re.search(r'https?://|@import|url\(', html)
     assert 'image-rendering: pixelated' in html and 'prefers-color-scheme: dark' in html
     assert '<code>a &lt; b</code>' in html
@@ -189,7 +237,11 @@ def test_report_is_atomic(tmp_path, picture):
     with pytest.raises(UserError, match='gone.png'):
         write_report(path, title='t', sections=[Section('s', [Figure('f', tmp_path / 'gone.png')])])
     with pytest.raises(UserError, match='1 pictures for 2 columns'):
-        write_report(path, title='t', sections=[Section('s', [PictureTable('c', ['a', 'b'], {'r': [picture]})])])
+        write_report(
+            path,
+            title='t',
+            sections=[Section('s', [PictureTable('c', ['a', 'b'], {'r': [picture]})])],
+        )
     assert path.read_text() == 'old'
     assert sorted(tmp_path.iterdir()) == [picture, path]
 
@@ -202,7 +254,11 @@ def test_tiles_and_comparison(tmp_path, picture):
     tile_pictures(folder, tmp_path / 'grid.png', count=3, columns=2)
     with Image.open(tmp_path / 'grid.png') as grid:
         assert grid.size == (16, 16)
-        assert [grid.getpixel(place) for place in ((0, 0), (8, 0), (0, 8))] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+        assert [grid.getpixel(place) for place in ((0, 0), (8, 0), (0, 8))] == [
+            (255, 0, 0),
+            (0, 255, 0),
+            (0, 0, 255),
+        ]
     tile_pictures(folder, tmp_path / 'row.png', count=64, columns=8, size=16)
     with Image.open(tmp_path / 'row.png') as row:
         assert row.size == (80, 16)
@@ -210,7 +266,12 @@ def test_tiles_and_comparison(tmp_path, picture):
     with pytest.raises(UserError, match='no pictures'):
         tile_pictures(tmp_path / 'empty', tmp_path / 'none.png')
 
-    compare_pictures(tmp_path / 'sheet.png', columns=['a', 'b'], rows={'one': [picture, None], 'two': [picture, picture]}, cell=32)
+    compare_pictures(
+        tmp_path / 'sheet.png',
+        columns=['a', 'b'],
+        rows={'one': [picture, None], 'two': [picture, picture]},
+        cell=32,
+    )
     with Image.open(tmp_path / 'sheet.png') as sheet:
         reds = (np.asarray(sheet) == (255, 0, 0)).all(axis=2).sum()
     assert reds == 3 * 96 * 96, 'cells are enlarged to a legible size'
@@ -218,6 +279,9 @@ def test_tiles_and_comparison(tmp_path, picture):
 
 @pytest.mark.slow
 def test_the_whole_demo(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(ROOT / 'demo' / 'run.py'), '--out', str(tmp_path), '--device=cpu'], check=True)
+    subprocess.run(
+        [sys.executable, str(ROOT / 'demo' / 'run.py'), '--out', str(tmp_path), '--device=cpu'],
+        check=True,
+    )
     page = (tmp_path / 'report.html').read_text()
     assert 'swap at 16' in page and 'Fréchet distance' in page

@@ -1,4 +1,6 @@
-"""Hostile files of every kind but snapshots: nothing is executed, hangs, crashes or takes much memory; each gives one line."""
+"""Hostile files of every kind but snapshots: nothing is executed, hangs, crashes or takes much
+memory; each gives one line.
+"""
 
 import json
 import os
@@ -9,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hostile_doors import array_files, cifar_files, json_files, pictures, plain_files, png, sets, tars
+from hostile_doors import (
+    array_files,
+    cifar_files,
+    json_files,
+    pictures,
+    plain_files,
+    png,
+    sets,
+    tars,
+)
 from PIL import Image
 
 from dataset_tools.targets import load_target
@@ -28,13 +39,27 @@ unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')
 
 def report_of(folder: Path, report: Path) -> dict[str, dict]:
     """What came of reading each file of a folder, by its name."""
-    subprocess.run([sys.executable, str(Path(__file__).parent / 'load_each.py'), str(folder), str(report), str(SECONDS)], check=True,
-                   cwd=Path(__file__).parent.parent, timeout=600)
+    subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).parent / 'load_each.py'),
+            str(folder),
+            str(report),
+            str(SECONDS),
+        ],
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        timeout=600,
+    )
     rows = [json.loads(line) for line in report.read_text().splitlines()]
     assert len(rows) == len(list(folder.iterdir()))
     for row in rows:
         assert row['outcome'] in ('loaded', 'refused'), row
-        assert row['lines'] <= 1 and len(row['message']) <= 700 and (row['message'].isprintable() or not row['message']), row
+        assert (
+            row['lines'] <= 1
+            and len(row['message']) <= 700
+            and (row['message'].isprintable() or not row['message'])
+        ), row
     return {Path(row['path']).name: row for row in rows}
 
 
@@ -74,8 +99,17 @@ def test_data_sets(tmp_path: Path) -> None:
     rows = report_of(folder, tmp_path / 'report')
     assert_little_memory(rows)
     loaded = {name for name, row in rows.items() if row['outcome'] == 'loaded'}
-    assert loaded == {'set--folder', 'pictures--folder'}, loaded  # links to folders are not followed
-    for name in ('set--pipe', 'set--device', 'pictures--device', 'set--large', 'set--huge', 'pictures--huge', 'pictures--bomb'):
+    # links to folders are not followed
+    assert loaded == {'set--folder', 'pictures--folder'}, loaded
+    for name in (
+        'set--pipe',
+        'set--device',
+        'pictures--device',
+        'set--large',
+        'set--huge',
+        'pictures--huge',
+        'pictures--bomb',
+    ):
         assert 'c.png' in rows[name]['message'], rows[name]
 
 
@@ -93,7 +127,11 @@ def test_pictures_and_archives(tmp_path: Path) -> None:
     rows = report_of(folder, tmp_path / 'report')
     assert_little_memory(rows, 4 * MEMORY)
     assert all(row['outcome'] == 'refused' for row in rows.values()), rows
-    assert 'negative size' in rows['prepare--negative size.tar']['message'] + rows['prepare--negative pax.tar']['message']
+    assert (
+        'negative size'
+        in rows['prepare--negative size.tar']['message']
+        + rows['prepare--negative pax.tar']['message']
+    )
 
 
 def test_training_states_are_read_as_torch_reads_them(tmp_path: Path) -> None:
@@ -101,8 +139,15 @@ def test_training_states_are_read_as_torch_reads_them(tmp_path: Path) -> None:
     adam = torch.optim.Adam(net.parameters())
     net(torch.ones(1, 3)).sum().backward()
     adam.step()
-    state = {'optimizer': adam.state_dict(), 'rng': torch.get_rng_state(), 'text': 'x', 'pair': (1, 2.5, None, True), 'rows': [torch.zeros(2, 3).half()],
-             'large': 1 << 40, 'net': net.state_dict()}
+    state = {
+        'optimizer': adam.state_dict(),
+        'rng': torch.get_rng_state(),
+        'text': 'x',
+        'pair': (1, 2.5, None, True),
+        'rows': [torch.zeros(2, 3).half()],
+        'large': 1 << 40,
+        'net': net.state_dict(),
+    }
     torch.save(state, tmp_path / 'a.pt')
     ours, theirs = load_plain(tmp_path / 'a.pt'), torch.load(tmp_path / 'a.pt', weights_only=True)
     assert repr(ours) == repr(theirs)
@@ -113,6 +158,7 @@ def test_training_states_are_read_as_torch_reads_them(tmp_path: Path) -> None:
 def test_numbers_as_keys() -> None:
     def of(key: int) -> bytes:
         return b'\x80\x02}\x8a\x08' + key.to_bytes(8, 'little', signed=True) + b'Ns.'
+
     assert load_checked(Unpickler, of(300)) == {300: None}
     for key in (-1, 10_001, 1 << 40):
         with pytest.raises(Forbidden, match='a number as a key'):
@@ -140,8 +186,19 @@ def test_links_to_regular_files_work(tmp_path: Path) -> None:
     assert PictureArchive(tmp_path / 'set-link').picture_names == ['a.png', 'b.png']
 
 
-@pytest.mark.parametrize('kind,options', [('png', {}), ('jpg', {}), ('webp', {}), ('webp', {'lossless': True}), ('jpg', {'exif': b'Exif\0\0' + bytes(60_000)})])
-def test_opening_a_set_reads_only_the_beginnings(kind: str, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    'kind,options',
+    [
+        ('png', {}),
+        ('jpg', {}),
+        ('webp', {}),
+        ('webp', {'lossless': True}),
+        ('jpg', {'exif': b'Exif\0\0' + bytes(60_000)}),
+    ],
+)
+def test_opening_a_set_reads_only_the_beginnings(
+    kind: str, options: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = np.random.RandomState(0).randint(0, 256, [256, 256, 3], dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / f'a.{kind}', **options)
     monkeypatch.setattr(PictureArchive, 'read', lambda *_: pytest.fail('read to its end'))
@@ -167,7 +224,11 @@ def test_errors_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert cli.run(fail, []) == 2
     said = capsys.readouterr()
     assert said.out == 'a\n\\x1b[2Jb\\ud800\n'
-    assert said.err.rstrip('\n').isprintable() and len(said.err) < 2100 and '\\x1b]0;title\\x07 a b' in said.err
+    assert (
+        said.err.rstrip('\n').isprintable()
+        and len(said.err) < 2100
+        and '\\x1b]0;title\\x07 a b' in said.err
+    )
 
 
 @unix

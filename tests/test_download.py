@@ -18,7 +18,9 @@ DATA = np.random.RandomState(0).bytes(300_000)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """What it does depends on the path; `seen` counts the requests, `ranges` records their Range headers."""
+    """What it does depends on the path; `seen` counts the requests, `ranges` records their Range
+    headers.
+    """
 
     seen: ClassVar[dict[str, int]] = {}
     ranges: ClassVar[list[str | None]] = []
@@ -52,7 +54,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header('ETag', '"1"' if path != '/changing.pkl' else f'"{number}"')
         body = DATA[start:]
         if path != '/nolength.pkl':
-            self.send_header('Content-Length', str(len(body) + (1000 if path == '/liar.pkl' else 0)))
+            self.send_header(
+                'Content-Length', str(len(body) + (1000 if path == '/liar.pkl' else 0))
+            )
         self.end_headers()
         breaks = path in ('/breaks.pkl', '/norange.pkl') and number < 4
         if path == '/stalls.pkl' and number == 1:
@@ -82,21 +86,31 @@ def get(url: str, cache: Path) -> bytes:
     return open_url(url, cache_dir=cache, timeout=0.5, pause=0.01).read_bytes()
 
 
-@pytest.mark.parametrize('name', ['plain', 'breaks', 'norange', 'nolength', 'redirect', 'busy', 'stalls', 'changing'])
+@pytest.mark.parametrize(
+    'name', ['plain', 'breaks', 'norange', 'nolength', 'redirect', 'busy', 'stalls', 'changing']
+)
 def test_the_file_arrives(name: str, server: str, tmp_path: Path) -> None:
     assert get(f'{server}/{name}.pkl', tmp_path) == DATA
     names = {path.suffix for path in tmp_path.iterdir()}
     assert names == {'.pkl', '.sha256', '.lock'}
     requests = Handler.seen[f'/{name}.pkl']
-    assert get(f'{server}/{name}.pkl', tmp_path) == DATA and Handler.seen[f'/{name}.pkl'] == requests  # from the cache
+    # from the cache
+    assert (
+        get(f'{server}/{name}.pkl', tmp_path) == DATA and Handler.seen[f'/{name}.pkl'] == requests
+    )
 
 
 def test_a_broken_download_is_taken_up_where_it_broke(server: str, tmp_path: Path) -> None:
     get(f'{server}/breaks.pkl', tmp_path)
-    assert Handler.ranges == [None, 'bytes=100000-', 'bytes=200000-'] or Handler.ranges[:2] == [None, 'bytes=100000-']
+    assert Handler.ranges == [None, 'bytes=100000-', 'bytes=200000-'] or Handler.ranges[:2] == [
+        None,
+        'bytes=100000-',
+    ]
 
 
-@pytest.mark.parametrize('name,words', [('missing', '404'), ('liar', 'download failed'), ('away', 'not an http')])
+@pytest.mark.parametrize(
+    'name,words', [('missing', '404'), ('liar', 'download failed'), ('away', 'not an http')]
+)
 def test_what_cannot_be_had(name: str, words: str, server: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         get(f'{server}/{name}.pkl', tmp_path)
@@ -120,13 +134,18 @@ def test_a_changed_copy_is_noticed(server: str, tmp_path: Path) -> None:
 def test_the_hash_that_is_expected(server: str, tmp_path: Path) -> None:
     right = hashlib.sha256(DATA).hexdigest()
     for expected in (right, right[:8]):
-        assert open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256=expected).read_bytes() == DATA
+        assert (
+            open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256=expected).read_bytes()
+            == DATA
+        )
     with pytest.raises(UserError, match=f'has the SHA-256 {right}, expected 0000'):
         open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256='0000')
 
 
 def test_two_names_two_files(server: str, tmp_path: Path) -> None:
-    assert open_url(f'{server}/plain.pkl?a', cache_dir=tmp_path) != open_url(f'{server}/plain.pkl?b', cache_dir=tmp_path)
+    assert open_url(f'{server}/plain.pkl?a', cache_dir=tmp_path) != open_url(
+        f'{server}/plain.pkl?b', cache_dir=tmp_path
+    )
 
 
 def fetch(url: str, cache: str) -> int:

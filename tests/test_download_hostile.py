@@ -22,7 +22,9 @@ Answer = Callable[[socket.socket, str, list[str]], None]
 
 
 class Server:
-    """Answers each connection on 127.0.0.1 with raw bytes, by a function of the connection, path and request's lines."""
+    """Answers each connection on 127.0.0.1 with raw bytes, by a function of the connection, path
+    and request's lines.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
@@ -100,7 +102,8 @@ def kept(folder: Path) -> list[str]:
         (
             body(
                 DATA[5:],
-                f'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 5-{len(DATA) - 1}/{len(DATA)}',
+                f'HTTP/1.1 206 Partial Content\r\nContent-Range: bytes '
+                f'5-{len(DATA) - 1}/{len(DATA)}',
             ),
             'a part of the file',
         ),
@@ -331,7 +334,8 @@ def test_another_part_than_was_asked_for_is_not_appended(
         elif any(line.startswith('Range: ') for line in lines):
             text = claim.format(have=half, last=len(DATA) - 1, size=len(DATA), more=len(DATA) + 1)
             peer.sendall(
-                f'HTTP/1.1 206 Partial Content\r\nContent-Range: {text}\r\nContent-Length: {half}\r\n\r\n'.encode()
+                f'HTTP/1.1 206 Partial Content\r\nContent-Range: {text}\r\nContent-Length: '
+                f'{half}\r\n\r\n'.encode()
                 + b'0' * half
             )
         else:

@@ -27,12 +27,21 @@ LAST = 7  # of the eight ws of these networks
 
 def run(*options: object) -> None:
     words = [str(word) for word in options]
-    assert generate.main([*([] if '--network' in words else ['--network', PLAIN]), '--device=cpu', *words]) == 0
+    assert (
+        generate.main(
+            [*([] if '--network' in words else ['--network', PLAIN]), '--device=cpu', *words]
+        )
+        == 0
+    )
 
 
 def draw(outdir: Path, *options: object) -> dict[str, np.ndarray]:
     run('--outdir', outdir, *options)
-    return {path.name: np.asarray(Image.open(path)) for path in sorted(outdir.iterdir()) if path.suffix != '.npz'}
+    return {
+        path.name: np.asarray(Image.open(path))
+        for path in sorted(outdir.iterdir())
+        if path.suffix != '.npz'
+    }
 
 
 def film(path: Path, *options: object) -> np.ndarray:
@@ -41,19 +50,29 @@ def film(path: Path, *options: object) -> np.ndarray:
 
 
 def sweep(path: Path, *options: object) -> np.ndarray:
-    """Frames of a sweep at the size of the network: tiles of 32 pixels, which are enlarged three times."""
+    """Frames of a sweep at the size of the network: tiles of 32 pixels, which are enlarged three
+    times.
+    """
     return film(path, *options)[:, 1::3, 1::3]
 
 
 def tiles_of(strip: np.ndarray, rows: int = 2) -> np.ndarray:
-    """The pictures in a labelled strip of SeFa at the size of the network: uint8 `[rows, 7, 32, 32, 3]`."""
+    """The pictures in a labelled strip of SeFa at the size of the network: uint8 `[rows, 7, 32, 32,
+    3]`.
+    """
     top, left, step = 28, strip.shape[1] - 7 * 110, 110  # of pictures of 96, three times enlarged
-    return np.stack([[strip[y:y + 96, x:x + 96][1::3, 1::3] for x in range(left, strip.shape[1], step)]
-                     for y in range(top, top + rows * step, step)])
+    return np.stack(
+        [
+            [strip[y : y + 96, x : x + 96][1::3, 1::3] for x in range(left, strip.shape[1], step)]
+            for y in range(top, top + rows * step, step)
+        ]
+    )
 
 
 def gap(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean difference of two pictures, in levels. Under 10 between a picture and the same one in a GIF, over 20 between seeds."""
+    """Mean difference of two pictures, in levels. Under 10 between a picture and the same one in a
+    GIF, over 20 between seeds.
+    """
     return float(np.abs(a.astype(float) - b).mean())
 
 
@@ -82,7 +101,12 @@ def test_the_pictures_that_users_know(tmp_path: Path) -> None:
     assert list(images) == ['seed0000.png', 'seed0001.png', 'seed0002.png', 'seed0085.png']
     G = load_networks(PLAIN).G_ema
     z = torch.from_numpy(np.random.RandomState(85).randn(1, G.z_dim)).float()
-    want = (G(z, None, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128).clamp(0, 255).to(torch.uint8)[0].numpy()
+    want = (
+        (G(z, None, noise_mode='const').permute(0, 2, 3, 1) * 127.5 + 128)
+        .clamp(0, 255)
+        .to(torch.uint8)[0]
+        .numpy()
+    )
     assert np.abs(images['seed0085.png'].astype(int) - want).max() <= 1
 
 
@@ -93,30 +117,52 @@ def test_36_pictures_by_default(tmp_path: Path) -> None:
 def test_options_of_a_picture(tmp_path: Path) -> None:
     base = ['--network', COND, '--seeds=3', '--class=0']
     plain = draw(tmp_path / 'plain', *base)['seed0003.png']
-    for i, change in enumerate([['--trunc=0.3'], ['--class=1'], ['--noise-mode=none'], ['--noise-mode=random'],
-                                ['--seeds=4']]):
-        image, = draw(tmp_path / str(i), *base, *change).values()
+    for i, change in enumerate(
+        [
+            ['--trunc=0.3'],
+            ['--class=1'],
+            ['--noise-mode=none'],
+            ['--noise-mode=random'],
+            ['--seeds=4'],
+        ]
+    ):
+        (image,) = draw(tmp_path / str(i), *base, *change).values()
         assert image.shape == plain.shape and not np.array_equal(image, plain), change
-    networks = [draw(tmp_path / name, '--network', GOLDEN / f'{name}-uncond-32.pkl', '--seeds=3')['seed0003.png'] for name in ('ada', 'tf')]
+    networks = [
+        draw(tmp_path / name, '--network', GOLDEN / f'{name}-uncond-32.pkl', '--seeds=3')[
+            'seed0003.png'
+        ]
+        for name in ('ada', 'tf')
+    ]
     assert not np.array_equal(*networks)
-    mean, same_mean = (draw(tmp_path / f'mean{seed}', *base, '--trunc=0', f'--seeds={seed}').popitem()[1] for seed in (3, 4))
+    mean, same_mean = (
+        draw(tmp_path / f'mean{seed}', *base, '--trunc=0', f'--seeds={seed}').popitem()[1]
+        for seed in (3, 4)
+    )
     np.testing.assert_array_equal(mean, same_mean)
 
 
 def test_random_noise_belongs_to_the_seed(tmp_path: Path) -> None:
     base = ['--noise-mode=random', '--seeds=0-4']
-    images = [draw(tmp_path / f'{i}', *base, f'--batch={batch}') for i, batch in enumerate([1, 2, 5, 5])]
-    alone, = draw(tmp_path / 'alone', '--noise-mode=random', '--seeds=3').values()
+    images = [
+        draw(tmp_path / f'{i}', *base, f'--batch={batch}') for i, batch in enumerate([1, 2, 5, 5])
+    ]
+    (alone,) = draw(tmp_path / 'alone', '--noise-mode=random', '--seeds=3').values()
     for name, image in images[0].items():
         assert all(np.abs(other[name].astype(int) - image).max() <= 1 for other in images[1:])
         np.testing.assert_array_equal(images[2][name], images[3][name])
     assert np.abs(alone.astype(int) - images[0]['seed0003.png']).max() <= 1
-    with_noise, without = (draw(tmp_path / mode, '--seeds=3', f'--noise-mode={mode}').popitem()[1] for mode in ('const', 'none'))
+    with_noise, without = (
+        draw(tmp_path / mode, '--seeds=3', f'--noise-mode={mode}').popitem()[1]
+        for mode in ('const', 'none')
+    )
     assert gap(alone, without) > 0.5 < gap(alone, with_noise)
 
 
 def test_batches_and_grid(tmp_path: Path) -> None:
-    one, many = (draw(tmp_path / str(n), '--seeds=0-4', '--grid=2x2', f'--batch={n}') for n in (1, 3))
+    one, many = (
+        draw(tmp_path / str(n), '--seeds=0-4', '--grid=2x2', f'--batch={n}') for n in (1, 3)
+    )
     assert one.keys() == many.keys() and one['grid.png'].shape == (64, 64, 3)
     for name in one:
         assert np.abs(one[name].astype(int) - many[name]).max() <= 1
@@ -126,7 +172,11 @@ def test_batches_and_grid(tmp_path: Path) -> None:
 def test_saved_ws_draw_the_same_again(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     images = draw(tmp_path / 'a', '--seeds=0-1', '--save-w', '--trunc=0.6')
     w = np.load(tmp_path / 'a' / 'seed0001.npz')['w']
-    assert w.shape == (1, 8, w.shape[2]) and w.dtype == np.float32 and gap(images['seed0001.png'], seeds[1]) > 1
+    assert (
+        w.shape == (1, 8, w.shape[2])
+        and w.dtype == np.float32
+        and gap(images['seed0001.png'], seeds[1]) > 1
+    )
     again = draw(tmp_path / 'b', '--projected-w', tmp_path / 'a' / 'seed0001.npz')
     assert list(again) == ['proj00.png']
     np.testing.assert_array_equal(again['proj00.png'], images['seed0001.png'])
@@ -142,23 +192,43 @@ def test_noise_of_a_projection(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     run('--seeds=0-1', '--save-w', '--outdir', tmp_path)
     w = np.concatenate([np.load(tmp_path / f'seed000{i}.npz')['w'] for i in (0, 1)])
     layer = load_networks(PLAIN).G_ema.synthesis.b8.conv0
-    own = {'noise.b8.conv0': np.stack([layer.noise_const.numpy(), -layer.noise_const.numpy()]), 'noise.b32.conv1': np.zeros([32, 32])}
-    np.savez(tmp_path / 'w.npz', w=w, other=np.zeros(3), **{'noise.b8.conv0': own['noise.b8.conv0']})
+    own = {
+        'noise.b8.conv0': np.stack([layer.noise_const.numpy(), -layer.noise_const.numpy()]),
+        'noise.b32.conv1': np.zeros([32, 32]),
+    }
+    np.savez(
+        tmp_path / 'w.npz', w=w, other=np.zeros(3), **{'noise.b8.conv0': own['noise.b8.conv0']}
+    )
     first, second = draw(tmp_path / 'a', '--projected-w', tmp_path / 'w.npz', '--save-w').values()
     np.testing.assert_allclose(first, seeds[0], atol=1)
     assert gap(second, seeds[1]) > 0.2
-    again, = draw(tmp_path / 'b', '--projected-w', tmp_path / 'a' / 'proj01.npz').values()
+    (again,) = draw(tmp_path / 'b', '--projected-w', tmp_path / 'a' / 'proj01.npz').values()
     np.testing.assert_allclose(again, second, atol=1)
-    silent = draw(tmp_path / 'c', '--projected-w', tmp_path / 'w.npz', '--noise-mode=none')['proj01.png']
+    silent = draw(tmp_path / 'c', '--projected-w', tmp_path / 'w.npz', '--noise-mode=none')[
+        'proj01.png'
+    ]
     plain = draw(tmp_path / 'd', '--seeds=1', '--noise-mode=none')['seed0001.png']
     np.testing.assert_allclose(silent, plain, atol=1)
     np.savez(tmp_path / 'flat.npz', w=w, **{'noise.b32.conv1': own['noise.b32.conv1']})
-    assert gap(draw(tmp_path / 'e', '--projected-w', tmp_path / 'flat.npz')['proj00.png'], seeds[0]) > 0.1
+    assert (
+        gap(draw(tmp_path / 'e', '--projected-w', tmp_path / 'flat.npz')['proj00.png'], seeds[0])
+        > 0.1
+    )
 
 
 def test_style_mixing(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     images = draw(tmp_path / 'a', '--style-mix=0,1/2,3', '--styles=0-3', '--save-w')
-    assert sorted(images) == ['0-0.png', '0-2.png', '0-3.png', '1-1.png', '1-2.png', '1-3.png', '2-2.png', '3-3.png', 'grid.png']
+    assert sorted(images) == [
+        '0-0.png',
+        '0-2.png',
+        '0-3.png',
+        '1-1.png',
+        '1-2.png',
+        '1-3.png',
+        '2-2.png',
+        '3-3.png',
+        'grid.png',
+    ]
     for i in range(4):
         np.testing.assert_allclose(images[f'{i}-{i}.png'], seeds[i], atol=1)
     grid = images['grid.png'].reshape(3, 32, 3, 32, 3).transpose(0, 2, 1, 3, 4)
@@ -169,8 +239,10 @@ def test_style_mixing(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     w = {name: np.load(tmp_path / 'a' / f'{name}.npz')['w'][0] for name in ('0-0', '0-2', '2-2')}
     np.testing.assert_array_equal(w['0-2'][:4], w['2-2'][:4])
     np.testing.assert_array_equal(w['0-2'][4:], w['0-0'][4:])
-    usual, none, all_layers = (draw(tmp_path / str(i), '--style-mix=0/2', *options)['0-2.png']
-                               for i, options in enumerate([[], [f'--styles={LAST}'], [f'--styles=0-{LAST}']]))
+    usual, none, all_layers = (
+        draw(tmp_path / str(i), '--style-mix=0/2', *options)['0-2.png']
+        for i, options in enumerate([[], [f'--styles={LAST}'], [f'--styles=0-{LAST}']])
+    )
     np.testing.assert_allclose(all_layers, seeds[2], atol=1)
     flat = draw(tmp_path / 'flat', '--style-mix=0/2', '--trunc=0')
     np.testing.assert_allclose(flat['0-0.png'], flat['2-2.png'], atol=1)
@@ -181,55 +253,100 @@ def test_style_mixing(tmp_path: Path, seeds: list[np.ndarray]) -> None:
 def test_interpolation(suffix: str, tmp_path: Path, seeds: list[np.ndarray]) -> None:
     path = tmp_path / 'new' / f'a.{suffix}'
     frames = film(path, '--interpolate=0,1,2', '--fps=10', *['--quality=100'] * (suffix == 'mp4'))
-    assert frames.shape == (9, 32, 32, 3) and read_video(path)[1] == pytest.approx(0.9, abs=0.02) and len(list(path.parent.iterdir())) == 1
+    assert (
+        frames.shape == (9, 32, 32, 3)
+        and read_video(path)[1] == pytest.approx(0.9, abs=0.02)
+        and len(list(path.parent.iterdir())) == 1
+    )
     for frame, seed in [(0, 0), (4, 1), (8, 2)]:
         near = [gap(frames[frame], image) for image in seeds]
         assert np.argmin(near) == seed and near[seed] * 2 < sorted(near)[1]
     assert gap(frames[0], frames[1]) < gap(frames[0], frames[4])
     slow = tmp_path / 'slow.gif'
-    assert len(film(slow, '--interpolate=0,1', '--fps=3', '--frames=4')) == 4 and read_video(slow)[1] == pytest.approx(4 / 3, abs=0.02)
+    assert len(film(slow, '--interpolate=0,1', '--fps=3', '--frames=4')) == 4 and read_video(slow)[
+        1
+    ] == pytest.approx(4 / 3, abs=0.02)
 
 
 def test_ways_of_interpolation(tmp_path: Path) -> None:
     base = ['--interpolate=0,1', '--frames=9', '--trunc=0.8']
     plain = film(tmp_path / 'a.gif', *base)
-    for i, change in enumerate([['--easing=smooth'], ['--easing=circular'], ['--space=z'], ['--trunc=0.4'], ['--noise-mode=none']]):
+    for i, change in enumerate(
+        [
+            ['--easing=smooth'],
+            ['--easing=circular'],
+            ['--space=z'],
+            ['--trunc=0.4'],
+            ['--noise-mode=none'],
+        ]
+    ):
         other = film(tmp_path / f'{i}.gif', *base, *change)
         assert gap(other[2], plain[2]) > 0.3, change
         if i < 3:
             np.testing.assert_array_equal(other[[0, 8]], plain[[0, 8]])
-    smooth, circular = (film(tmp_path / f'{easing}.gif', *base, f'--easing={easing}') for easing in ('smooth', 'circular'))
+    smooth, circular = (
+        film(tmp_path / f'{easing}.gif', *base, f'--easing={easing}')
+        for easing in ('smooth', 'circular')
+    )
     assert gap(circular[1], plain[0]) < gap(smooth[1], plain[0]) < gap(plain[1], plain[0])
     there_and_back = film(tmp_path / 'loop.gif', *base, '--loop', '--frames=16')
-    np.testing.assert_array_equal(there_and_back[[0, 2, 4, 6, 8, 10, 12, 14]], plain[[0, 2, 4, 6, 8, 6, 4, 2]])
+    np.testing.assert_array_equal(
+        there_and_back[[0, 2, 4, 6, 8, 10, 12, 14]], plain[[0, 2, 4, 6, 8, 6, 4, 2]]
+    )
     assert np.array_equal(film(tmp_path / 'one.gif', *base, '--frames=1'), plain[:1])
-    flicker = film(tmp_path / 'random.gif', '--interpolate=0,0', '--frames=3', '--noise-mode=random')
+    flicker = film(
+        tmp_path / 'random.gif', '--interpolate=0,0', '--frames=3', '--noise-mode=random'
+    )
     assert gap(flicker[0], flicker[1]) > 0.5 < gap(flicker[1], flicker[2])
 
 
 def test_sweep_of_truncation(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     frames = sweep(tmp_path / 'a.gif', '--sweep=trunc=-1:0:1', '--seeds=0-2', '--batch=4')
-    assert frames.shape == (9, 64, 64, 3) and frames[:, 32:, 32:].mean() < 3  # two by two, the last empty
+    # two by two, the last empty
+    assert frames.shape == (9, 64, 64, 3) and frames[:, 32:, 32:].mean() < 3
     assert gap(frames[8, :32, 32:], seeds[1]) < 10 < gap(frames[0, :32, 32:], seeds[1])
-    mean, = draw(tmp_path / 'mean', '--seeds=0', '--trunc=0').values()
-    assert all(gap(tile, mean) < 10 for tile in (frames[4, :32, :32], frames[4, :32, 32:], frames[4, 32:, :32]))
+    (mean,) = draw(tmp_path / 'mean', '--seeds=0', '--trunc=0').values()
+    assert all(
+        gap(tile, mean) < 10
+        for tile in (frames[4, :32, :32], frames[4, :32, 32:], frames[4, 32:, :32])
+    )
     back = sweep(tmp_path / 'b.gif', '--sweep=trunc=0:1', '--loop', '--frames=8')
-    assert back.shape == (8, 32, 32, 3) and gap(back[4], seeds[0]) < 10 and np.array_equal(back[3], back[5])
+    assert (
+        back.shape == (8, 32, 32, 3)
+        and gap(back[4], seeds[0]) < 10
+        and np.array_equal(back[3], back[5])
+    )
     run('--seeds=0', '--save-w', '--outdir', tmp_path / 'w')
-    again = sweep(tmp_path / 'c.gif', '--sweep=trunc=0:1', '--loop', '--frames=8', '--projected-w', tmp_path / 'w' / 'seed0000.npz')
+    again = sweep(
+        tmp_path / 'c.gif',
+        '--sweep=trunc=0:1',
+        '--loop',
+        '--frames=8',
+        '--projected-w',
+        tmp_path / 'w' / 'seed0000.npz',
+    )
     np.testing.assert_allclose(again, back, atol=2)
 
 
 def test_sweep_of_noise(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     frames = sweep(tmp_path / 'a.gif', '--sweep=noise', '--seeds=2', '--frames=8')
     assert gap(frames[0], seeds[2]) < 10 and gap(frames[4], frames[0]) > 1
-    assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) and gap(frames[7], frames[0]) < gap(frames[4], frames[0])
-    eased = sweep(tmp_path / 'b.gif', '--sweep=noise', '--seeds=2', '--frames=8', '--easing=circular')
-    assert np.array_equal(eased[4], frames[4]) and gap(eased[1], frames[0]) < gap(frames[1], frames[0])
+    assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) and gap(
+        frames[7], frames[0]
+    ) < gap(frames[4], frames[0])
+    eased = sweep(
+        tmp_path / 'b.gif', '--sweep=noise', '--seeds=2', '--frames=8', '--easing=circular'
+    )
+    assert np.array_equal(eased[4], frames[4]) and gap(eased[1], frames[0]) < gap(
+        frames[1], frames[0]
+    )
     run('--seeds=2', '--save-w', '--outdir', tmp_path / 'w')
-    other = {f'noise.{name}': 3 * noise.numpy() for name, noise in random_noise(load_networks(PLAIN).G_ema, [7]).items()}
+    other = {
+        f'noise.{name}': 3 * noise.numpy()
+        for name, noise in random_noise(load_networks(PLAIN).G_ema, [7]).items()
+    }
     np.savez(tmp_path / 'w.npz', w=np.load(tmp_path / 'w' / 'seed0002.npz')['w'], **other)
-    picture, = draw(tmp_path / 'own', '--projected-w', tmp_path / 'w.npz').values()
+    (picture,) = draw(tmp_path / 'own', '--projected-w', tmp_path / 'w.npz').values()
     first = sweep(tmp_path / 'own.gif', '--sweep=noise', '--projected-w', tmp_path / 'w.npz')[0]
     assert gap(first, picture) < 10 < gap(first, frames[0])
 
@@ -270,33 +387,57 @@ def test_sefa(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     assert gap(some[0, 6], middle) > 0 and not np.array_equal(some, strips[0])
     assert draw(tmp_path / 'd', '--sefa=1')['sefa00.png'].shape[0] == 28 + 6 * 110
     assert draw(tmp_path / 'e', '--sefa=1', '--seeds=1,1')['sefa00.png'].shape[0] == 28 + 2 * 110
-    one, two = (tiles_of(draw(tmp_path / f'trunc{seed}', '--sefa=1', f'--seeds={seed}', '--trunc=0')['sefa00.png'], 1)
-                for seed in (1, 2))
+    one, two = (
+        tiles_of(
+            draw(tmp_path / f'trunc{seed}', '--sefa=1', f'--seeds={seed}', '--trunc=0')[
+                'sefa00.png'
+            ],
+            1,
+        )
+        for seed in (1, 2)
+    )
     np.testing.assert_allclose(one, two, atol=1)
 
 
 def test_tiles_of_a_sweep_are_enlarged(tmp_path: Path) -> None:
-    assert film(tmp_path / 'a.gif', '--sweep=trunc=0:1', '--seeds=0-2', '--frames=2').shape == (2, 192, 192, 3)
+    assert film(tmp_path / 'a.gif', '--sweep=trunc=0:1', '--seeds=0-2', '--frames=2').shape == (
+        2,
+        192,
+        192,
+        3,
+    )
     assert film(tmp_path / 'b.gif', '--interpolate=0,1', '--frames=2').shape == (2, 32, 32, 3)
 
 
 def test_styles_of_a_mix_are_the_first_half_by_default(tmp_path: Path) -> None:
-    usual, half = (draw(tmp_path / name, '--style-mix=0/2', '--save-w', *options)['0-2.png']
-                   for name, options in [('usual', []), ('half', ['--styles=0-3'])])
+    usual, half = (
+        draw(tmp_path / name, '--style-mix=0/2', '--save-w', *options)['0-2.png']
+        for name, options in [('usual', []), ('half', ['--styles=0-3'])]
+    )
     np.testing.assert_array_equal(usual, half)
-    w = {name: np.load(tmp_path / 'usual' / f'{name}.npz')['w'][0] for name in ('0-0', '0-2', '2-2')}
+    w = {
+        name: np.load(tmp_path / 'usual' / f'{name}.npz')['w'][0] for name in ('0-0', '0-2', '2-2')
+    }
     np.testing.assert_array_equal(w['0-2'], np.concatenate([w['2-2'][:4], w['0-0'][4:]]))
 
 
 def test_interpolation_between_files(tmp_path: Path, seeds: list[np.ndarray]) -> None:
     run('--seeds=0-2', '--save-w', '--outdir', tmp_path)
     files = [tmp_path / f'seed000{i}.npz' for i in range(3)]
-    frames = film(tmp_path / 'a.gif', '--interpolate=w', *(f'--projected-w={path}' for path in files))
+    frames = film(
+        tmp_path / 'a.gif', '--interpolate=w', *(f'--projected-w={path}' for path in files)
+    )
     for frame, seed in [(0, 0), (4, 1), (8, 2)]:
         assert gap(frames[frame], seeds[seed]) < 10
     assert np.array_equal(frames, film(tmp_path / 'b.gif', '--interpolate=0,1,2'))
     np.savez(tmp_path / 'all.npz', w=np.concatenate([np.load(path)['w'] for path in files]))
-    one = film(tmp_path / 'c.gif', '--interpolate=w', f"--projected-w={tmp_path / 'all.npz'}", '--loop', '--frames=9')
+    one = film(
+        tmp_path / 'c.gif',
+        '--interpolate=w',
+        f'--projected-w={tmp_path / "all.npz"}',
+        '--loop',
+        '--frames=9',
+    )
     assert gap(one[0], seeds[0]) < 10 and gap(one[3], seeds[1]) < 10 and gap(one[6], seeds[2]) < 10
 
 
@@ -305,9 +446,13 @@ def test_noise_of_files_is_interpolated(tmp_path: Path) -> None:
     w = G.mapping.w_avg.numpy()[None, None].repeat(8, axis=1)
     noises = [random_noise(G, [seed]) for seed in (1, 2)]
     for i, noise in enumerate(noises):
-        np.savez(tmp_path / f'{i}.npz', w=w, **{f'noise.{name}': array.numpy() for name, array in noise.items()})
+        np.savez(
+            tmp_path / f'{i}.npz',
+            w=w,
+            **{f'noise.{name}': array.numpy() for name, array in noise.items()},
+        )
     np.savez(tmp_path / 'none.npz', w=w)
-    files = [f"--projected-w={tmp_path / f'{name}.npz'}" for name in (0, 1, 'none')]
+    files = [f'--projected-w={tmp_path / f"{name}.npz"}' for name in (0, 1, 'none')]
     frames = film(tmp_path / 'a.gif', '--interpolate=w', *files)
     pictures = list(draw(tmp_path / 'out', *files).values())
     assert len(pictures) == 3
@@ -315,7 +460,10 @@ def test_noise_of_files_is_interpolated(tmp_path: Path) -> None:
         assert np.argmin([gap(frame, picture) for picture in pictures]) == i
     middle = blend_noise(*noises, 0.5)
     assert all(0.7 < float(noise.std()) < 1.3 for noise in middle.values()), 'the variance is kept'
-    assert all(torch.allclose(blend_noise(noises[0], noises[0], 0.5)[name], array) for name, array in noises[0].items())
+    assert all(
+        torch.allclose(blend_noise(noises[0], noises[0], 0.5)[name], array)
+        for name, array in noises[0].items()
+    )
     zero = {name: torch.zeros_like(array) for name, array in noises[0].items()}
     assert all(torch.isfinite(noise).all() for noise in blend_noise(zero, noises[1], 0.5).values())
 
@@ -349,25 +497,56 @@ def test_noise_loop(tmp_path: Path) -> None:
     still = film(tmp_path / 'b.gif', '--interpolate=3,3', '--frames=8')
     assert np.array_equal(still[0], still[4]) and np.array_equal(frames[0], still[0])
     assert gap(frames[1], frames[0]) < gap(frames[4], frames[0]) > gap(frames[7], frames[0])
-    tiles = sweep(tmp_path / 'c.gif', '--sweep=circle', '--seeds=3,4', '--noise-mode=loop', '--frames=4')
+    tiles = sweep(
+        tmp_path / 'c.gif', '--sweep=circle', '--seeds=3,4', '--noise-mode=loop', '--frames=4'
+    )
     const = sweep(tmp_path / 'd.gif', '--sweep=circle', '--seeds=3,4', '--frames=4')
     assert np.array_equal(tiles[0], const[0]) and gap(tiles[2], const[2]) > 0.5
 
 
 def test_formats_and_facts(tmp_path: Path) -> None:
-    base = ['--network', COND, '--seeds=3', '--class=1', '--trunc=0.7', '--noise-mode=none', '--grid=1x1']
-    want = {'network': 'ada-cond-32.pkl', 'network_sha256': hashlib.sha256(Path(COND).read_bytes()).hexdigest(), 'trunc': 0.7, 'class': 1,
-            'noise_mode': 'none', 'seed': 3}
-    png, = (image for name, image in draw(tmp_path / 'png', *base).items() if name != 'grid.png')
+    base = [
+        '--network',
+        COND,
+        '--seeds=3',
+        '--class=1',
+        '--trunc=0.7',
+        '--noise-mode=none',
+        '--grid=1x1',
+    ]
+    want = {
+        'network': 'ada-cond-32.pkl',
+        'network_sha256': hashlib.sha256(Path(COND).read_bytes()).hexdigest(),
+        'trunc': 0.7,
+        'class': 1,
+        'noise_mode': 'none',
+        'seed': 3,
+    }
+    (png,) = (image for name, image in draw(tmp_path / 'png', *base).items() if name != 'grid.png')
     for kind, pillow in [('png', 'PNG'), ('jpg', 'JPEG'), ('webp', 'WEBP')]:
         images = draw(tmp_path / kind, *base, f'--format={kind}')
-        assert sorted(images) == [f'grid.{kind}', f'seed0003.{kind}'] and gap(images[f'seed0003.{kind}'], png) < 8
+        assert (
+            sorted(images) == [f'grid.{kind}', f'seed0003.{kind}']
+            and gap(images[f'seed0003.{kind}'], png) < 8
+        )
         with Image.open(tmp_path / kind / f'seed0003.{kind}') as image:
             assert image.format == pillow
-            text = image.text['toonify'] if kind == 'png' else image.getexif()[ExifTags.Base.ImageDescription]  # type: ignore[attr-defined]
+            text = (
+                image.text['toonify']
+                if kind == 'png'
+                else image.getexif()[ExifTags.Base.ImageDescription]
+            )  # type: ignore[attr-defined]
         assert json.loads(text) == want
     for kind in ('jpg', 'webp'):
-        gaps = [gap(draw(tmp_path / f'{kind}{q}', *base, f'--format={kind}', f'--quality={q}')[f'seed0003.{kind}'], png) for q in (5, 60, 100)]
+        gaps = [
+            gap(
+                draw(tmp_path / f'{kind}{q}', *base, f'--format={kind}', f'--quality={q}')[
+                    f'seed0003.{kind}'
+                ],
+                png,
+            )
+            for q in (5, 60, 100)
+        ]
         assert gaps[0] > gaps[1] > gaps[2]
     films = [film(tmp_path / f'{q}.mp4', '--interpolate=0,1', f'--quality={q}') for q in (10, 100)]
     gif = film(tmp_path / 'a.gif', '--interpolate=0,1')
@@ -377,72 +556,156 @@ def test_formats_and_facts(tmp_path: Path) -> None:
 MIX, GO, SWEEP, SEFA = '--style-mix=1/2', '--interpolate=1,2', '--sweep=noise', '--sefa=1'
 
 
-@pytest.mark.parametrize('options,words', [
-    (['--network=none.pkl'], ['none.pkl: no such']), (['--network', COND], ['--class=0']), (['--network', COND, '--class=3'], ['0…2']),
-    (['--class=0'], ['no classes']), (['--seeds=5-2'], ['--seeds=5-2']), (['--seeds='], ['--seeds=']), (['--grid=6'], ['--grid=6']),
-    (['--noise-mode=loud'], ['loud']), (['--batch=0'], ['0']), (['--network', __file__], ['neither a pickle']), (['--trunc=nan'], ['nan']),
-    (['--format=gif'], ['gif']), (['--quality=0', '--format=jpg'], ['0']), (['--device=tpu'], ['tpu']),
-    ([MIX, GO], ['--style-mix', '--interpolate']), ([SWEEP, SEFA], ['--sweep', '--sefa']),
-    ([MIX, '--grid=2x2'], ['--style-mix', '--grid=2x2']), ([MIX, '--seeds=1'], ['--style-mix', '--seeds=1']), ([MIX, '--loop'], ['--style-mix', '--loop']),
-    (['--styles=1'], ['--styles=1', '--style-mix']), (['--frames=3'], ['--frames=3', '--interpolate or --sweep']), (['--sefa-scale=2'], ['--sefa-scale', '--sefa']),
-    (['--space=z'], ['--space=z', '--interpolate']), (['--video=a.mp4'], ['--video=a.mp4', '--interpolate or --sweep']), ([SEFA, '--fps=3'], ['--sefa', '--fps=3.0']),
-    (['--quality=90'], ['--quality=90', '--format=png']), (['--style-mix=1'], ['--style-mix=1', 'slash']), (['--style-mix=1/'], ['--style-mix']),
-    ([MIX, '--styles=8'], ['--styles', '0-7']), ([MIX, '--styles=a'], ['--styles=a']), ([SEFA, '--sefa-layers=0-8'], ['--sefa-layers', '0-7']), (['--sefa=9999'], ['--sefa=9999']),
-    (['--sefa=0'], ['0']), (['--projected-w=a.npz', '--seeds=1'], ['--projected-w', '--seeds']), (['--projected-w=a.npz', '--class=1'], ['--projected-w', '--class=1']),
-    (['--noise-mode=loop'], ['--noise-mode=loop', '--sweep']), (['--radius=0.5'], ['--radius=0.5', '--sweep']),
-    (['--projected-w=a.npz'], ['a.npz: no such file']), (['--projected-w', __file__], ['no .npz']),
-])
-def test_bad_input(options: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    'options,words',
+    [
+        (['--network=none.pkl'], ['none.pkl: no such']),
+        (['--network', COND], ['--class=0']),
+        (['--network', COND, '--class=3'], ['0…2']),
+        (['--class=0'], ['no classes']),
+        (['--seeds=5-2'], ['--seeds=5-2']),
+        (['--seeds='], ['--seeds=']),
+        (['--grid=6'], ['--grid=6']),
+        (['--noise-mode=loud'], ['loud']),
+        (['--batch=0'], ['0']),
+        (['--network', __file__], ['neither a pickle']),
+        (['--trunc=nan'], ['nan']),
+        (['--format=gif'], ['gif']),
+        (['--quality=0', '--format=jpg'], ['0']),
+        (['--device=tpu'], ['tpu']),
+        ([MIX, GO], ['--style-mix', '--interpolate']),
+        ([SWEEP, SEFA], ['--sweep', '--sefa']),
+        ([MIX, '--grid=2x2'], ['--style-mix', '--grid=2x2']),
+        ([MIX, '--seeds=1'], ['--style-mix', '--seeds=1']),
+        ([MIX, '--loop'], ['--style-mix', '--loop']),
+        (['--styles=1'], ['--styles=1', '--style-mix']),
+        (['--frames=3'], ['--frames=3', '--interpolate or --sweep']),
+        (['--sefa-scale=2'], ['--sefa-scale', '--sefa']),
+        (['--space=z'], ['--space=z', '--interpolate']),
+        (['--video=a.mp4'], ['--video=a.mp4', '--interpolate or --sweep']),
+        ([SEFA, '--fps=3'], ['--sefa', '--fps=3.0']),
+        (['--quality=90'], ['--quality=90', '--format=png']),
+        (['--style-mix=1'], ['--style-mix=1', 'slash']),
+        (['--style-mix=1/'], ['--style-mix']),
+        ([MIX, '--styles=8'], ['--styles', '0-7']),
+        ([MIX, '--styles=a'], ['--styles=a']),
+        ([SEFA, '--sefa-layers=0-8'], ['--sefa-layers', '0-7']),
+        (['--sefa=9999'], ['--sefa=9999']),
+        (['--sefa=0'], ['0']),
+        (['--projected-w=a.npz', '--seeds=1'], ['--projected-w', '--seeds']),
+        (['--projected-w=a.npz', '--class=1'], ['--projected-w', '--class=1']),
+        (['--noise-mode=loop'], ['--noise-mode=loop', '--sweep']),
+        (['--radius=0.5'], ['--radius=0.5', '--sweep']),
+        (['--projected-w=a.npz'], ['a.npz: no such file']),
+        (['--projected-w', __file__], ['no .npz']),
+    ],
+)
+def test_bad_input(
+    options: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     monkeypatch.chdir(tmp_path)
-    error = error_of(capsys, *[] if '--network' in options else ['--network', PLAIN], '--outdir=out', *options)
+    error = error_of(
+        capsys, *[] if '--network' in options else ['--network', PLAIN], '--outdir=out', *options
+    )
     assert all(word in error for word in words), error
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('options,words', [
-    (['--interpolate=1'], ['--interpolate=1', 'two']), (['--interpolate=1,a'], ['--interpolate=1,a']), ([GO, '--outdir=a'], ['--interpolate', '--outdir=a']),
-    ([GO, '--save-w'], ['--interpolate', '--save-w']), ([GO, '--format=jpg'], ['--interpolate', '--format=jpg']), ([GO, '--seeds=1'], ['--interpolate', '--seeds=1']),
-    ([GO, '--projected-w=a.npz'], ['--interpolate', '--projected-w']), ([GO, '--quality=3'], ['--quality=3', '--video=a.gif']), ([GO, '--frames=0'], ['0']),
-    ([GO, '--fps=60'], ['50']), ([GO, '--fps=0'], ['0 frames']), ([GO, '--video=a.avi'], ['a.avi', '.mp4 or .gif']), ([SWEEP, '--space=z'], ['--sweep', '--space']),
-    (['--sweep=trunc'], ['trunc=-1:1']), (['--sweep=trunc=1'], ['trunc=-1:1']), (['--sweep=trunc=0:nan'], ['trunc=-1:1']), (['--sweep=colour'], ['--sweep=colour']),
-    (['--sweep=noise=1'], ['--sweep=noise=1']), (['--sweep=class=1'], ['class=0,2,1']), (['--sweep=class'], ['knows no classes']), (['--sweep=class=0,1'], ['knows no classes']),
-    (['--sweep=trunc=0:1', '--trunc=1'], ['--sweep=trunc=0:1', '--trunc=1']), (['--sweep=class', '--class=0'], ['--sweep=class', '--class=0']),
-    (['--sweep=circle', '--projected-w=a'], ['--sweep=circle', '--projected-w=a']), (['--sweep=circle', '--loop'], ['--loop', 'loop already']),
-    (['--sweep=circle', '--radius=2'], ['--radius=2']), ([SWEEP, '--radius=0.5'], ['--sweep=circle']),
-    (['--interpolate=w'], ['--interpolate=w', '--projected-w']), (['--interpolate=w', '--projected-w=a.npz', '--space=z'], ['--space=z']),
-    (['--interpolate=w', '--projected-w=a.npz'], ['a.npz: no such file']),
-    (['--sweep=class', '--projected-w=a'], ['--sweep=class', '--projected-w=a']), ([SWEEP, '--noise-mode=const'], ['--sweep=noise', '--noise-mode=const']),
-    ([SWEEP, '--loop'], ['--sweep=noise', '--loop']), (['--network', COND, '--sweep=class=0,3'], ['class=0,3', '0…2']),
-])
-def test_bad_videos(options: list[str], words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    'options,words',
+    [
+        (['--interpolate=1'], ['--interpolate=1', 'two']),
+        (['--interpolate=1,a'], ['--interpolate=1,a']),
+        ([GO, '--outdir=a'], ['--interpolate', '--outdir=a']),
+        ([GO, '--save-w'], ['--interpolate', '--save-w']),
+        ([GO, '--format=jpg'], ['--interpolate', '--format=jpg']),
+        ([GO, '--seeds=1'], ['--interpolate', '--seeds=1']),
+        ([GO, '--projected-w=a.npz'], ['--interpolate', '--projected-w']),
+        ([GO, '--quality=3'], ['--quality=3', '--video=a.gif']),
+        ([GO, '--frames=0'], ['0']),
+        ([GO, '--fps=60'], ['50']),
+        ([GO, '--fps=0'], ['0 frames']),
+        ([GO, '--video=a.avi'], ['a.avi', '.mp4 or .gif']),
+        ([SWEEP, '--space=z'], ['--sweep', '--space']),
+        (['--sweep=trunc'], ['trunc=-1:1']),
+        (['--sweep=trunc=1'], ['trunc=-1:1']),
+        (['--sweep=trunc=0:nan'], ['trunc=-1:1']),
+        (['--sweep=colour'], ['--sweep=colour']),
+        (['--sweep=noise=1'], ['--sweep=noise=1']),
+        (['--sweep=class=1'], ['class=0,2,1']),
+        (['--sweep=class'], ['knows no classes']),
+        (['--sweep=class=0,1'], ['knows no classes']),
+        (['--sweep=trunc=0:1', '--trunc=1'], ['--sweep=trunc=0:1', '--trunc=1']),
+        (['--sweep=class', '--class=0'], ['--sweep=class', '--class=0']),
+        (['--sweep=circle', '--projected-w=a'], ['--sweep=circle', '--projected-w=a']),
+        (['--sweep=circle', '--loop'], ['--loop', 'loop already']),
+        (['--sweep=circle', '--radius=2'], ['--radius=2']),
+        ([SWEEP, '--radius=0.5'], ['--sweep=circle']),
+        (['--interpolate=w'], ['--interpolate=w', '--projected-w']),
+        (['--interpolate=w', '--projected-w=a.npz', '--space=z'], ['--space=z']),
+        (['--interpolate=w', '--projected-w=a.npz'], ['a.npz: no such file']),
+        (['--sweep=class', '--projected-w=a'], ['--sweep=class', '--projected-w=a']),
+        ([SWEEP, '--noise-mode=const'], ['--sweep=noise', '--noise-mode=const']),
+        ([SWEEP, '--loop'], ['--sweep=noise', '--loop']),
+        (['--network', COND, '--sweep=class=0,3'], ['class=0,3', '0…2']),
+    ],
+)
+def test_bad_videos(
+    options: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     monkeypatch.chdir(tmp_path)
-    error = error_of(capsys, *[] if '--network' in options else ['--network', PLAIN], '--video=a.gif', *options)
+    error = error_of(
+        capsys, *[] if '--network' in options else ['--network', PLAIN], '--video=a.gif', *options
+    )
     assert all(word in error for word in words), error
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "'--network'" in error_of(capsys) and '--outdir is missing' in error_of(capsys, '--network', PLAIN)
+    assert "'--network'" in error_of(capsys) and '--outdir is missing' in error_of(
+        capsys, '--network', PLAIN
+    )
     for mode in (MIX, SEFA):
         assert '--outdir is missing' in error_of(capsys, '--network', PLAIN, mode)
     for mode in (GO, SWEEP):
         assert '--video is missing' in error_of(capsys, '--network', PLAIN, mode)
     if not torch.cuda.is_available():
-        assert '--device=cuda' in error_of(capsys, '--network', PLAIN, '--outdir=a', '--device=cuda')
+        assert '--device=cuda' in error_of(
+            capsys, '--network', PLAIN, '--outdir=a', '--device=cuda'
+        )
 
 
-def test_a_pickle_that_wants_more(tmp_path: Path, capsys: pytest.CaptureFixture, seeds: list[np.ndarray]) -> None:
+def test_a_pickle_that_wants_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture, seeds: list[np.ndarray]
+) -> None:
     (tmp_path / 'odd.pkl').write_bytes(touching(tmp_path / 'made'))
     base = ['--network', tmp_path / 'odd.pkl', '--seeds=0']
-    assert '--trust-pickle' in error_of(capsys, *base, '--outdir', tmp_path / 'out') and not (tmp_path / 'made').exists()
-    np.testing.assert_array_equal(draw(tmp_path / 'out', *base, '--trust-pickle', '--batch=1')['seed0000.png'],
-                                  draw(tmp_path / 'again', '--seeds=0', '--batch=1')['seed0000.png'])
+    assert (
+        '--trust-pickle' in error_of(capsys, *base, '--outdir', tmp_path / 'out')
+        and not (tmp_path / 'made').exists()
+    )
+    np.testing.assert_array_equal(
+        draw(tmp_path / 'out', *base, '--trust-pickle', '--batch=1')['seed0000.png'],
+        draw(tmp_path / 'again', '--seeds=0', '--batch=1')['seed0000.png'],
+    )
     assert (tmp_path / 'made').exists()
 
 
 @pytest.mark.parametrize('suffix', ['mp4', 'gif'])
-def test_interrupted(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+def test_interrupted(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / f'a.{suffix}').write_text('old')
     batches = []
 
@@ -453,20 +716,45 @@ def test_interrupted(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return render_ws(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr('synthesis.drawing.render_ws', render)
-    assert generate.main(['--network', PLAIN, '--device=cpu', GO, '--batch=2', '--video', str(tmp_path / f'a.{suffix}')]) == 130
-    assert 'interrupted' in capsys.readouterr().err and (tmp_path / f'a.{suffix}').read_text() == 'old' and len(list(tmp_path.iterdir())) == 1
+    assert (
+        generate.main(
+            [
+                '--network',
+                PLAIN,
+                '--device=cpu',
+                GO,
+                '--batch=2',
+                '--video',
+                str(tmp_path / f'a.{suffix}'),
+            ]
+        )
+        == 130
+    )
+    assert (
+        'interrupted' in capsys.readouterr().err
+        and (tmp_path / f'a.{suffix}').read_text() == 'old'
+        and len(list(tmp_path.iterdir())) == 1
+    )
 
 
 def test_every_option_has_a_test() -> None:
     text = Path(__file__).read_text(encoding='utf-8')
-    assert [param.opts for param in generate.command.params if not any(name in text for name in param.opts)] == []
+    assert [
+        param.opts
+        for param in generate.command.params
+        if not any(name in text for name in param.opts)
+    ] == []
 
 
 def test_paths_that_are_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / 'out').write_text('mine')
-    assert 'out is a file, not a folder' in error_of(capsys, '--outdir', tmp_path / 'out', '--network', PLAIN, '--seeds=0')
+    assert 'out is a file, not a folder' in error_of(
+        capsys, '--outdir', tmp_path / 'out', '--network', PLAIN, '--seeds=0'
+    )
     (tmp_path / 'a.gif').mkdir()
-    assert 'it is a folder' in error_of(capsys, '--video', tmp_path / 'a.gif', '--network', PLAIN, GO, '--frames=2')
+    assert 'it is a folder' in error_of(
+        capsys, '--video', tmp_path / 'a.gif', '--network', PLAIN, GO, '--frames=2'
+    )
     assert (tmp_path / 'out').read_text() == 'mine' and not list((tmp_path / 'a.gif').iterdir())
 
 
@@ -479,10 +767,18 @@ def test_seeds() -> None:
 
 def test_samples_for_metrics() -> None:
     G = load_networks(COND).G_ema
-    first, second = (list(sample_images(G, 7, batch_size=3, seed=1, noise_mode='const')) for _ in range(2))
+    first, second = (
+        list(sample_images(G, 7, batch_size=3, seed=1, noise_mode='const')) for _ in range(2)
+    )
     assert [len(batch) for batch in first] == [3, 3, 1] and first[0].dtype == torch.uint8
     assert all(torch.equal(a, b) for a, b in zip(first, second))
-    fixed = torch.cat(list(sample_images(G, 7, seed=1, noise_mode='const', label_fn=lambda n, _: torch.eye(3)[[0] * n])))
+    fixed = torch.cat(
+        list(
+            sample_images(
+                G, 7, seed=1, noise_mode='const', label_fn=lambda n, _: torch.eye(3)[[0] * n]
+            )
+        )
+    )
     assert not torch.equal(fixed, torch.cat(first))
 
 
@@ -495,8 +791,12 @@ def test_samples_depend_on_the_seed_only(path: str) -> None:
     for batch in (1, 3, 8):
         torch.manual_seed(batch)  # what ran before
         seen.append(torch.cat(list(sample_images(G, 8, batch_size=batch, seed=5))).short())
-    assert all((other - seen[0]).abs().max() <= 1 for other in seen), 'but for the last bit of a sum'
-    assert torch.equal(torch.cat(list(sample_images(G, 3, batch_size=3, seed=5))).short(), seen[1][:3]), 'fewer are the first of more'
+    assert all((other - seen[0]).abs().max() <= 1 for other in seen), (
+        'but for the last bit of a sum'
+    )
+    assert torch.equal(
+        torch.cat(list(sample_images(G, 3, batch_size=3, seed=5))).short(), seen[1][:3]
+    ), 'fewer are the first of more'
     without = torch.cat(list(sample_images(G, 8, seed=5, noise_mode='none'))).short()
     assert (seen[0] - without).abs().float().mean() > 1, 'there is noise'
     assert (torch.cat(list(sample_images(G, 8, seed=6))).short() - seen[0]).abs().float().mean() > 5

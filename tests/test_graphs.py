@@ -39,22 +39,42 @@ PLAIN: dict[str, Any] = {'augment': {'mode': 'noaug'}}
 @pytest.fixture
 def make(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Run]]:
     # As a GPU does it with pictures of this size: without looking.
-    monkeypatch.setattr(AugmentPipe, '_margins', staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2))
+    monkeypatch.setattr(
+        AugmentPipe,
+        '_margins',
+        staticmethod(lambda x, inverse, reach: (x.shape[3] - 1, x.shape[2] - 1) * 2),
+    )
 
     def make_run(**overrides: Any) -> Run:
-        settings = {'batch_size': 4, 'batch_gpu': 2, 'data': {'workers': 0}, 'network': {'channel_base': 256, 'mbstd_group_size': 2},
-                    'augment': {'mode': 'ada', 'pipe': 'bgc', 'p': 0.4, 'interval': 2}, 'loss': {'pl_weight': 2.0, 'g_reg_interval': 2, 'd_reg_interval': 2}}
+        settings = {
+            'batch_size': 4,
+            'batch_gpu': 2,
+            'data': {'workers': 0},
+            'network': {'channel_base': 256, 'mbstd_group_size': 2},
+            'augment': {'mode': 'ada', 'pipe': 'bgc', 'p': 0.4, 'interval': 2},
+            'loss': {'pl_weight': 2.0, 'g_reg_interval': 2, 'd_reg_interval': 2},
+        }
         for name, value in overrides.items():
             settings[name] = {**settings[name], **value} if isinstance(value, dict) else value
-        return setup(build_config('demo', 32, 1, settings), ImageFolderDataset(data), torch.device('cpu'))
+        return setup(
+            build_config('demo', 32, 1, settings), ImageFolderDataset(data), torch.device('cpu')
+        )
 
     yield make_run
 
 
 def everything(run: Run) -> dict[str, torch.Tensor]:
-    found = {f'{name}.{key}': tensor for name in ('G', 'D', 'G_ema') for key, tensor in named_tensors(getattr(run, name))}
-    found |= {f'{phase.name}.{i}.{key}': value for phase in run.phases for i, state in enumerate(phase.optimizer.state.values())
-              for key, value in state.items()}
+    found = {
+        f'{name}.{key}': tensor
+        for name in ('G', 'D', 'G_ema')
+        for key, tensor in named_tensors(getattr(run, name))
+    }
+    found |= {
+        f'{phase.name}.{i}.{key}': value
+        for phase in run.phases
+        for i, state in enumerate(phase.optimizer.state.values())
+        for key, value in state.items()
+    }
     found |= {'pl_mean': run.losses.pl_mean, 'p': torch.tensor(run.p)}
     if run.ada is not None:
         found['signs'] = run.ada.signs
@@ -68,9 +88,16 @@ def steps(run: Run, count: int) -> dict[str, torch.Tensor]:
     return everything(run)
 
 
-@pytest.mark.parametrize('overrides', [
-    {}, {'batch_gpu': 4, **PLAIN}, {'network': {'freeze_layers': 3}, **PLAIN}, {'loss': {'style_mixing_prob': 0.9}, **PLAIN},
-], ids=['augmented', 'whole', 'frozen', 'mixed'])
+@pytest.mark.parametrize(
+    'overrides',
+    [
+        {},
+        {'batch_gpu': 4, **PLAIN},
+        {'network': {'freeze_layers': 3}, **PLAIN},
+        {'loss': {'style_mixing_prob': 0.9}, **PLAIN},
+    ],
+    ids=['augmented', 'whole', 'frozen', 'mixed'],
+)
 def test_graphs_train_the_same(overrides: dict[str, Any], make: Callable[..., Run]) -> None:
     plain = make(**overrides)
     expected, stats = steps(plain, 9), plain.stats.read()
@@ -102,7 +129,12 @@ def test_a_step_that_is_not_finite_changes_nothing(make: Callable[..., Run]) -> 
     steps(run, 8)
     phase = next(phase for phase in run.phases if phase.name == 'Dmain')
     real_img, real_c = next(run.data)
-    batch = Batch(torch.full_like(real_img, float('nan')), real_c, torch.randn(4, run.G.z_dim), torch.zeros(4, 0))
+    batch = Batch(
+        torch.full_like(real_img, float('nan')),
+        real_c,
+        torch.randn(4, run.G.z_dim),
+        torch.zeros(4, 0),
+    )
     before = {name: tensor.clone() for name, tensor in named_tensors(run.D)}
     for count in (1, 2):
         assert run.graphs.run(phase, batch) == 1 and phase.bad_in_a_row == count
@@ -126,7 +158,9 @@ def test_processes_exchange_gradients_between_two_graphs(make: Callable[..., Run
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_what_waits_runs_as_it_is(make: Callable[..., Run], caplog: pytest.LogCaptureFixture) -> None:
+def test_what_waits_runs_as_it_is(
+    make: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
     expected, run = steps(make(**PLAIN), 8), make(**PLAIN)
     phase = next(phase for phase in run.phases if phase.name == 'Gmain')
     compute = phase.compute
@@ -141,15 +175,24 @@ def test_what_waits_runs_as_it_is(make: Callable[..., Run], caplog: pytest.LogCa
     with caplog.at_level(logging.WARNING):
         found = steps(run, 8)
     lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) == 1 and lines[0].startswith('Gmain cannot be made a CUDA graph and runs as it is (operation not permitted')
+    assert len(lines) == 1 and lines[0].startswith(
+        'Gmain cannot be made a CUDA graph and runs as it is (operation not permitted'
+    )
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> None:
     """Or the memory would have to hold a graph's numbers and those of an ordinary run."""
+
     class Watching(TapeRecorder):
         def record(self, function: Callable[[], object]) -> Callable[[], object]:
-            capturable.append([group['capturable'] for phase in run.phases for group in phase.optimizer.param_groups])
+            capturable.append(
+                [
+                    group['capturable']
+                    for phase in run.phases
+                    for group in phase.optimizer.param_groups
+                ]
+            )
             return super().record(function)
 
     settings = {'loss': {'g_reg_interval': 2, 'd_reg_interval': 4}, **PLAIN}
@@ -163,16 +206,24 @@ def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> No
     found = steps(run, 13)
     assert recorder.recorded == 4
     assert all(torch.equal(found[name], expected[name]) for name in expected)
-    assert all(any(flags) and not all(flags) for flags in capturable), 'Adam is told only of the recording that it is in'
-    assert not any(group['capturable'] for phase in run.phases for group in phase.optimizer.param_groups), 'else it warns of ordinary steps'
+    assert all(any(flags) and not all(flags) for flags in capturable), (
+        'Adam is told only of the recording that it is in'
+    )
+    assert not any(
+        group['capturable'] for phase in run.phases for group in phase.optimizer.param_groups
+    ), 'else it warns of ordinary steps'
 
 
 def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """PyTorch 2.9, imitated: what waits ends neither the stream nor the pool of its recording, nor that of random numbers."""
+    """PyTorch 2.9, imitated: what waits ends neither the stream nor the pool of its recording, nor
+    that of random numbers.
+    """
     state: dict[str, Any] = {'stream': 'ordinary', 'pools': 0, 'recording': False, 'open': set()}
 
     @contextlib.contextmanager
-    def graph(graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = '') -> Iterator[None]:
+    def graph(
+        graph: Any, pool: Any = None, stream: Any = None, capture_error_mode: str = ''
+    ) -> Iterator[None]:
         assert pool not in state['open'], 'already recording to mempool_id'
         before, state['stream'], state['recording'] = state['stream'], stream, True
         state['open'].add(pool)
@@ -184,8 +235,14 @@ def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> No
         state['pools'] += 1
         return state['pools']
 
-    cuda = dict(Stream=lambda device: 'recording', graph=graph, graph_pool_handle=new_pool, CUDAGraph=unittest.mock.MagicMock,
-                current_stream=lambda device: state['stream'], set_stream=lambda stream: state.update(stream=stream))
+    cuda = dict(
+        Stream=lambda device: 'recording',
+        graph=graph,
+        graph_pool_handle=new_pool,
+        CUDAGraph=unittest.mock.MagicMock,
+        current_stream=lambda device: state['stream'],
+        set_stream=lambda stream: state.update(stream=stream),
+    )
     for name, value in cuda.items():
         monkeypatch.setattr(torch.cuda, name, value)
     recorder = graphs.CudaRecorder(torch.device('cpu'))
@@ -229,19 +286,33 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
 def pictures(G: Any, layers: list[str]) -> Iterator[Picture]:
     for i in range(22):
         noise = {name: value for name, value in random_noise(G, [i, 7]).items() if name in layers}
-        yield Picture(str(i), G.mapping(torch.randn([1, G.z_dim], generator=torch.Generator().manual_seed(i)), None)[0], (i,), noise)
+        yield Picture(
+            str(i),
+            G.mapping(torch.randn([1, G.z_dim], generator=torch.Generator().manual_seed(i)), None)[
+                0
+            ],
+            (i,),
+            noise,
+        )
 
 
-@pytest.mark.parametrize('mode,layers', [('const', []), ('const', ['b8.conv0', 'b16.conv1']), ('random', []), ('none', [])])
+@pytest.mark.parametrize(
+    'mode,layers',
+    [('const', []), ('const', ['b8.conv0', 'b16.conv1']), ('random', []), ('none', [])],
+)
 def test_drawing(mode: str, layers: list[str], recorder: TapeRecorder) -> None:
-    """The same pictures to the last bit, and only what came before the recording drawn as it is; the last batch is a shorter one."""
+    """The same pictures to the last bit, and only what came before the recording drawn as it is;
+    the last batch is a shorter one.
+    """
     G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema
     found = [pixels for _, pixels in draw(G, pictures(G, layers), mode, batch=4)]
     assert (recorder.recorded, recorder.warmed) == (1, WARM_UP + 1)
     for picture, pixels in zip(pictures(G, layers), found, strict=True):
         noise = random_noise(G, picture.key) if mode == 'random' else picture.noise
         with given_noise(G, stack_noise([noise] * 4)):
-            expected = render_ws(G, picture.w.expand(4, -1, -1), 'none' if mode == 'none' else 'const')
+            expected = render_ws(
+                G, picture.w.expand(4, -1, -1), 'none' if mode == 'none' else 'const'
+            )
         assert np.abs(pixels.astype(int) - expected[0].numpy()).max() <= 1
 
 
@@ -266,17 +337,30 @@ def test_metrics_draw_the_same(recorder: TapeRecorder, monkeypatch: pytest.Monke
     pairs = list(path_pairs(G, 10, space='w', sampling='full', epsilon=1e-2, batch_size=2))
     assert recorder.recorded == 2
     monkeypatch.setenv('STYLEGAN_GRAPHS', 'off')
-    for one, other in zip(found, sample_images(G, 14, batch_size=2, seed=3, truncation_psi=0.7), strict=True):
+    for one, other in zip(
+        found, sample_images(G, 14, batch_size=2, seed=3, truncation_psi=0.7), strict=True
+    ):
         assert torch.equal(one, other)
-    for one, other in zip(pairs, path_pairs(G, 10, space='w', sampling='full', epsilon=1e-2, batch_size=2), strict=True):
+    for one, other in zip(
+        pairs,
+        path_pairs(G, 10, space='w', sampling='full', epsilon=1e-2, batch_size=2),
+        strict=True,
+    ):
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
     assert recorder.recorded == 2
 
 
-@pytest.mark.parametrize('flaw,words', [
-    ('waits', 'operation not permitted when stream is capturing'), ('remembers', 'the first replay is off by'), ('nan', 'the first replay is off by nan'),
-])
-def test_a_function_that_is_no_graph_runs_as_it_is(flaw: str, words: str, recorder: TapeRecorder, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    'flaw,words',
+    [
+        ('waits', 'operation not permitted when stream is capturing'),
+        ('remembers', 'the first replay is off by'),
+        ('nan', 'the first replay is off by nan'),
+    ],
+)
+def test_a_function_that_is_no_graph_runs_as_it_is(
+    flaw: str, words: str, recorder: TapeRecorder, caplog: pytest.LogCaptureFixture
+) -> None:
     calls = []
 
     def function(x: torch.Tensor) -> torch.Tensor:
@@ -298,7 +382,16 @@ def test_a_function_that_is_no_graph_runs_as_it_is(flaw: str, words: str, record
 def test_a_result_stays_the_callers(recorder: TapeRecorder) -> None:
     captured = graphs.Captured(lambda x: x + 1, torch.device('cpu'), 'this')
     results = [captured(torch.full([1], float(i))) for i in range(8)]
-    assert [float(result) for result in results] == [1, 2, 3, 4, 5, 6, 7, 8] and recorder.recorded == 1
+    assert [float(result) for result in results] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+    ] and recorder.recorded == 1
 
 
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,16 @@ from training.presets import FOREIGN, load_preset, preset_names
 
 TRAIN = 'train.py --outdir=out --data=DATA --device=cpu '
 GENERATE = 'generate.py --network=PKL --device=cpu '
-SCRIPTS = ('train', 'generate', 'blend', 'calc_fid', 'project', 'prepare_data', 'convert', 'toonify')
+SCRIPTS = (
+    'train',
+    'generate',
+    'blend',
+    'calc_fid',
+    'project',
+    'prepare_data',
+    'convert',
+    'toonify',
+)
 
 # Lines that work.
 WORKS = [
@@ -30,7 +39,8 @@ WORKS = [
     TRAIN + '--gpus=1 --dry-run',
     TRAIN + '--gpus=1 --cfg=auto --aug=ada --metrics=None --snap=10 -n',
     TRAIN + '--resume=noresume --metrics=none --kimg=1000 --mirror=1 --gamma=10 -n',
-    TRAIN + '--resume=PKL --mirror=True --aug=fixed --p=0.2 --augpipe=bgc --snap=10 --freezed=10 -n',
+    TRAIN + '--resume=PKL --mirror=True --aug=fixed --p=0.2 --augpipe=bgc --snap=10 --freezed=10 '
+    '-n',
     TRAIN + '--nhwc True --nobench True --allow-tf32 True --workers 2 -n',
     TRAIN + '--nhwc --nobench --allow-tf32 --metrics=none --resume=noresume --dry-run',
     TRAIN + '--mirror true --cond false --subset 5 --target=0.7 --fp32=0 --seed=1 -n',
@@ -286,7 +296,9 @@ def test_named_sources_are_those_that_were_published(
         assert fetched.pop() == f'{place}/{name}.pkl'
         assert 'non-commercial' in NAMED_SOURCES[name].licence
     load_networks('ffhq256')
-    assert fetched.pop().endswith('/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl')
+    assert fetched.pop().endswith(
+        '/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl'
+    )
     assert run('generate.py --network=ffhq2048 --outdir=out --device=cpu', data) == 2
     error = capsys.readouterr().err
     assert all(name in error for name in NAMED_SOURCES)
@@ -325,9 +337,12 @@ def test_float64_never_reaches_an_apple_gpu() -> None:
     root = Path(train.__file__).parent
     on_the_cpu = {
         'misc.py',  # in_float64 itself
-        'blending.py', 'sefa.py', 'paths.py',  # weights and latents, before a device is used
+        'blending.py',
+        'sefa.py',
+        'paths.py',  # weights and latents, before a device is used
         'graphs.py',  # CUDA graphs
-        'nearest.py', 'ppl.py',  # results of in_float64 and .cpu()
+        'nearest.py',
+        'ppl.py',  # results of in_float64 and .cpu()
     }
     for folder in ('training', 'synthesis', 'metrics', 'torch_utils'):
         for path in (root / folder).glob('*.py'):

@@ -1,4 +1,6 @@
-"""Hostile and damaged files: none is executed, none hangs, none takes much memory, each gives one line."""
+"""Hostile and damaged files: none is executed, none hangs, none takes much memory, each gives one
+line.
+"""
 
 import json
 import os
@@ -37,7 +39,11 @@ def test_nothing_is_executed(name: str, tmp_path: Path) -> None:
 def test_the_message_names_what_was_refused(tmp_path: Path) -> None:
     path = tmp_path / 'evil.pkl'
     path.write_bytes(pickle.dumps(Evil(os.system, ('true',))))
-    with pytest.raises(UserError, match=r'refers to (posix|nt)\.system.*nothing in the file was executed'):
+    with pytest.raises(
+        UserError,
+        match=r'refers to (posix|nt)\.system.*nothing in the file was '
+        r'executed',
+    ):
         load_networks(path)
 
 
@@ -62,7 +68,7 @@ def corpus(folder: Path) -> int:
     for name in SEEDS:
         data = (folder / name if name.startswith('ours') else GOLDEN / name).read_bytes()
         for percent in range(100):
-            (folder / f'cut {percent} {name}').write_bytes(data[:len(data) * percent // 100])
+            (folder / f'cut {percent} {name}').write_bytes(data[: len(data) * percent // 100])
         for i in range(40):
             damaged = bytearray(data)
             for place in rng.randint(0, 4000 if i % 2 else len(data), 3):
@@ -80,15 +86,35 @@ def test_the_corpus_takes_little_memory_and_time(tmp_path: Path) -> None:
         save_networks(folder / f'whole{suffix}', Networks(large, D, large))
     count = corpus(folder)
     report = tmp_path / 'report.jsonl'
-    subprocess.run([sys.executable, str(Path(__file__).parent / 'load_each.py'), str(folder), str(report), str(SECONDS)], check=True,
-                   cwd=Path(__file__).parent.parent, timeout=600)
+    subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).parent / 'load_each.py'),
+            str(folder),
+            str(report),
+            str(SECONDS),
+        ],
+        check=True,
+        cwd=Path(__file__).parent.parent,
+        timeout=600,
+    )
     rows = [json.loads(line) for line in report.read_text().splitlines()]
     assert len(rows) == count and not (folder / 'executed').exists()
     for row in rows:
         name = Path(row['path']).name
         assert row['outcome'] in ('loaded', 'refused'), row
-        assert row['outcome'] == ('loaded' if name.startswith(('whole', 'ours')) else row['outcome'] if name.startswith('flip') else 'refused'), row
-        assert row['lines'] <= 1 and len(row['message']) <= 600 and (row['message'].isprintable() or not row['message']), row
+        assert row['outcome'] == (
+            'loaded'
+            if name.startswith(('whole', 'ours'))
+            else row['outcome']
+            if name.startswith('flip')
+            else 'refused'
+        ), row
+        assert (
+            row['lines'] <= 1
+            and len(row['message']) <= 600
+            and (row['message'].isprintable() or not row['message'])
+        ), row
         if row['memory'] is not None:
             assert row['memory'] <= 4 * Path(row['path']).stat().st_size + MEMORY, row
 
@@ -99,7 +125,8 @@ def test_huge_settings_of_a_tensorflow_network(key: str) -> None:
     for part in (content[0], *content[0].state['components'].values()):
         part.state['static_kwargs'][key] = 1 << 40
     if key == 'num_fp16_res':
-        assert tensorflow.read(content, 'x')['G'].synthesis.b8.use_fp16  # more blocks than there are: all of them
+        # more blocks than there are: all of them
+        assert tensorflow.read(content, 'x')['G'].synthesis.b8.use_fp16
     else:
         with pytest.raises(UserError, match=r'^x'):
             tensorflow.read(content, 'x')
@@ -110,13 +137,19 @@ def test_keys_and_calls_are_counted() -> None:
         safe_pickle.load(pickle.dumps({1.5: 0}), 'x')
     with pytest.raises(UserError, match='far more than its length'):
         safe_pickle.load(b'\x80\x03(' + b']' * 1_000_000 + b'l.', 'x')
-    for change in (b'NK\x01s.', b'(NK\x01u.', b'(K\x01\x90.', b'K\x01a.', b'(K\x01e.'):  # an item, items, elements: methods that a tensor has too
+    # an item, items, elements: methods that a tensor has too
+    for change in (b'NK\x01s.', b'(NK\x01u.', b'(K\x01\x90.', b'K\x01a.', b'(K\x01e.'):
         with pytest.raises(UserError, match='changes a Tensor'):
-            safe_pickle.load(b'\x80\x04' + pickle.dumps(torch.zeros(2), protocol=3)[2:-1] + change, 'x')
-    assert safe_pickle.load(pickle.dumps({'a': [{1: 2}, {3, 'b'}], None: True}), 'x') == {'a': [{1: 2}, {3, 'b'}], None: True}
+            safe_pickle.load(
+                b'\x80\x04' + pickle.dumps(torch.zeros(2), protocol=3)[2:-1] + change, 'x'
+            )
+    assert safe_pickle.load(pickle.dumps({'a': [{1: 2}, {3, 'b'}], None: True}), 'x') == {
+        'a': [{1: 2}, {3, 'b'}],
+        None: True,
+    }
 
 
-@pytest.mark.parametrize('value', [10 ** 400, float('inf'), float('nan'), -1, 'x', [1]])
+@pytest.mark.parametrize('value', [10**400, float('inf'), float('nan'), -1, 'x', [1]])
 def test_pictures_seen(value: object, tmp_path: Path) -> None:
     """What no counter says is nothing: nobody counts further with it."""
     path = tmp_path / 'network-snapshot-000012.pkl'
@@ -128,7 +161,13 @@ def test_pictures_seen(value: object, tmp_path: Path) -> None:
 
 def test_other_content_cannot_pass_for_networks(tmp_path: Path) -> None:
     path = tmp_path / 'a.safetensors'
-    path.write_bytes(ours_file(lambda metadata: metadata.update(meta=json.dumps({'G_ema': 'x', 'G': None, 'big': 10 ** 4000, 'a\x1b[2J': 'b\x1b'}))))
+    path.write_bytes(
+        ours_file(
+            lambda metadata: metadata.update(
+                meta=json.dumps({'G_ema': 'x', 'G': None, 'big': 10**4000, 'a\x1b[2J': 'b\x1b'})
+            )
+        )
+    )
     nets = load_networks(path)
     assert nets.G_ema.img_resolution == 32 and nets.G is None and nets.meta['big'] == '<int>'
     for key, line in describe_networks(nets).items():
@@ -143,14 +182,37 @@ def test_what_state_dict_adds_is_no_harm(tmp_path: Path) -> None:
     adam.param_groups[0]['params'][0].sum().backward()
     adam.step()
     half = {key: value.half() for key, value in content['g_ema'].items()}
-    (tmp_path / 'a.pt').write_bytes(torch_file({**content, 'g_ema': half, 'g_optim': adam.state_dict(), 'ada_aug_p': 0.5, 'size': torch.Size([1])}))
+    (tmp_path / 'a.pt').write_bytes(
+        torch_file(
+            {
+                **content,
+                'g_ema': half,
+                'g_optim': adam.state_dict(),
+                'ada_aug_p': 0.5,
+                'size': torch.Size([1]),
+            }
+        )
+    )
     nets = load_networks(tmp_path / 'a.pt')
     assert torch.equal(nets.G_ema.synthesis.b4.const, half['input.input'][0].float())
 
 
 def test_storages_of_either_format(tmp_path: Path) -> None:
-    for dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool):
+    for dtype in (
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.float64,
+        torch.int64,
+        torch.uint8,
+        torch.bool,
+    ):
         tensor = torch.arange(6).to(dtype)
-        for data in (torch_file(tensor.storage()), pickle.loads(pickle.dumps(tensor.storage().__reduce__()[1][0]))):
+        for data in (
+            torch_file(tensor.storage()),
+            pickle.loads(pickle.dumps(tensor.storage().__reduce__()[1][0])),
+        ):
             storage = torch_format.load_storage(data)
-            assert storage.dtype == dtype and torch.equal(torch.tensor([], dtype=dtype).set_(storage._untyped_storage, 0, (6,), (1,)), tensor)
+            assert storage.dtype == dtype and torch.equal(
+                torch.tensor([], dtype=dtype).set_(storage._untyped_storage, 0, (6,), (1,)), tensor
+            )

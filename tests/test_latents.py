@@ -15,7 +15,14 @@ from hypothesis import strategies as st
 
 from dnnlib import UserError
 from synthesis.latents import map_seeds, read_ws, save_ws, truncate
-from synthesis.noise import given_noise, noise_layers, random_noise, stack_noise, stored_noise, turn_noise
+from synthesis.noise import (
+    given_noise,
+    noise_layers,
+    random_noise,
+    stack_noise,
+    stored_noise,
+    turn_noise,
+)
 from synthesis.paths import EASINGS, positions, slerp
 from synthesis.sefa import factorize, style_layers
 from training.checkpoint import load_networks
@@ -30,21 +37,33 @@ def G() -> Any:
 
 
 def test_ws_and_truncation_are_those_of_the_mapping(G: Any) -> None:
-    z = torch.from_numpy(np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in (3, 4)]).astype(np.float32))
+    z = torch.from_numpy(
+        np.stack([np.random.RandomState(seed).randn(G.z_dim) for seed in (3, 4)]).astype(np.float32)
+    )
     for psi in (1, 0.5, 0, -1):
-        torch.testing.assert_close(truncate(G, map_seeds(G, [3, 4], LABEL), psi), G.mapping(z, None, truncation_psi=psi))
+        torch.testing.assert_close(
+            truncate(G, map_seeds(G, [3, 4], LABEL), psi), G.mapping(z, None, truncation_psi=psi)
+        )
 
 
 def test_files_come_back(G: Any, tmp_path: Path) -> None:
     ws, noises = map_seeds(G, [1, 2, 3], LABEL), [random_noise(G, [i]) for i in range(3)]
     save_ws(tmp_path / 'new' / 'a.npz', list(ws), noises)
     again, again_noises = read_ws(tmp_path / 'new' / 'a.npz', G)
-    assert torch.equal(again, ws) and all(torch.equal(a[name], b[name]) for a, b in zip(noises, again_noises) for name in b)
+    assert torch.equal(again, ws) and all(
+        torch.equal(a[name], b[name]) for a, b in zip(noises, again_noises) for name in b
+    )
     save_ws(tmp_path / 'b.npz', [ws[0]], [{}])
     assert read_ws(tmp_path / 'b.npz', G)[1] == [{}]
     shared = np.full([8, 8], 2.0, np.float16)
-    np.savez(tmp_path / 'c.npz', **{'w': ws.numpy(), 'noise.b8.conv1': shared, 'cost': np.array([{}], dtype=object)})
-    assert all(torch.equal(noise['b8.conv1'], torch.full([8, 8], 2.0)) for noise in read_ws(tmp_path / 'c.npz', G)[1])
+    np.savez(
+        tmp_path / 'c.npz',
+        **{'w': ws.numpy(), 'noise.b8.conv1': shared, 'cost': np.array([{}], dtype=object)},
+    )
+    assert all(
+        torch.equal(noise['b8.conv1'], torch.full([8, 8], 2.0))
+        for noise in read_ws(tmp_path / 'c.npz', G)[1]
+    )
 
 
 def bad_files(G: Any) -> dict[str, dict[str, Any]]:
@@ -53,11 +72,19 @@ def bad_files(G: Any) -> dict[str, dict[str, Any]]:
     broken[1, 0, 0] = np.nan
     noise = np.zeros([8, 8])
     return {
-        'no array w in it; it has ws': {'ws': w}, 'not finite': {'w': broken}, 'this network needs floats': {'w': w[:, :5]},
-        'floats': {'w': w.astype(int)}, r'\[0, ': {'w': w[:0]}, r'\[8, ': {'w': w[0]}, 'holds object': {'w': np.array([{}], dtype=object)},
-        'b8.conv0 is float64': {'w': w, 'noise.b8.conv0': noise[:4]}, r'or \[2, 8, 8\]': {'w': w, 'noise.b8.conv0': np.zeros([3, 8, 8])},
-        'no such layer': {'w': w, 'noise.b64.conv0': noise}, 'noise.b8.conv1 has numbers': {'w': w, 'noise.b8.conv1': noise + np.inf},
-        'needs floats.*8, 8': {'w': w, 'noise.b8.conv1': noise.astype(complex)}, 'w has numbers': {'w': w.astype(np.float64) + 1e300},
+        'no array w in it; it has ws': {'ws': w},
+        'not finite': {'w': broken},
+        'this network needs floats': {'w': w[:, :5]},
+        'floats': {'w': w.astype(int)},
+        r'\[0, ': {'w': w[:0]},
+        r'\[8, ': {'w': w[0]},
+        'holds object': {'w': np.array([{}], dtype=object)},
+        'b8.conv0 is float64': {'w': w, 'noise.b8.conv0': noise[:4]},
+        r'or \[2, 8, 8\]': {'w': w, 'noise.b8.conv0': np.zeros([3, 8, 8])},
+        'no such layer': {'w': w, 'noise.b64.conv0': noise},
+        'noise.b8.conv1 has numbers': {'w': w, 'noise.b8.conv1': noise + np.inf},
+        'needs floats.*8, 8': {'w': w, 'noise.b8.conv1': noise.astype(complex)},
+        'w has numbers': {'w': w.astype(np.float64) + 1e300},
         'b16.conv0 has numbers': {'w': w, 'noise.b16.conv0': np.full([16, 16], 1e300)},
     }
 
@@ -74,8 +101,15 @@ def test_bad_files_are_one_line(G: Any, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / 'raw.npz', 'w') as archive:
         archive.writestr('w', b'12345')
     np.save(tmp_path / 'plain.npy', np.zeros(3))
-    for name, data in {'cut': whole[:-40], 'text': b'hello', 'empty': b'', 'pickle': pickle.dumps({'w': 1}), 'npy': (tmp_path / 'plain.npy').read_bytes(),
-                       'raw': (tmp_path / 'raw.npz').read_bytes(), 'flipped': whole[:300] + b'XXXX' + whole[304:]}.items():
+    for name, data in {
+        'cut': whole[:-40],
+        'text': b'hello',
+        'empty': b'',
+        'pickle': pickle.dumps({'w': 1}),
+        'npy': (tmp_path / 'plain.npy').read_bytes(),
+        'raw': (tmp_path / 'raw.npz').read_bytes(),
+        'flipped': whole[:300] + b'XXXX' + whole[304:],
+    }.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UserError, match=name):
             read_ws(tmp_path / name, G)
@@ -94,9 +128,15 @@ def test_a_file_that_unfolds(G: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_noise(G: Any) -> None:
-    assert list(noise_layers(G)) == ['b4.conv1', *(f'b{res}.conv{i}' for res in (8, 16, 32) for i in (0, 1))]
+    assert list(noise_layers(G)) == [
+        'b4.conv1',
+        *(f'b{res}.conv{i}' for res in (8, 16, 32) for i in (0, 1)),
+    ]
     one, same, other = (random_noise(G, key) for key in ([5], [5], [5, 1]))
-    assert all(torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name]) for name in one)
+    assert all(
+        torch.equal(one[name], same[name]) and not torch.equal(one[name], other[name])
+        for name in one
+    )
     large = torch.cat([noise.flatten() for noise in one.values()])
     assert abs(large.mean()) < 0.1 and abs(large.std() - 1) < 0.05
     assert torch.equal(turn_noise(one, other, 0)['b32.conv1'], one['b32.conv1'])
@@ -104,7 +144,10 @@ def test_noise(G: Any) -> None:
     for name in one:
         torch.testing.assert_close(quarter[name], other[name], atol=1e-5, rtol=0)
         torch.testing.assert_close(whole[name], one[name], atol=1e-5, rtol=0)
-    assert abs(torch.cat([x.flatten() for x in turn_noise(one, other, 0.125).values()]).std() - 1) < 0.05
+    assert (
+        abs(torch.cat([x.flatten() for x in turn_noise(one, other, 0.125).values()]).std() - 1)
+        < 0.05
+    )
 
 
 @torch.no_grad()
@@ -115,14 +158,18 @@ def test_noise_of_each_picture(G: Any) -> None:
     with given_noise(G, stack_noise(noises)):
         pair = G.synthesis(ws, noise_mode='const')
     for i in range(2):
-        with given_noise(G, stack_noise(noises[i:i + 1])):
-            torch.testing.assert_close(G.synthesis(ws[i:i + 1], noise_mode='const')[0], pair[i], atol=1e-4, rtol=1e-4)
+        with given_noise(G, stack_noise(noises[i : i + 1])):
+            torch.testing.assert_close(
+                G.synthesis(ws[i : i + 1], noise_mode='const')[0], pair[i], atol=1e-4, rtol=1e-4
+            )
     assert (pair - before).abs().mean() > 0.01
     with given_noise(G, stack_noise([stored, stored])):
         assert torch.equal(G.synthesis(ws, noise_mode='const'), before)
     with pytest.raises(RuntimeError), given_noise(G, stack_noise(noises)):
         raise RuntimeError
-    assert torch.equal(G.synthesis(ws, noise_mode='const'), before) and list(G.synthesis.b8.conv0.noise_const.shape) == [8, 8]
+    assert torch.equal(G.synthesis(ws, noise_mode='const'), before) and list(
+        G.synthesis.b8.conv0.noise_const.shape
+    ) == [8, 8]
 
 
 @settings(max_examples=60, deadline=None)
@@ -138,7 +185,9 @@ def test_positions(stops: int, frames: int, easing: str, loop: bool) -> None:
     elif frames > 1:
         assert along[-1] == stops - 1
     if easing == 'linear' and frames > 2:
-        np.testing.assert_allclose(np.diff(along), (stops if loop else stops - 1) / (frames if loop else frames - 1))
+        np.testing.assert_allclose(
+            np.diff(along), (stops if loop else stops - 1) / (frames if loop else frames - 1)
+        )
 
 
 @pytest.mark.parametrize('easing', EASINGS)
@@ -153,7 +202,7 @@ def test_easings(easing: str) -> None:
 
 def test_slerp() -> None:
     a, b = torch.tensor([2.0, 0, 0]), torch.tensor([0, 4.0, 0])
-    torch.testing.assert_close(slerp(a, b, 1 / 3), torch.tensor([3 ** 0.5 / 2, 0.5, 0]) * (2 + 2 / 3))
+    torch.testing.assert_close(slerp(a, b, 1 / 3), torch.tensor([3**0.5 / 2, 0.5, 0]) * (2 + 2 / 3))
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         a, b = torch.randn([2, 64], generator=generator)
@@ -168,7 +217,17 @@ def test_slerp() -> None:
 
 @pytest.mark.parametrize('architecture', ['skip', 'resnet', 'orig'])
 def test_style_layers_are_those_that_read_each_w(architecture: str) -> None:
-    G = Generator(8, 0, 8, 16, 3, mapping_kwargs=dict(num_layers=1), architecture=architecture, channel_base=64, channel_max=8)
+    G = Generator(
+        8,
+        0,
+        8,
+        16,
+        3,
+        mapping_kwargs=dict(num_layers=1),
+        architecture=architecture,
+        channel_base=64,
+        channel_max=8,
+    )
     read = []
     for layer in style_layers(G):
         layer.affine.register_forward_pre_hook(lambda _, args: read.append(float(args[0][0, 0])))
@@ -180,10 +239,12 @@ def test_style_layers_are_those_that_read_each_w(architecture: str) -> None:
 def test_sefa_is_the_closed_form(G: Any, layers: Any) -> None:
     directions, eigenvalues = factorize(G, layers)
     assert directions.dtype == torch.float64
-    A = np.concatenate([style_layers(G)[i].affine.weight.numpy().astype(np.float64) for i in layers])
+    A = np.concatenate(
+        [style_layers(G)[i].affine.weight.numpy().astype(np.float64) for i in layers]
+    )
     A /= np.linalg.norm(A, axis=1, keepdims=True)
     _, singular, vectors = np.linalg.svd(A, full_matrices=False)
-    np.testing.assert_allclose(eigenvalues[:len(singular)], singular ** 2, atol=1e-9)
+    np.testing.assert_allclose(eigenvalues[: len(singular)], singular**2, atol=1e-9)
     for i in range(3):
         assert abs(vectors[i] @ directions[i].numpy()) == pytest.approx(1, abs=1e-6)
     np.testing.assert_allclose(directions @ directions.t(), np.eye(len(directions)), atol=1e-9)

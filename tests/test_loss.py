@@ -37,7 +37,9 @@ def check_gradients(data: dict, term: str, module: torch.nn.Module, value: torch
     for name in names:
         grad = parameters[name].grad
         norm = 0.0 if grad is None else grad.norm().item()
-        assert norm == pytest.approx(data[f'grad_norm:{term}:{name}'].item(), rel=1e-3, abs=1e-9), name
+        assert norm == pytest.approx(data[f'grad_norm:{term}:{name}'].item(), rel=1e-3, abs=1e-9), (
+            name
+        )
 
 
 def test_G_main(data: dict, nets) -> None:  # type: ignore[no-untyped-def]
@@ -48,7 +50,15 @@ def test_G_main(data: dict, nets) -> None:  # type: ignore[no-untyped-def]
 
 def test_G_pl(data: dict, nets) -> None:  # type: ignore[no-untyped-def]
     noise = data['pl_noise'] / 32  # the reference holds it before the division by √(H·W)
-    terms = loss.G_pl(nets.G, data['z'][:2], C[:2], torch.zeros([]), pl_decay=0.01, pl_noise=noise, update_w_avg=False)
+    terms = loss.G_pl(
+        nets.G,
+        data['z'][:2],
+        C[:2],
+        torch.zeros([]),
+        pl_decay=0.01,
+        pl_noise=noise,
+        update_w_avg=False,
+    )
     torch.testing.assert_close(terms.lengths, data['pl_lengths'], atol=1e-4, rtol=0)
     torch.testing.assert_close(terms.penalty, data['pl_penalty'], atol=1e-4, rtol=0)
     torch.testing.assert_close(terms.mean, data['pl_lengths'].mean() * 0.01)
@@ -63,10 +73,14 @@ def test_D_main(data: dict, nets) -> None:  # type: ignore[no-untyped-def]
     assert all(p.grad is None for p in nets.G.parameters())
 
 
-@pytest.mark.parametrize('percentile,key,term', [(None, 'r1_penalty', 'D_r1'), (0.7, 'r1_penalty_aug_p0.7', 'D_r1_aug')])
+@pytest.mark.parametrize(
+    'percentile,key,term', [(None, 'r1_penalty', 'D_r1'), (0.7, 'r1_penalty_aug_p0.7', 'D_r1_aug')]
+)
 def test_D_r1(data: dict, nets, percentile: float | None, key: str, term: str) -> None:  # type: ignore[no-untyped-def]
     pipe = AugmentPipe(**dict.fromkeys(AUGPIPES['bgc'], 1))
-    augment = (lambda x: x) if percentile is None else (lambda x: pipe(x, debug_percentile=percentile))
+    augment = (
+        (lambda x: x) if percentile is None else (lambda x: pipe(x, debug_percentile=percentile))
+    )
     terms = loss.D_r1(nets.D, augment, data['real'], C)
     torch.testing.assert_close(terms.penalty, data[key], atol=1e-4, rtol=1e-3)
     check_gradients(data, term, nets.D, terms.penalty * 5)
@@ -82,6 +96,7 @@ def test_style_mixing(nets) -> None:  # type: ignore[no-untyped-def]
         ws = loss.mixed_ws(G, z, C, 1.0, update_w_avg=False)
         same = (ws == plain).all(dim=2)
         cutoff = int(same[0].sum())
-        assert same[:, :cutoff].all() and not same[:, cutoff:].any()  # the first layers of one latent, the others of another
+        # the first layers of one latent, the others of another
+        assert same[:, :cutoff].all() and not same[:, cutoff:].any()
         cutoffs.add(cutoff)
     assert cutoffs == set(range(1, G.num_ws))

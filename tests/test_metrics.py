@@ -1,4 +1,6 @@
-"""Frechet distances: closed forms, torch-fidelity as the reference, weights that are missing or hostile, and the script."""
+"""Frechet distances: closed forms, torch-fidelity as the reference, weights that are missing or
+hostile, and the script.
+"""
 
 import functools
 import hashlib
@@ -40,7 +42,9 @@ def draw_pictures(folder: Path, num: int, *, seed: int = 0, tint: int = 0, size:
     for i in range(num):
         pixels = rng.randint(0, 200, (4, 4, 3)).astype(np.uint8)
         pixels[:, :, 0] += tint
-        Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(folder / f'{i:03}.png')
+        Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC).save(
+            folder / f'{i:03}.png'
+        )
     return folder
 
 
@@ -55,7 +59,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def gaussian(dims: int, seed: int, num: int = 10) -> MeanCov:
     rng = np.random.RandomState(seed)
-    factor = rng.randn(dims, dims) / dims ** 0.5
+    factor = rng.randn(dims, dims) / dims**0.5
     return MeanCov(num, rng.randn(dims), factor @ factor.T + 0.1 * np.eye(dims))
 
 
@@ -71,7 +75,9 @@ def test_closed_form_of_diagonal_gaussians() -> None:
 
 def test_closed_form_under_rotation() -> None:
     rotation = np.linalg.qr(np.random.RandomState(0).randn(3, 3))[0]
-    covs = [rotation @ np.diag(values) @ rotation.T for values in ([1.0, 4.0, 0.0], [9.0, 4.0, 25.0])]
+    covs = [
+        rotation @ np.diag(values) @ rotation.T for values in ([1.0, 4.0, 0.0], [9.0, 4.0, 25.0])
+    ]
     a, b = (MeanCov(2, np.zeros(3), cov) for cov in covs)
     assert frechet_distance(a, b) == pytest.approx(4 + 0 + 25, abs=1e-9)
 
@@ -96,11 +102,18 @@ def test_singular_covariances_stay_finite_and_exact() -> None:
     x, y = rng.randn(5, 100), rng.randn(8, 100) + 1
     small = frechet_distance(of_samples(x), of_samples(y))
     values = np.linalg.eigvals(of_samples(x).cov @ of_samples(y).cov).real.clip(0)
-    expected = np.square(x.mean(0) - y.mean(0)).sum() + x.var(0).sum() + y.var(0).sum() - 2 * np.sqrt(values).sum()
+    expected = (
+        np.square(x.mean(0) - y.mean(0)).sum()
+        + x.var(0).sum()
+        + y.var(0).sum()
+        - 2 * np.sqrt(values).sum()
+    )
     assert small == pytest.approx(expected, rel=1e-5)
     # A rotation of feature space must change nothing.
     rotation = np.linalg.qr(rng.randn(100, 100))[0]
-    assert frechet_distance(of_samples(x @ rotation), of_samples(y @ rotation)) == pytest.approx(small, rel=1e-9)
+    assert frechet_distance(of_samples(x @ rotation), of_samples(y @ rotation)) == pytest.approx(
+        small, rel=1e-9
+    )
 
 
 def test_constant_features_and_unequal_dimensions() -> None:
@@ -121,7 +134,8 @@ def test_bias_is_told_below_2048() -> None:
 
 @pytest.mark.parametrize('batch', [1, 3, 64, 500])
 def test_streaming_agrees_with_numpy(batch: int) -> None:
-    x = np.random.RandomState(0).randn(333, 12).astype(np.float32) + 1000  # a mean that is large against the spread
+    # a mean that is large against the spread
+    x = np.random.RandomState(0).randn(333, 12).astype(np.float32) + 1000
     stats = FeatureStats()
     for chunk in np.split(x, range(batch, len(x), batch)):
         stats.append(torch.from_numpy(chunk))
@@ -170,7 +184,9 @@ def test_many_sizes_do_not_pile_up(tmp_path: Path) -> None:
     pictures = PictureSet(tmp_path)
     taken = 0
 
-    def counting(*args: Any, ahead: Callable[..., Iterator[Any]] = pictures._ahead) -> Iterator[Any]:
+    def counting(
+        *args: Any, ahead: Callable[..., Iterator[Any]] = pictures._ahead
+    ) -> Iterator[Any]:
         nonlocal taken
         for pixels in ahead(*args):
             taken += 1
@@ -186,7 +202,11 @@ def test_choice_is_seeded_and_nested(tmp_path: Path) -> None:
     chosen = {num: set(PictureSet(tmp_path, num=num, seed=3).names) for num in (5, 10, 99)}
     assert [len(chosen[num]) for num in chosen] == [5, 10, 20]
     assert chosen[5] < chosen[10]
-    assert chosen[5] == set(PictureSet(tmp_path, num=5, seed=3).names) != set(PictureSet(tmp_path, num=5, seed=4).names)
+    assert (
+        chosen[5]
+        == set(PictureSet(tmp_path, num=5, seed=3).names)
+        != set(PictureSet(tmp_path, num=5, seed=4).names)
+    )
 
 
 def test_zip_is_read_like_its_folder(tmp_path: Path) -> None:
@@ -211,7 +231,9 @@ def test_random_vgg_has_the_same_weights_everywhere() -> None:
     torch.manual_seed(5)
     state = torch.get_rng_state()
     net = RandomVGG16()
-    assert torch.equal(torch.get_rng_state(), state) and np.random.get_state()[1].tolist() == before[1]
+    assert (
+        torch.equal(torch.get_rng_state(), state) and np.random.get_state()[1].tolist() == before[1]
+    )
     assert net.sha256 == random_vgg().sha256 == VGG_SHA256
     torch.set_rng_state(before[0])
 
@@ -231,15 +253,21 @@ def test_random_vgg_features() -> None:
 
 
 @pytest.mark.parametrize('around', ['ieee', 'tf32'])
-@pytest.mark.parametrize('precision, expected', [('float32', 'ieee'), ('tf32', 'tf32'), ('bfloat16', 'ieee')])
-def test_switches_are_the_detectors_and_restored(around: str, precision: str, expected: str) -> None:
+@pytest.mark.parametrize(
+    'precision, expected', [('float32', 'ieee'), ('tf32', 'tf32'), ('bfloat16', 'ieee')]
+)
+def test_switches_are_the_detectors_and_restored(
+    around: str, precision: str, expected: str
+) -> None:
     conv, matmul = torch.backends.cudnn.conv, torch.backends.cuda.matmul
     before = conv.fp32_precision, matmul.fp32_precision
     seen: list[Any] = []
 
     class Net(torch.nn.Module):
         def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            seen.append((conv.fp32_precision, matmul.fp32_precision, torch.is_autocast_enabled('cpu')))
+            seen.append(
+                (conv.fp32_precision, matmul.fp32_precision, torch.is_autocast_enabled('cpu'))
+            )
             if len(seen) > 1:
                 raise UserError('broken')
             return pictures.mean((2, 3), dtype=torch.bfloat16)
@@ -257,7 +285,9 @@ def test_switches_are_the_detectors_and_restored(around: str, precision: str, ex
         conv.fp32_precision, matmul.fp32_precision = before
 
 
-def test_inception_agrees_with_torch_fidelity(sets: tuple[Path, Path], inception_file: Path) -> None:
+def test_inception_agrees_with_torch_fidelity(
+    sets: tuple[Path, Path], inception_file: Path
+) -> None:
     import torch_fidelity
 
     state = torch.get_rng_state()
@@ -272,8 +302,16 @@ def test_inception_agrees_with_torch_fidelity(sets: tuple[Path, Path], inception
     # It divides covariances by N - 1.
     ours = frechet_distance(*(MeanCov(s.num, s.mean, s.cov * s.num / (s.num - 1)) for s in (a, b)))
     theirs = torch_fidelity.calculate_metrics(
-        input1=str(sets[0]), input2=str(sets[1]), fid=True, cuda=False, verbose=False, cache=False, save_cpu_ram=True,
-        feature_extractor='inception-v3-compat', feature_extractor_weights_path=str(inception_file))
+        input1=str(sets[0]),
+        input2=str(sets[1]),
+        fid=True,
+        cuda=False,
+        verbose=False,
+        cache=False,
+        save_cpu_ram=True,
+        feature_extractor='inception-v3-compat',
+        feature_extractor_weights_path=str(inception_file),
+    )
     assert ours == pytest.approx(theirs['frechet_inception_distance'], rel=1e-3)
     assert frechet_distance(a, b) < ours
 
@@ -286,31 +324,45 @@ class Hostile:
         return Path.touch, (self.victim,)
 
 
-@pytest.mark.parametrize('write', [
-    lambda path, thing: path.write_bytes(pickle.dumps(thing)),
-    lambda path, thing: torch.save(thing, path),
-    lambda path, thing: torch.save({'fc.bias': thing}, path),
-    lambda path, thing: torch.save(thing, path, _use_new_zipfile_serialization=False),
-])
-def test_hostile_weights_are_not_executed(tmp_path: Path, write: Callable[[Path, Hostile], None]) -> None:
+@pytest.mark.parametrize(
+    'write',
+    [
+        lambda path, thing: path.write_bytes(pickle.dumps(thing)),
+        lambda path, thing: torch.save(thing, path),
+        lambda path, thing: torch.save({'fc.bias': thing}, path),
+        lambda path, thing: torch.save(thing, path, _use_new_zipfile_serialization=False),
+    ],
+)
+def test_hostile_weights_are_not_executed(
+    tmp_path: Path, write: Callable[[Path, Hostile], None]
+) -> None:
     write(tmp_path / 'weights.pth', Hostile(tmp_path / 'executed'))
-    with pytest.raises(UserError, match="not a file of plain weights"):  # without torch's advice to trust it
-        load_detector('inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None)
+    # without torch's advice to trust it
+    with pytest.raises(UserError, match='not a file of plain weights'):
+        load_detector(
+            'inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None
+        )
     assert not (tmp_path / 'executed').exists()
 
 
-@pytest.mark.parametrize('content', [{}, {'fc.bias': torch.zeros(3)}, [1, 2], torch.zeros(2), {1: 2}, 'text'])
+@pytest.mark.parametrize(
+    'content', [{}, {'fc.bias': torch.zeros(3)}, [1, 2], torch.zeros(2), {1: 2}, 'text']
+)
 def test_weights_of_something_else_are_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / 'weights.pth')
     with pytest.raises(UserError, match="not the weights of torch-fidelity's Inception"):
-        load_detector('inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None)
+        load_detector(
+            'inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None
+        )
 
 
 @pytest.mark.parametrize('data', [b'', b'\0' * 100, b'PK\3\4', b'<html>not found</html>'])
 def test_weights_that_are_no_file_of_torch_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / 'weights.pth').write_bytes(data)
     with pytest.raises(UserError, match='not a file of plain weights'):
-        load_detector('inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None)
+        load_detector(
+            'inception', device=CPU, weights_path=tmp_path / 'weights.pth', log=lambda message: None
+        )
 
 
 # ---------------------------------------------------------------- downloads
@@ -330,7 +382,9 @@ class Server:
                 data = server.files.get(self.path)
                 self.send_response(404 if data is None else 200)
                 if data is not None:
-                    self.send_header('Content-Length', str(len(data) * (2 if 'broken' in self.path else 1)))
+                    self.send_header(
+                        'Content-Length', str(len(data) * (2 if 'broken' in self.path else 1))
+                    )
                 self.end_headers()
                 self.wfile.write(data or b'')
 
@@ -339,7 +393,9 @@ class Server:
 
         self._http = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
         self.url = f'http://127.0.0.1:{self._http.server_port}'
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={'poll_interval': 0.05}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._http.serve_forever, kwargs={'poll_interval': 0.05}, daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -356,8 +412,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     running.close()
 
 
-def test_inception_weights_are_downloaded_once(server: Server, tmp_path: Path, inception_file: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inception_weights_are_downloaded_once(
+    server: Server, tmp_path: Path, inception_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = inception_file.read_bytes()
     server.files = {'/inception.pth': data}
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
@@ -380,9 +437,23 @@ def test_inception_weights_are_downloaded_once(server: Server, tmp_path: Path, i
 
 def test_names_of_metrics() -> None:
     assert len({validate_metrics([name]) for name in metric_names()}) == len(metric_names())
-    described = {name: validate_metrics([name])[0] for name in (
-        'fid50k_full', 'fid50k', 'fid10k_full', 'kid50k_full', 'pr50k3_full', 'pr50k3', 'is50k', 'fd_random_vgg500_full', 'ppl2_wend')}
-    assert {name: (m.kind, m.detector, m.num_fake, m.num_real, m.full) for name, m in described.items()} == {
+    described = {
+        name: validate_metrics([name])[0]
+        for name in (
+            'fid50k_full',
+            'fid50k',
+            'fid10k_full',
+            'kid50k_full',
+            'pr50k3_full',
+            'pr50k3',
+            'is50k',
+            'fd_random_vgg500_full',
+            'ppl2_wend',
+        )
+    }
+    assert {
+        name: (m.kind, m.detector, m.num_fake, m.num_real, m.full) for name, m in described.items()
+    } == {
         'fid50k_full': ('fid', 'inception', 50000, None, True),
         'fid50k': ('fid', 'inception', 50000, 50000, False),
         'fid10k_full': ('fid', 'inception', 10000, None, True),
@@ -393,12 +464,25 @@ def test_names_of_metrics() -> None:
         'fd_random_vgg500_full': ('fid', 'random-vgg', 500, None, True),
         'ppl2_wend': ('ppl', '', 50000, None, False),
     }
-    for name in ('fid', 'fid0k_full', 'fid1_full', 'fid50k_full ', 'pr50k4', 'ppl2_zend', 'fid1٣k_full', ''):
+    for name in (
+        'fid',
+        'fid0k_full',
+        'fid1_full',
+        'fid50k_full ',
+        'pr50k4',
+        'ppl2_zend',
+        'fid1٣k_full',
+        '',
+    ):
         with pytest.raises(UserError, match='fid50k_full, '):
             make_evaluator([name], 'nowhere', device=CPU)
     short = parse_metrics('fid,kid pr, fid,fid50k_full', 'random-vgg')
-    assert [(m.name, m.detector) for m in short] == [('fd_random_vgg', 'random-vgg'), ('kd_random_vgg', 'random-vgg'),
-                                                     ('pr', 'random-vgg'), ('fid50k_full', 'inception')]
+    assert [(m.name, m.detector) for m in short] == [
+        ('fd_random_vgg', 'random-vgg'),
+        ('kd_random_vgg', 'random-vgg'),
+        ('pr', 'random-vgg'),
+        ('fid50k_full', 'inception'),
+    ]
     for text in ('', ' ,', 'fid,lpips'):
         with pytest.raises(UserError, match='--metrics='):
             parse_metrics(text, 'inception')
@@ -413,20 +497,27 @@ def test_evaluator(sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
         pictures = torch.cat(list(PictureSet(sets[1]).batches()))
         yield from pictures.repeat(2, 1, 1, 1)[:num].split(3)
 
-    evaluate = make_evaluator(['fd_random_vgg5_full', 'fd_random_vgg4_full'], sets[0], device=CPU, log=log.append)
+    evaluate = make_evaluator(
+        ['fd_random_vgg5_full', 'fd_random_vgg4_full'], sets[0], device=CPU, log=log.append
+    )
     result = evaluate(sample)
     assert asked == [5, 4] and list(result) == ['fd_random_vgg5_full', 'fd_random_vgg4_full']
     assert len(log) == 2 and all('biased' in line and 'FID' not in line for line in log)
-    expected = frechet_distance(*(collect_stats(PictureSet(path).batches(), random_vgg()) for path in sets))
+    expected = frechet_distance(
+        *(collect_stats(PictureSet(path).batches(), random_vgg()) for path in sets)
+    )
     assert result['fd_random_vgg5_full'] == pytest.approx(expected, rel=1e-6)
     # The real side is kept.
     monkeypatch.setattr('metrics.evaluate.PictureSet', None)
     assert evaluate(sample) == result
 
 
-def test_evaluator_says_what_is_missing_and_tries_again(sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluator_says_what_is_missing_and_tries_again(
+    sets: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
-    monkeypatch.setattr(detectors, 'INCEPTION_URL', 'http://127.0.0.1:9/inception.pth')  # nobody listens there
+    # nobody listens there
+    monkeypatch.setattr(detectors, 'INCEPTION_URL', 'http://127.0.0.1:9/inception.pth')
     monkeypatch.setenv('no_proxy', '*')
     log: list[str] = []
     evaluate = make_evaluator(['fid50k_full'], sets[0], device=CPU, log=log.append)
@@ -442,8 +533,19 @@ def test_evaluator_says_what_is_missing_and_tries_again(sets: tuple[Path, Path],
 # ---------------------------------------------------------------- the script
 
 
-def test_script_with_random_vgg(sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ['--real', str(sets[0]), '--fake', str(sets[1]), '--detector', 'random-vgg', '--device', 'cpu']
+def test_script_with_random_vgg(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        '--real',
+        str(sets[0]),
+        '--fake',
+        str(sets[1]),
+        '--detector',
+        'random-vgg',
+        '--device',
+        'cpu',
+    ]
     assert calc_fid.main([*arguments, '--batch', '4', '--json']) == 0
     out, err = capsys.readouterr()
     report = json.loads(out.splitlines()[-1])
@@ -455,45 +557,96 @@ def test_script_with_random_vgg(sets: tuple[Path, Path], capsys: pytest.CaptureF
 
     assert calc_fid.main(arguments) == 0
     out, err = capsys.readouterr()
-    assert out.startswith('Frechet distance in a random VGG-16 embedding: ') and out.count('\n') == 1
+    assert (
+        out.startswith('Frechet distance in a random VGG-16 embedding: ') and out.count('\n') == 1
+    )
     assert 'FID' not in out + err
 
 
-def test_script_num_takes_a_seeded_choice(sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ['--real', str(sets[0]), '--fake', str(sets[0]), '--detector', 'random-vgg', '--device', 'cpu', '--json', '--num', '3']
+def test_script_num_takes_a_seeded_choice(
+    sets: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        '--real',
+        str(sets[0]),
+        '--fake',
+        str(sets[0]),
+        '--detector',
+        'random-vgg',
+        '--device',
+        'cpu',
+        '--json',
+        '--num',
+        '3',
+    ]
     assert calc_fid.main([*arguments, '--seed', '7']) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report['num_real'], report['num_fake'], report['seed']) == (3, 3, 7)
     assert report['results']['fd_random_vgg'] < 1e-6
 
 
-def test_script_with_inception_weights_by_path(sets: tuple[Path, Path], inception_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_script_with_inception_weights_by_path(
+    sets: tuple[Path, Path], inception_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sha256 = hashlib.sha256(inception_file.read_bytes()).hexdigest()
-    arguments = ['--real', str(sets[0]), '--fake', str(sets[1]), '--device', 'cpu', '--num', '2', '--detector-weights', str(inception_file)]
+    arguments = [
+        '--real',
+        str(sets[0]),
+        '--fake',
+        str(sets[1]),
+        '--device',
+        'cpu',
+        '--num',
+        '2',
+        '--detector-weights',
+        str(inception_file),
+    ]
     assert calc_fid.main([*arguments, '--json']) == 0
     out, err = capsys.readouterr()
     report = json.loads(out)
     assert list(report['results']) == ['fid'] and np.isfinite(report['results']['fid'])
-    assert report['detector_sha256'] == sha256 and sha256 in err and 'FID from 2 pictures is biased' in err
+    assert (
+        report['detector_sha256'] == sha256
+        and sha256 in err
+        and 'FID from 2 pictures is biased' in err
+    )
 
 
-def test_script_with_a_snapshot(sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_script_with_a_snapshot(
+    sets: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(0)
     G = Generator(z_dim=8, c_dim=0, w_dim=8, img_resolution=16, img_channels=3).eval()
     snapshot = tmp_path / 'network-snapshot-000000.pkl'
     save_networks(snapshot, Networks(G=G, D=None, G_ema=G))
-    arguments = ['--real', str(sets[0]), '--fake', str(snapshot), '--num', '5', '--detector', 'random-vgg', '--device', 'cpu', '--json']
+    arguments = [
+        '--real',
+        str(sets[0]),
+        '--fake',
+        str(snapshot),
+        '--num',
+        '5',
+        '--detector',
+        'random-vgg',
+        '--device',
+        'cpu',
+        '--json',
+    ]
     reports = []
     for seed in ('0', '0', '1'):
         assert calc_fid.main([*arguments, '--batch', '3', '--seed', seed]) == 0
         reports.append(json.loads(capsys.readouterr().out))
         assert reports[-1].pop('seconds') > 0 and reports[-1].pop('timestamp') > 0
-    assert (reports[0]['num_real'], reports[0]['num_fake']) == (5, 5) and reports[0]['results']['fd_random_vgg'] > 0
+    assert (reports[0]['num_real'], reports[0]['num_fake']) == (5, 5) and reports[0]['results'][
+        'fd_random_vgg'
+    ] > 0
     assert reports[0] == reports[1] and reports[0]['results'] != reports[2]['results']
 
     assert calc_fid.main([*arguments, '--batch', '2']) == 0
     other = json.loads(capsys.readouterr().out)['results']['fd_random_vgg']
-    assert other == pytest.approx(reports[0]['results']['fd_random_vgg'], rel=1e-6), 'the batch does not matter'
+    assert other == pytest.approx(reports[0]['results']['fd_random_vgg'], rel=1e-6), (
+        'the batch does not matter'
+    )
 
     snapshot.write_bytes(snapshot.read_bytes()[:-1000])
     assert calc_fid.main(arguments) == 2
@@ -523,31 +676,58 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize('options, words', [
-    ('--real nowhere --fake good', ['nowhere', 'no such file']),
-    ('--real good --fake nowhere.pkl', ['nowhere.pkl', 'no such file']),
-    ('--real good --fake empty', ['empty', 'no pictures']),
-    ('--real text --fake good', ['text', 'no pictures']),
-    ('--real one --fake good', ['one', 'at least 2']),
-    ('--real good --fake broken', ['001.png', 'not a readable picture']),
-    ('--real broken.zip --fake good', ['broken.zip', 'zip']),
-    ('--real good/000.png --fake good', ['000.png', 'no snapshot']),
-    ('--real good --fake good --num 1', ['--num']),
-    ('--real good --fake good --batch 0', ['--batch']),
-    ('--real good --fake good --detector vgg', ['--detector', 'random-vgg']),
-    ('--real good --fake good --detector-weights good/000.png', ['--detector-weights', 'random-vgg']),
-    ('--real good', ['--fake']),
-])
-def test_script_refuses_bad_input(bad: Path, options: str, words: list[str], capsys: pytest.CaptureFixture[str],
-                                  monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    'options, words',
+    [
+        ('--real nowhere --fake good', ['nowhere', 'no such file']),
+        ('--real good --fake nowhere.pkl', ['nowhere.pkl', 'no such file']),
+        ('--real good --fake empty', ['empty', 'no pictures']),
+        ('--real text --fake good', ['text', 'no pictures']),
+        ('--real one --fake good', ['one', 'at least 2']),
+        ('--real good --fake broken', ['001.png', 'not a readable picture']),
+        ('--real broken.zip --fake good', ['broken.zip', 'zip']),
+        ('--real good/000.png --fake good', ['000.png', 'no snapshot']),
+        ('--real good --fake good --num 1', ['--num']),
+        ('--real good --fake good --batch 0', ['--batch']),
+        ('--real good --fake good --detector vgg', ['--detector', 'random-vgg']),
+        (
+            '--real good --fake good --detector-weights good/000.png',
+            ['--detector-weights', 'random-vgg'],
+        ),
+        ('--real good', ['--fake']),
+    ],
+)
+def test_script_refuses_bad_input(
+    bad: Path,
+    options: str,
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(bad)
     assert calc_fid.main(['--device', 'cpu', '--detector', 'random-vgg', *options.split()]) == 2
     assert_one_error_line(capsys, *words)
 
 
-def test_script_refuses_an_empty_path_and_missing_weights(bad: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_script_refuses_an_empty_path_and_missing_weights(
+    bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = str(bad / 'good')
     assert calc_fid.main(['--real', '', '--fake', good]) == 2
     assert_one_error_line(capsys, '--real', 'empty')
-    assert calc_fid.main(['--real', good, '--fake', good, '--device', 'cpu', '--detector-weights', str(bad / 'nothing.pth')]) == 2
+    assert (
+        calc_fid.main(
+            [
+                '--real',
+                good,
+                '--fake',
+                good,
+                '--device',
+                'cpu',
+                '--detector-weights',
+                str(bad / 'nothing.pth'),
+            ]
+        )
+        == 2
+    )
     assert_one_error_line(capsys, '--detector-weights', 'nothing.pth')

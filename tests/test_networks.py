@@ -15,8 +15,13 @@ from training.checkpoint import load_networks
 from training.freezed import freeze, frozen_names
 from training.networks import Discriminator, Generator
 
-SNAPSHOTS = {'ada-uncond-32': 'ada-uncond-32', 'ada-cond-32': 'ada-cond-32', 'sg3-uncond-32': 'sg3-uncond-32',
-             'sg3-cond-32': 'sg3-cond-32', 'ada-uncond-32-py37': 'ada-uncond-32'}
+SNAPSHOTS = {
+    'ada-uncond-32': 'ada-uncond-32',
+    'ada-cond-32': 'ada-cond-32',
+    'sg3-uncond-32': 'sg3-uncond-32',
+    'sg3-cond-32': 'sg3-cond-32',
+    'ada-uncond-32-py37': 'ada-uncond-32',
+}
 TINY = dict(channel_base=256, channel_max=16)
 
 
@@ -28,12 +33,17 @@ def test_golden(snapshot: str) -> None:
     for name, G in [('G', nets.G), ('G_ema', nets.G_ema)]:
         assert G is not None
         close(G.mapping(z, c), data[f'{name}_ws'])
-        close(G.mapping(z, c, truncation_psi=0.5, truncation_cutoff=3), data[f'{name}_ws_psi0.5_cut3'])
+        close(
+            G.mapping(z, c, truncation_psi=0.5, truncation_cutoff=3), data[f'{name}_ws_psi0.5_cut3']
+        )
         for mode in ('const', 'none'):
             for fused in (False, True, None):
-                img = G(z, c, truncation_psi=0.7, noise_mode=mode, force_fp32=True, fused_modconv=fused)
+                img = G(
+                    z, c, truncation_psi=0.7, noise_mode=mode, force_fp32=True, fused_modconv=fused
+                )
                 close(img, data[f'{name}_img_{mode}'])
-            one = G(z[:1], c[:1], truncation_psi=0.7, noise_mode=mode)  # fp16 blocks compute in float32 on a CPU
+            # fp16 blocks compute in float32 on a CPU
+            one = G(z[:1], c[:1], truncation_psi=0.7, noise_mode=mode)
             close(one, data[f'{name}_img_{mode}'][:1])
     assert nets.D is not None
     close(nets.D(data['D_in'], c), data['D_logits'])
@@ -44,28 +54,41 @@ def close(got: torch.Tensor, want: torch.Tensor) -> None:
 
 
 def test_freezed_golden() -> None:
-    # The reference was made with networks so narrow that the blocks from 128 px on have no feature maps at all.
+    # The reference was made with networks so narrow that the blocks from 128 px on have no feature
+    # maps at all.
     for resolution, by_count in load_json('freezed').items():
-        D = Discriminator(0, int(resolution), 3, channel_base=64 if int(resolution) > 64 else 512, channel_max=16)
+        D = Discriminator(
+            0, int(resolution), 3, channel_base=64 if int(resolution) > 64 else 512, channel_max=16
+        )
         for count, names in by_count.items():
             assert frozen_names(freeze(D, int(count))) == sorted(names), (resolution, count)
 
 
-@pytest.mark.parametrize('count,last', [(1, 'b256.fromrgb'), (4, 'b256.skip'), (7, 'b128.skip'), (10, 'b64.skip'), (13, 'b32.skip')])
+@pytest.mark.parametrize(
+    'count,last',
+    [(1, 'b256.fromrgb'), (4, 'b256.skip'), (7, 'b128.skip'), (10, 'b64.skip'), (13, 'b32.skip')],
+)
 def test_freezed_counts_that_users_know(count: int, last: str) -> None:
     D = Discriminator(0, 256, 3, channel_base=2048, channel_max=8)
     more = set(frozen_names(freeze(D, count))) - set(frozen_names(freeze(D, count - 1)))
     assert {name.rsplit('.', 1)[0] for name in more} == {last}
     everything = frozen_names(freeze(D, 19))
-    assert frozen_names(freeze(D, 100)) == everything and not any(name.startswith('b4.') for name in everything)
+    assert frozen_names(freeze(D, 100)) == everything and not any(
+        name.startswith('b4.') for name in everything
+    )
 
 
 def test_frozen_weights_are_buffers_and_unfreeze() -> None:
     D = Discriminator(0, 32, 3, **TINY)
     frozen = freeze(D, 4)
-    assert 'b32.conv0.weight' in dict(frozen.named_buffers()) and 'b32.conv0.weight' not in dict(frozen.named_parameters())
+    assert 'b32.conv0.weight' in dict(frozen.named_buffers()) and 'b32.conv0.weight' not in dict(
+        frozen.named_parameters()
+    )
     back = freeze(frozen, 0)
-    assert frozen_names(back) == [] and dict(back.named_parameters()).keys() == dict(D.named_parameters()).keys()
+    assert (
+        frozen_names(back) == []
+        and dict(back.named_parameters()).keys() == dict(D.named_parameters()).keys()
+    )
     for (_, a), (_, b) in zip(sorted(named_tensors(D)), sorted(named_tensors(back))):
         assert torch.equal(a, b)
 
@@ -73,8 +96,18 @@ def test_frozen_weights_are_buffers_and_unfreeze() -> None:
 @pytest.mark.parametrize('g,d', [('skip', 'resnet'), ('resnet', 'skip'), ('orig', 'orig')])
 @pytest.mark.parametrize('c_dim,channels', [(0, 3), (4, 1)])
 def test_architectures(g: str, d: str, c_dim: int, channels: int) -> None:
-    G = Generator(16, c_dim, 16, 32, channels, mapping_kwargs=dict(num_layers=2), synthesis_kwargs=dict(architecture=g, **TINY))
-    D = Discriminator(c_dim, 32, channels, architecture=d, epilogue_kwargs=dict(mbstd_group_size=2), **TINY)
+    G = Generator(
+        16,
+        c_dim,
+        16,
+        32,
+        channels,
+        mapping_kwargs=dict(num_layers=2),
+        synthesis_kwargs=dict(architecture=g, **TINY),
+    )
+    D = Discriminator(
+        c_dim, 32, channels, architecture=d, epilogue_kwargs=dict(mbstd_group_size=2), **TINY
+    )
     z, c = torch.randn(6, 16), torch.eye(4)[torch.arange(6) % 4] if c_dim else torch.zeros(6, 0)
     img = G(z, c)
     assert img.shape == (6, channels, 32, 32) and img.dtype == torch.float32
@@ -85,7 +118,10 @@ def test_architectures(g: str, d: str, c_dim: int, channels: int) -> None:
     if c_dim:
         assert not torch.equal(D(img, c), D(img, c.roll(1, dims=0)))
     G.eval()
-    one, fused = (G.synthesis(G.mapping(z, c), noise_mode='const', fused_modconv=flag) for flag in (False, True))
+    one, fused = (
+        G.synthesis(G.mapping(z, c), noise_mode='const', fused_modconv=flag)
+        for flag in (False, True)
+    )
     torch.testing.assert_close(one, fused, atol=1e-4, rtol=1e-4)
 
 
@@ -99,12 +135,19 @@ def test_batches_judged_together_are_judged_apart() -> None:
 
 def test_half_precision_scales_neither_weights_nor_their_gradients() -> None:
     """What is demodulated does not depend on the scale that keeps float16 from overflowing."""
-    weight, styles = (torch.randn(size).mul(100).requires_grad_(True) for size in ([6, 5, 3, 3], [4, 5]))
+    weight, styles = (
+        torch.randn(size).mul(100).requires_grad_(True) for size in ([6, 5, 3, 3], [4, 5])
+    )
     results = []
     for dtype in (torch.float16, torch.float32):
-        w, s, d = networks._scales(torch.empty([4, 5, 8, 8], dtype=dtype), weight, styles, demodulate=True)
+        w, s, d = networks._scales(
+            torch.empty([4, 5, 8, 8], dtype=dtype), weight, styles, demodulate=True
+        )
         product = w * s[:, None, :, None, None] * d[:, :, None, None, None]
-        gradients = torch.autograd.grad(product.mul(torch.linspace(-1, 1, product.numel()).reshape(product.shape)).sum(), [weight, styles])
+        gradients = torch.autograd.grad(
+            product.mul(torch.linspace(-1, 1, product.numel()).reshape(product.shape)).sum(),
+            [weight, styles],
+        )
         results.append([product.detach(), *gradients])
     for half, plain in zip(*results):
         torch.testing.assert_close(half, plain, atol=1e-5 * float(plain.abs().max()), rtol=0)
@@ -112,8 +155,12 @@ def test_half_precision_scales_neither_weights_nor_their_gradients() -> None:
 
 def test_squares_of_kernels() -> None:
     weight = torch.randn([3, 2, 3, 3], dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(networks._SquaresOfKernels.apply(weight), weight.square().sum(dim=(2, 3)))
-    assert torch.autograd.gradcheck(networks._SquaresOfKernels.apply, weight) and torch.autograd.gradgradcheck(networks._SquaresOfKernels.apply, weight)
+    torch.testing.assert_close(
+        networks._SquaresOfKernels.apply(weight), weight.square().sum(dim=(2, 3))
+    )
+    assert torch.autograd.gradcheck(
+        networks._SquaresOfKernels.apply, weight
+    ) and torch.autograd.gradgradcheck(networks._SquaresOfKernels.apply, weight)
 
 
 def test_nested_and_flat_arguments() -> None:
@@ -142,8 +189,15 @@ def test_noise_modes() -> None:
         if name.endswith('noise_strength'):
             p.data.fill_(0.5)
     ws = G.mapping(torch.randn(2, 8), None)
-    images = {mode: [G.synthesis(ws, noise_mode=mode) for _ in range(2)] for mode in ('const', 'random', 'none')}
-    assert torch.equal(*images['const']) and torch.equal(*images['none']) and not torch.equal(*images['random'])
+    images = {
+        mode: [G.synthesis(ws, noise_mode=mode) for _ in range(2)]
+        for mode in ('const', 'random', 'none')
+    }
+    assert (
+        torch.equal(*images['const'])
+        and torch.equal(*images['none'])
+        and not torch.equal(*images['random'])
+    )
     assert not torch.equal(images['const'][0], images['none'][0])
     with pytest.raises(ValueError, match='noise_mode'):
         G.synthesis(ws, noise_mode='loud')
@@ -153,7 +207,9 @@ def test_clamp() -> None:
     D = Discriminator(0, 16, 3, conv_clamp=0.01, **TINY)
     x, _ = D.b16(None, torch.randn(2, 3, 16, 16) * 100)
     unlimited, _ = Discriminator(0, 16, 3, **TINY).b16(None, torch.randn(2, 3, 16, 16) * 100)
-    assert D.b16.fromrgb(torch.randn(2, 3, 16, 16) * 100).abs().max() <= 0.01 < unlimited.abs().max()
+    assert (
+        D.b16.fromrgb(torch.randn(2, 3, 16, 16) * 100).abs().max() <= 0.01 < unlimited.abs().max()
+    )
 
 
 def test_minibatch_std_groups() -> None:
@@ -177,9 +233,15 @@ def test_resolution_must_be_a_power_of_two(resolution: int) -> None:
 @pytest.mark.parametrize('name', ['networks', 'augment'])
 def test_travelling_files(name: str) -> None:
     """Python 3.7's syntax, and no imports but those that NVIDIA's checkouts have, or that may fail."""
-    tree = ast.parse((Path(networks.__file__).parent / f'{name}.py').read_text(), feature_version=(3, 7))
+    tree = ast.parse(
+        (Path(networks.__file__).parent / f'{name}.py').read_text(), feature_version=(3, 7)
+    )
     allowed = {'math', 'typing', 'numpy', 'torch', 'torch_utils', 'torch_utils.ops'}
-    attempts = [node for node in ast.walk(tree) if isinstance(node, ast.Try) and ast.unparse(node.handlers[0].type or node) == 'ImportError']
+    attempts = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Try) and ast.unparse(node.handlers[0].type or node) == 'ImportError'
+    ]
     optional = {statement for node in attempts for statement in node.body}
     for node in set(ast.walk(tree)) - optional:
         if isinstance(node, ast.Import):
@@ -187,8 +249,16 @@ def test_travelling_files(name: str) -> None:
         if isinstance(node, ast.ImportFrom):
             assert node.module in allowed
             if node.module.startswith('torch_utils'):
-                assert {alias.name for alias in node.names} <= {'persistence', 'misc', 'bias_act', 'upfirdn2d', 'conv2d_resample', 'fma',
-                                                               'conv2d_gradfix', 'grid_sample_gradfix'}
+                assert {alias.name for alias in node.names} <= {
+                    'persistence',
+                    'misc',
+                    'bias_act',
+                    'upfirdn2d',
+                    'conv2d_resample',
+                    'fma',
+                    'conv2d_gradfix',
+                    'grid_sample_gradfix',
+                }
 
 
 def test_layout_follows_the_precision() -> None:

@@ -1,4 +1,6 @@
-"""Perceptual path length: closed forms, the pairs that a generator draws, and LPIPS with weights that are random."""
+"""Perceptual path length: closed forms, the pairs that a generator draws, and LPIPS with weights
+that are random.
+"""
 
 import json
 from pathlib import Path
@@ -30,10 +32,14 @@ def flat(images: torch.Tensor) -> torch.Tensor:
 
 
 def test_closed_form() -> None:
-    """Pictures that move evenly by v have the length |v|²; the two pairs of three hundred at either end are outliers."""
+    """Pictures that move evenly by v have the length |v|²; the two pairs of three hundred at either
+    end are outliers.
+    """
     a, v = torch.randn(300, 1, 16, 16, dtype=torch.float64), torch.ones(300, 1, 1, 1) / 16
     v[:2], v[2:4] = 100, 0
-    assert perceptual_path_length([(a[i:i + 7], (a + v * 0.01)[i:i + 7]) for i in range(0, 300, 7)], flat, epsilon=0.01) == pytest.approx(1)
+    assert perceptual_path_length(
+        [(a[i : i + 7], (a + v * 0.01)[i : i + 7]) for i in range(0, 300, 7)], flat, epsilon=0.01
+    ) == pytest.approx(1)
     a = torch.zeros(3, 1, 64, 64)
     b = a.clone()
     b[:, :, 24:56, 16:48] = 1e-4  # where the face is
@@ -41,15 +47,21 @@ def test_closed_form() -> None:
     b[:, :, 24:56, 16:48] = 0
     b[:, :, :24] = 1
     assert perceptual_path_length([(a, b)], flat, crop=True) == 0
-    with pytest.raises(UserError, match='at least 16 pixels, these have 8 after cropping; ppl2_wend'):
+    with pytest.raises(
+        UserError, match='at least 16 pixels, these have 8 after cropping; ppl2_wend'
+    ):
         perceptual_path_length([(a[:, :, :16, :16], a[:, :, :16, :16])], flat, crop=True)
 
 
 def test_names_and_kinds() -> None:
     kinds = {name: path_kind(name) for name in metric_names() if name.startswith('ppl')}
     assert kinds == {
-        'ppl2_wend': PathKind('w', 'end', False), 'ppl_zfull': PathKind('z', 'full', True), 'ppl_wfull': PathKind('w', 'full', True),
-        'ppl_zend': PathKind('z', 'end', True), 'ppl_wend': PathKind('w', 'end', True)}
+        'ppl2_wend': PathKind('w', 'end', False),
+        'ppl_zfull': PathKind('z', 'full', True),
+        'ppl_wfull': PathKind('w', 'full', True),
+        'ppl_zend': PathKind('z', 'end', True),
+        'ppl_wend': PathKind('w', 'end', True),
+    }
     assert path_kind('ppl') == kinds['ppl2_wend']
 
 
@@ -57,13 +69,22 @@ def test_names_and_kinds() -> None:
 def test_pairs_lie_on_paths(G: Generator, space: str) -> None:
     with torch.no_grad():
         before = {name: buffer.clone() for name, buffer in G.named_buffers()}
-        (pair,) = path_pairs(G, 3, space=space, sampling='end', epsilon=1.0, seed=4)  # the whole path: from one latent to the other
+        # the whole path: from one latent to the other
+        (pair,) = path_pairs(G, 3, space=space, sampling='end', epsilon=1.0, seed=4)
         a, b = pair
         generators = [picture_generator(4, index) for index in range(3)]
-        z = torch.stack([torch.randn([2, G.z_dim], dtype=torch.float64, generator=generator) for generator in generators], dim=1).float()
+        z = torch.stack(
+            [
+                torch.randn([2, G.z_dim], dtype=torch.float64, generator=generator)
+                for generator in generators
+            ],
+            dim=1,
+        ).float()
         with given_noise(G, seeded_noise(G, 4, range(3))):
             for ours, latent in zip((a, b), z):
-                torch.testing.assert_close(ours, G(latent, torch.zeros(3, 0), noise_mode='const'), rtol=1e-3, atol=1e-4)
+                torch.testing.assert_close(
+                    ours, G(latent, torch.zeros(3, 0), noise_mode='const'), rtol=1e-3, atol=1e-4
+                )
         assert all(torch.equal(buffer, before[name]) for name, buffer in G.named_buffers())
         (full,) = path_pairs(G, 3, space=space, sampling='full', epsilon=0.0, seed=4)
         assert torch.allclose(*full, atol=1e-4) and not torch.allclose(full[0], a, atol=1e-2)
@@ -76,7 +97,11 @@ def test_pairs_depend_on_the_seed_only(space: str, sampling: str) -> None:
     seen = []
     for batch in (1, 3, 7):
         torch.manual_seed(batch)
-        pairs = list(path_pairs(cond, 7, space=space, sampling=sampling, epsilon=0.5, batch_size=batch, seed=2))
+        pairs = list(
+            path_pairs(
+                cond, 7, space=space, sampling=sampling, epsilon=0.5, batch_size=batch, seed=2
+            )
+        )
         seen.append(torch.stack([torch.cat(side) for side in zip(*pairs)]))
     for other in seen[1:]:
         torch.testing.assert_close(other, seen[0], rtol=1e-4, atol=1e-4)
@@ -86,8 +111,11 @@ def test_pairs_depend_on_the_seed_only(space: str, sampling: str) -> None:
 
 def test_a_straight_path_halves_with_its_step(G: Generator) -> None:
     """d / epsilon² has a limit, and 1e-4 is near it in float32."""
+
     def length(epsilon: float) -> float:
-        return perceptual_path_length(path_pairs(G, 12, space='w', sampling='end', epsilon=epsilon), flat, epsilon=epsilon)
+        return perceptual_path_length(
+            path_pairs(G, 12, space='w', sampling='end', epsilon=epsilon), flat, epsilon=epsilon
+        )
 
     assert length(1e-4) == pytest.approx(length(1e-3), rel=0.05)
 
@@ -100,7 +128,12 @@ def test_labels(G: Generator) -> None:
         asked.append(count)
         return torch.eye(cond.c_dim)[[1] * count]
 
-    sizes = [len(a) for a, _ in path_pairs(cond, 5, space='z', sampling='end', epsilon=1e-4, batch_size=2, label_fn=label_fn)]
+    sizes = [
+        len(a)
+        for a, _ in path_pairs(
+            cond, 5, space='z', sampling='end', epsilon=1e-4, batch_size=2, label_fn=label_fn
+        )
+    ]
     assert sizes == [2, 2, 1] and sum(asked) == 5
 
 
@@ -112,18 +145,57 @@ class Flat(torch.nn.Module):
         return flat(images)
 
 
-def test_by_the_scripts(G: Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_the_scripts(
+    G: Generator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     weights = tmp_path / 'vgg.pth'
     weights.write_bytes(b'')
-    assert calc_fid.main(['--network', UNCOND, '--metrics=ppl2_wend', '--num=5', '--device=cpu', '--lpips-weights', str(weights)]) == 2
+    assert (
+        calc_fid.main(
+            [
+                '--network',
+                UNCOND,
+                '--metrics=ppl2_wend',
+                '--num=5',
+                '--device=cpu',
+                '--lpips-weights',
+                str(weights),
+            ]
+        )
+        == 2
+    )
     assert 'vgg.pth' in capsys.readouterr().err
     monkeypatch.setattr(ppl, 'LPIPS', Flat)
-    options = ['--network', UNCOND, '--num=5', '--device=cpu', '--lpips-weights', str(weights), '--seed=3']
+    options = [
+        '--network',
+        UNCOND,
+        '--num=5',
+        '--device=cpu',
+        '--lpips-weights',
+        str(weights),
+        '--seed=3',
+    ]
     assert calc_fid.main([*options, '--metrics=ppl2_wend', '--json']) == 0
     report = json.loads(capsys.readouterr().out)
-    expected = perceptual_path_length(path_pairs(G, 5, space='w', sampling='end', epsilon=1e-4, seed=3), flat)
-    assert report['results'] == {'ppl2_wend': pytest.approx(expected, rel=1e-5)} and report['num_fake'] == 5 and report['real'] is None
+    expected = perceptual_path_length(
+        path_pairs(G, 5, space='w', sampling='end', epsilon=1e-4, seed=3), flat
+    )
+    assert (
+        report['results'] == {'ppl2_wend': pytest.approx(expected, rel=1e-5)}
+        and report['num_fake'] == 5
+        and report['real'] is None
+    )
     assert calc_fid.main([*options, '--metrics=ppl']) == 0
     assert capsys.readouterr().out.startswith('Perceptual path length (ppl): ')
-    by_training = path_length_metric(lambda num, **kind: path_pairs(G, 5, seed=3, **kind), device=torch.device('cpu'), weights_path=weights)
-    assert by_training(validate_metrics(['ppl2_wend'])[0]) == (pytest.approx(expected, rel=1e-5), 50000)
+    by_training = path_length_metric(
+        lambda num, **kind: path_pairs(G, 5, seed=3, **kind),
+        device=torch.device('cpu'),
+        weights_path=weights,
+    )
+    assert by_training(validate_metrics(['ppl2_wend'])[0]) == (
+        pytest.approx(expected, rel=1e-5),
+        50000,
+    )

@@ -9,7 +9,8 @@ from dnnlib import UserError
 from torch_utils.pictures import save_picture, tile
 
 
-@pytest.mark.parametrize('name', ['a', 'a.txt', 'a.psd'])  # Pillow reads the last, and can't write it
+# Pillow reads the last, and can't write it
+@pytest.mark.parametrize('name', ['a', 'a.txt', 'a.psd'])
 def test_pictures_of_no_format(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match='no picture format'):
         save_picture(tmp_path / name, np.zeros([2, 2, 3], np.uint8))
@@ -20,4 +21,6 @@ def test_pictures_of_no_format(name: str, tmp_path: Path) -> None:
 
 def test_tile() -> None:
     images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1).repeat(2, axis=2).repeat(2, axis=3)
-    np.testing.assert_array_equal(tile(images, 2)[:, :, 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]])
+    np.testing.assert_array_equal(
+        tile(images, 2)[:, :, 0], [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]]
+    )

@@ -26,7 +26,9 @@ SIZE = 16
 
 
 def prepare(source: Path, dest: Path, *options: str, resolution: int = SIZE) -> int:
-    return prepare_data.main(['--source', str(source), '--dest', str(dest), '--resolution', str(resolution), *options])
+    return prepare_data.main(
+        ['--source', str(source), '--dest', str(dest), '--resolution', str(resolution), *options]
+    )
 
 
 def read(dest: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -46,7 +48,9 @@ def pixels(seed: int = 0, shape: tuple[int, ...] = (SIZE, SIZE, 3)) -> np.ndarra
 
 def encode(picture: Image.Image, suffix: str = 'png', **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, {'jpg': 'JPEG', 'tif': 'TIFF', 'jp2': 'JPEG2000'}.get(suffix, suffix), **options)
+    picture.save(
+        buffer, {'jpg': 'JPEG', 'tif': 'TIFF', 'jp2': 'JPEG2000'}.get(suffix, suffix), **options
+    )
     return buffer.getvalue()
 
 
@@ -70,11 +74,16 @@ def dest(tmp_path: Path) -> Path:
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:
     """The one line that stderr is allowed to hold."""
     out, err = capsys.readouterr()
-    assert out == '' and err.endswith('\n') and err.count('\n') == 1 and err.startswith('prepare_data.py: error: '), (out, err)
+    assert (
+        out == ''
+        and err.endswith('\n')
+        and err.count('\n') == 1
+        and err.startswith('prepare_data.py: error: ')
+    ), (out, err)
     return err
 
 
-# ---- what kinds of pictures become ------------------------------------------------------------------------------------
+# ---- what kinds of pictures become ------------------------------------------
 
 
 def over_white(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -110,14 +119,28 @@ def kinds() -> dict[str, tuple[str, bytes, np.ndarray, float]]:
         'rgb-bmp': ('bmp', encode(image(rgb), 'bmp'), rgb, 0),
         'rgb-tif': ('TIF', encode(image(rgb), 'tif'), rgb, 0),
         'rgb-webp': ('webp', encode(image(rgb), 'webp', lossless=True), rgb, 0),
-        'rgb-transparent-colour': ('png', encode(image(rgb), transparency=tuple(rgb[3, 4].tolist())),
-                                   np.where((rgb == rgb[3, 4]).all(-1, keepdims=True), 255, rgb), 0),
+        'rgb-transparent-colour': (
+            'png',
+            encode(image(rgb), transparency=tuple(rgb[3, 4].tolist())),
+            np.where((rgb == rgb[3, 4]).all(-1, keepdims=True), 255, rgb),
+            0,
+        ),
         'rgba': ('png', encode(image(rgba)), over_white(rgb, alpha), 1),
-        'rgba-webp': ('webp', encode(image(rgba), 'webp', lossless=True, exact=True), over_white(rgb, alpha), 1),
+        'rgba-webp': (
+            'webp',
+            encode(image(rgba), 'webp', lossless=True, exact=True),
+            over_white(rgb, alpha),
+            1,
+        ),
         'grey': ('png', encode(image(grey)), grey_as_rgb(grey), 0),
         'grey-jpg': ('jpg', encode(image(smooth), 'jpg', quality=95), grey_as_rgb(smooth), 4),
         'grey-alpha': ('png', encode(image(la)), over_white(grey_as_rgb(grey), alpha), 1),
-        'grey-transparent-level': ('png', encode(image(grey), transparency=7), grey_as_rgb(np.where(grey == 7, 255, grey)), 0),
+        'grey-transparent-level': (
+            'png',
+            encode(image(grey), transparency=7),
+            grey_as_rgb(np.where(grey == 7, 255, grey)),
+            0,
+        ),
         'palette': ('png', encode(palette), table[grey], 0),
         'palette-gif': ('gif', encode(palette, 'gif'), table[grey], 0),
         'palette-transparent-index': ('png', encode(palette, transparency=7), see_through, 0),
@@ -125,16 +148,26 @@ def kinds() -> dict[str, tuple[str, bytes, np.ndarray, float]]:
         'two-colours': ('png', encode(image(bits)), grey_as_rgb(bits * 255), 0),
         'grey-16': ('png', encode(image(deep)), grey_as_rgb(deep / 257), 0.5),
         'grey-16-tif': ('tiff', encode(image(deep), 'tif'), grey_as_rgb(deep / 257), 0.5),
-        'grey-16-transparent-level': ('png', encode(image(deep), transparency=int(deep[5, 5])),
-                                      grey_as_rgb(np.where(deep == deep[5, 5], 65535, deep) / 257), 0.5),
-        'int-tif': ('tif', encode(image(deep.astype(np.int32)), 'tif'), grey_as_rgb(deep / 257), 0.5),
+        'grey-16-transparent-level': (
+            'png',
+            encode(image(deep), transparency=int(deep[5, 5])),
+            grey_as_rgb(np.where(deep == deep[5, 5], 65535, deep) / 257),
+            0.5,
+        ),
+        'int-tif': (
+            'tif',
+            encode(image(deep.astype(np.int32)), 'tif'),
+            grey_as_rgb(deep / 257),
+            0.5,
+        ),
         'cmyk-tif': ('tif', encode(image(cmyk, 'CMYK'), 'tif'), ink, 1.5),
         'cmyk-jpg': ('jpg', encode(image(flat_cmyk, 'CMYK'), 'jpg', quality=100), flat_ink, 3),
     }
 
 
 with warnings.catch_warnings():
-    warnings.simplefilter('ignore', DeprecationWarning)  # Pillow 12 and 13 disagree about fromarray's mode
+    # Pillow 12 and 13 disagree about fromarray's mode
+    warnings.simplefilter('ignore', DeprecationWarning)
     KINDS = kinds()
 
 
@@ -151,8 +184,14 @@ def test_every_kind_becomes_rgb_over_white(kind: str, folder: Path, dest: Path) 
 def test_exif_orientation_is_applied(orientation: int, folder: Path, dest: Path) -> None:
     upright = pixels(0, (SIZE, SIZE, 3))
     stored = {  # how a camera lays down an upright picture under each orientation
-        1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1],
-        5: upright.swapaxes(0, 1), 6: np.rot90(upright), 7: np.rot90(upright, 2).swapaxes(0, 1), 8: np.rot90(upright, -1),
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: np.rot90(upright, 2).swapaxes(0, 1),
+        8: np.rot90(upright, -1),
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -162,7 +201,7 @@ def test_exif_orientation_is_applied(orientation: int, folder: Path, dest: Path)
     np.testing.assert_array_equal(picture, upright)
 
 
-# ---- size and shape ---------------------------------------------------------------------------------------------------
+# ---- size and shape ---------------------------------------------------------
 
 
 def block_mean(picture: np.ndarray, factor: int) -> np.ndarray:
@@ -204,7 +243,9 @@ def test_a_sliver_still_fits(folder: Path, dest: Path) -> None:
         assert read(dest)[0][0].shape == (SIZE, SIZE, 3)
 
 
-def test_enlarging_is_allowed_and_counted(folder: Path, dest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_enlarging_is_allowed_and_counted(
+    folder: Path, dest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = pixels(0, (8, 8, 3))
     (folder / 'small.png').write_bytes(encode(Image.fromarray(small)))
     (folder / 'wide.png').write_bytes(png(1, (8, 32, 3)))
@@ -228,12 +269,13 @@ def test_filters_differ(folder: Path, dest: Path) -> None:
     assert read(dest)[0][0].tobytes() == results['lanczos'], 'the default'
 
 
-# ---- sources ----------------------------------------------------------------------------------------------------------
+# ---- sources ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize('zipped', [False, True])
-def test_nested_sources_with_csv_files_beside_the_pictures(zipped: bool, folder: Path, dest: Path, tmp_path: Path,
-                                                           capsys: pytest.CaptureFixture[str]) -> None:
+def test_nested_sources_with_csv_files_beside_the_pictures(
+    zipped: bool, folder: Path, dest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     names = ['b/2.png', 'a/deep/er/1.PNG', 'c.png']
     for i, name in enumerate(names):
         path = folder / name
@@ -248,12 +290,18 @@ def test_nested_sources_with_csv_files_beside_the_pictures(zipped: bool, folder:
                 file.write(path, path.relative_to(folder))
     assert prepare(source, dest) == 0
     out, err = capsys.readouterr()
-    assert out == f'written 3 pictures at 16x16 to {dest}; 0 enlarged; skipped 0; passed over 3 files that are no pictures\n'
+    assert (
+        out == f'written 3 pictures at 16x16 to {dest}; 0 enlarged; skipped 0; passed over 3 files '
+        f'that are no pictures\n'
+    )
     assert err == ''
     pictures, metadata = read(dest)
     for picture, seed in zip(pictures, [1, 0, 2]):
         np.testing.assert_array_equal(picture, pixels(seed))
-    assert metadata['files'] == ['a/deep/er/1.PNG', 'b/2.png', 'c.png'] and metadata['source'] == source.name
+    assert (
+        metadata['files'] == ['a/deep/er/1.PNG', 'b/2.png', 'c.png']
+        and metadata['source'] == source.name
+    )
     assert metadata['num_images'] == 3 and metadata['labels'] is None
 
 
@@ -268,22 +316,28 @@ def test_layout_is_nvidias_and_decodes_as_it_should(folder: Path, dest: Path) ->
         names = file.namelist()
         assert names[0] == '00000/img00000000.png' and names[999] == '00000/img00000999.png'
         assert names[1000:] == ['00001/img00001000.png', '00001/img00001001.png', 'dataset.json']
-        assert all(info.compress_type == zipfile.ZIP_STORED and info.date_time[0] == 1980 for info in file.infolist())
+        assert all(
+            info.compress_type == zipfile.ZIP_STORED and info.date_time[0] == 1980
+            for info in file.infolist()
+        )
         assert file.testzip() is None
         np.testing.assert_array_equal(decode_picture(file.read(names[1001])), pixels(0, (4, 4, 3)))
 
 
-def test_a_broken_picture_is_named_and_skipped(folder: Path, dest: Path, capsys: pytest.CaptureFixture[str],
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_picture_is_named_and_skipped(
+    folder: Path, dest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr('dnnlib.archive.MAX_PIXELS', 900)
     whole = png(0, (24, 24, 3))
-    (folder / 'a-truncated.png').write_bytes(whole[:len(whole) // 2])
+    (folder / 'a-truncated.png').write_bytes(whole[: len(whole) // 2])
     (folder / 'b-fine.png').write_bytes(png(1))
     (folder / 'c-text.jpg').write_text('<html>404</html>' * 50)
     (folder / 'd-bomb.png').write_bytes(png(2, (40, 40, 3)))
     (folder / 'e-worse-bomb.png').write_bytes(png(2, (80, 80, 3)))
     (folder / 'f-empty.webp').write_bytes(b'')
-    (folder / 'g-float.tif').write_bytes(encode(Image.fromarray(pixels().astype(np.float32)[..., 0]), 'tif'))
+    (folder / 'g-float.tif').write_bytes(
+        encode(Image.fromarray(pixels().astype(np.float32)[..., 0]), 'tif')
+    )
     (folder / 'h-gone.png').symlink_to(folder / 'nowhere')
     truncated_jpeg = encode(Image.fromarray(pixels(3, (24, 24, 3))), 'jpg')
     (folder / 'i.jpg').write_bytes(truncated_jpeg[:-200])
@@ -292,8 +346,13 @@ def test_a_broken_picture_is_named_and_skipped(folder: Path, dest: Path, capsys:
     assert 'written 1 picture at' in out and 'skipped 8 (3 damaged, 2 too large, 1 ' in out
     lines = err.splitlines()
     assert [line.split(':')[:2] for line in lines] == [
-        ['skipped h-gone.png', ' link'], ['skipped a-truncated.png', ' damaged'], ['skipped c-text.jpg', ' not a picture'], ['skipped d-bomb.png', ' too large'],
-        ['skipped e-worse-bomb.png', ' too large'], ['skipped f-empty.webp', ' damaged'], ['skipped g-float.tif', ' unsupported'],
+        ['skipped h-gone.png', ' link'],
+        ['skipped a-truncated.png', ' damaged'],
+        ['skipped c-text.jpg', ' not a picture'],
+        ['skipped d-bomb.png', ' too large'],
+        ['skipped e-worse-bomb.png', ' too large'],
+        ['skipped f-empty.webp', ' damaged'],
+        ['skipped g-float.tif', ' unsupported'],
         ['skipped i.jpg', ' damaged'],
     ]
     [picture], metadata = read(dest)
@@ -311,8 +370,14 @@ def test_max_images_counts_what_is_written(folder: Path, dest: Path) -> None:
     assert read(dest)[1]['num_images'] == 4
 
 
-@pytest.mark.parametrize('labels', [[['a.png', 0], ['s/b.png', 2], ['gone.png', 1]], [['a.png', [0, 1.5]], ['s\\b.png', [1, 0]]],
-                                    {'a.png': 4, 's/b.png': 5}])
+@pytest.mark.parametrize(
+    'labels',
+    [
+        [['a.png', 0], ['s/b.png', 2], ['gone.png', 1]],
+        [['a.png', [0, 1.5]], ['s\\b.png', [1, 0]]],
+        {'a.png': 4, 's/b.png': 5},
+    ],
+)
 def test_labels_are_carried_over(labels: Any, folder: Path, dest: Path) -> None:
     (folder / 's').mkdir()
     (folder / 'a.png').write_bytes(png(0))
@@ -320,14 +385,17 @@ def test_labels_are_carried_over(labels: Any, folder: Path, dest: Path) -> None:
     (folder / 'dataset.json').write_text(json.dumps({'labels': labels}))
     assert prepare(folder, dest) == 0
     values = list(dict(labels).values())[:2]
-    assert read(dest)[1]['labels'] == [['00000/img00000000.png', values[0]], ['00000/img00000001.png', values[1]]]
+    assert read(dest)[1]['labels'] == [
+        ['00000/img00000000.png', values[0]],
+        ['00000/img00000001.png', values[1]],
+    ]
     again = dest.with_name('again.zip')  # a prepared set is a source as well
     assert prepare(dest, again) == 0
     assert read(again)[1]['labels'] == read(dest)[1]['labels']
     assert read(again)[1]['content_sha256'] == read(dest)[1]['content_sha256']
 
 
-# ---- the file that is written -----------------------------------------------------------------------------------------
+# ---- the file that is written -----------------------------------------------
 
 
 def test_same_input_same_bytes_with_any_number_of_workers(folder: Path, dest: Path) -> None:
@@ -342,7 +410,9 @@ def test_same_input_same_bytes_with_any_number_of_workers(folder: Path, dest: Pa
     assert len(hashes) == 1
     pictures, metadata = read(dest)
     assert len(pictures) == 39
-    digests = b''.join(hashlib.sha256(picture.astype(np.uint8).tobytes()).digest() for picture in pictures)
+    digests = b''.join(
+        hashlib.sha256(picture.astype(np.uint8).tobytes()).digest() for picture in pictures
+    )
     assert metadata['content_sha256'] == hashlib.sha256(digests).hexdigest()
 
 
@@ -356,8 +426,13 @@ def test_dest_inside_the_source_folder_does_not_read_itself(folder: Path) -> Non
     assert sorted(path.name for path in folder.iterdir()) == ['a.png', 'set.zip']
 
 
-@pytest.mark.parametrize(('error', 'code'), [(KeyboardInterrupt, 130), (ZeroDivisionError, 1), (OSError(28, 'No space left on device'), 2)])
-def test_an_interrupted_run_leaves_nothing(error: Any, code: int, folder: Path, dest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ('error', 'code'),
+    [(KeyboardInterrupt, 130), (ZeroDivisionError, 1), (OSError(28, 'No space left on device'), 2)],
+)
+def test_an_interrupted_run_leaves_nothing(
+    error: Any, code: int, folder: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (folder / 'a.png').write_bytes(png(0))
 
     def fail(*_: object) -> None:
@@ -372,7 +447,9 @@ def test_an_interrupted_run_leaves_nothing(error: Any, code: int, folder: Path, 
 
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals of Unix')
-@pytest.mark.parametrize(('name', 'to_all'), [('SIGINT', True), ('SIGTERM', False), ('SIGTERM', True), ('SIGHUP', False)])
+@pytest.mark.parametrize(
+    ('name', 'to_all'), [('SIGINT', True), ('SIGTERM', False), ('SIGTERM', True), ('SIGHUP', False)]
+)
 def test_ctrl_c_ends_the_workers_too(name: str, to_all: bool, folder: Path, tmp_path: Path) -> None:
     source, out = tmp_path / 'many.zip', tmp_path / 'out'
     data = encode(Image.fromarray(pixels(0, (512, 512, 3))), 'jpg')
@@ -380,21 +457,48 @@ def test_ctrl_c_ends_the_workers_too(name: str, to_all: bool, folder: Path, tmp_
         for i in range(4000):
             file.writestr(f'{i}.jpg', data)
     script = Path(prepare_data.__file__)
-    command = [sys.executable, str(script), '--source', str(source), '--dest', str(out / 'set.zip'), '--resolution', '64', '--workers', '2']
-    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # shells start background jobs deaf to it
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                          preexec_fn=listen) as process:
+    command = [
+        sys.executable,
+        str(script),
+        '--source',
+        str(source),
+        '--dest',
+        str(out / 'set.zip'),
+        '--resolution',
+        '64',
+        '--workers',
+        '2',
+    ]
+    # shells start background jobs deaf to it
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=listen,
+    ) as process:
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size > 0 for path in out.glob('.*')) and time.monotonic() < deadline:
+        while (
+            not any(path.stat().st_size > 0 for path in out.glob('.*'))
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))  # a terminal, and a batch system, send it to every process
-        stdout, stderr = process.communicate(timeout=60)  # which also waits until the workers have closed their stderr
+        # a terminal, and a batch system, send it to every process
+        (os.killpg if to_all else os.kill)(process.pid, getattr(signal, name))
+        # which also waits until the workers have closed their stderr
+        stdout, stderr = process.communicate(timeout=60)
     # click puts a blank line before it, because a terminal shows ^C there
-    assert (process.returncode, stdout, stderr.lstrip('\n')) == (130, '', 'prepare_data.py: error: interrupted\n')
+    assert (process.returncode, stdout, stderr.lstrip('\n')) == (
+        130,
+        '',
+        'prepare_data.py: error: interrupted\n',
+    )
     assert list(out.iterdir()) == []
 
 
-# ---- what is refused --------------------------------------------------------------------------------------------------
+# ---- what is refused --------------------------------------------------------
 
 
 def make_bad_inputs(root: Path) -> None:
@@ -414,16 +518,25 @@ def make_bad_inputs(root: Path) -> None:
         file.writestr('a.png', png(0))
     (root / 'cut.zip').write_bytes((root / 'good.zip').read_bytes()[:-30])
     (root / 'folder.zip').mkdir()
-    for name, labels in {'bad': 5, 'some': [['b.png', 1]], 'words': [['a.png', 'cat']], 'negative': [['a.png', -1]],
-                         'flag': [['a.png', True]], 'hollow': [['a.png', []]], 'triples': [['a.png', 1, 2]],
-                         'nan': [['a.png', [float('nan')]]]}.items():
+    for name, labels in {
+        'bad': 5,
+        'some': [['b.png', 1]],
+        'words': [['a.png', 'cat']],
+        'negative': [['a.png', -1]],
+        'flag': [['a.png', True]],
+        'hollow': [['a.png', []]],
+        'triples': [['a.png', 1, 2]],
+        'nan': [['a.png', [float('nan')]]],
+    }.items():
         (root / f'{name}-labels').mkdir()
         (root / f'{name}-labels/a.png').write_bytes(png(0))
         (root / f'{name}-labels/dataset.json').write_text(json.dumps({'labels': labels}))
     (root / 'mixed-labels').mkdir()
     for name in 'ab':
         (root / f'mixed-labels/{name}.png').write_bytes(png(0))
-    (root / 'mixed-labels/dataset.json').write_text(json.dumps({'labels': [['a.png', 1], ['b.png', [0, 1]]]}))
+    (root / 'mixed-labels/dataset.json').write_text(
+        json.dumps({'labels': [['a.png', 1], ['b.png', [0, 1]]]})
+    )
     (root / 'no-json').mkdir()
     (root / 'no-json/a.png').write_bytes(png(0))
     (root / 'no-json/dataset.json').write_text('{')
@@ -435,15 +548,24 @@ BAD_INPUTS = {
     'no source': ({'source': None}, '--source'),
     'empty source name': ({'source': ''}, "'--source': it is empty"),
     'empty folder': ({'source': 'empty'}, 'no pictures in it (it is empty)'),
-    'folder without pictures': ({'source': 'no-pictures'}, 'no pictures in it (none of its 1 files'),
+    'folder without pictures': (
+        {'source': 'no-pictures'},
+        'no pictures in it (none of its 1 files',
+    ),
     'zip without pictures': ({'source': 'no-pictures.zip'}, 'no pictures in it'),
     'no zip': ({'source': 'notes.txt'}, 'neither a folder nor a zip'),
     'empty file': ({'source': 'empty-file.zip'}, 'neither a folder nor a zip'),
     'cut zip': ({'source': 'cut.zip'}, 'is a zip, but a damaged one, most likely cut short'),
     'name too long': ({'source': 'n' * 300}, 'cannot be read: File name too long'),
-    'every picture broken': ({'source': 'broken'}, 'not one of its 3 pictures can be used (3 not a picture); 0.png: '),
+    'every picture broken': (
+        {'source': 'broken'},
+        'not one of its 3 pictures can be used (3 not a picture); 0.png: ',
+    ),
     'dest is source': ({'source': 'good.zip', 'dest': 'good.zip'}, 'the same file as --source'),
-    'dest is source by another way': ({'source': 'good.zip', 'dest': 'good/../good.zip'}, 'the same file as --source'),
+    'dest is source by another way': (
+        {'source': 'good.zip', 'dest': 'good/../good.zip'},
+        'the same file as --source',
+    ),
     'dest is no zip': ({'dest': 'set.tar'}, 'must end in .zip'),
     'dest is a folder with something in it': ({'dest': 'broken'}, 'it is there already'),
     'dest folder in the source': ({'dest': 'good/set'}, 'lies in --source'),
@@ -464,8 +586,14 @@ BAD_INPUTS = {
     'no images': ({'max-images': '0'}, '--max-images'),
     'no workers': ({'workers': '0'}, '--workers'),
     'unknown option': ({'colour': 'red'}, '--colour'),
-    'labels of no known form': ({'source': 'bad-labels'}, 'should be a list of [file name, label] pairs'),
-    'labels in triples': ({'source': 'triples-labels'}, 'should be a list of [file name, label] pairs'),
+    'labels of no known form': (
+        {'source': 'bad-labels'},
+        'should be a list of [file name, label] pairs',
+    ),
+    'labels in triples': (
+        {'source': 'triples-labels'},
+        'should be a list of [file name, label] pairs',
+    ),
     'labels for some': ({'source': 'some-labels'}, 'none for 1 of 1 pictures, such as a.png'),
     'labels in words': ({'source': 'words-labels'}, 'should all be class numbers'),
     'negative labels': ({'source': 'negative-labels'}, 'should all be class numbers'),
@@ -478,19 +606,32 @@ BAD_INPUTS = {
 
 
 @pytest.mark.parametrize('case', BAD_INPUTS)
-def test_bad_input_is_refused_in_one_line(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                          capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_refused_in_one_line(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_bad_inputs(tmp_path)
     monkeypatch.chdir(tmp_path)
     changes, message = BAD_INPUTS[case]
     before = {path: path.read_bytes() if path.is_file() else b'' for path in tmp_path.rglob('*')}
-    argv = [word for name, value in {**GOOD, **changes}.items() if value is not None for word in (f'--{name}', value)]
+    argv = [
+        word
+        for name, value in {**GOOD, **changes}.items()
+        if value is not None
+        for word in (f'--{name}', value)
+    ]
     assert prepare_data.main(argv) == 2
     assert message in error_line(capsys)
-    assert {path: path.read_bytes() if path.is_file() else b'' for path in tmp_path.rglob('*')} == before
+    assert {
+        path: path.read_bytes() if path.is_file() else b'' for path in tmp_path.rglob('*')
+    } == before
 
 
 def test_help_needs_no_torch() -> None:
     code = 'import sys, prepare_data; code = prepare_data.main(["--help"]); sys.exit(code or "torch" in sys.modules)'
-    result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(prepare_data.__file__).parent)
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        capture_output=True,
+        text=True,
+        cwd=Path(prepare_data.__file__).parent,
+    )
     assert result.returncode == 0 and '--resize-filter' in result.stdout

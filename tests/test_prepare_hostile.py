@@ -1,4 +1,6 @@
-"""Bad input to prepare_data.py: each file is named and costs only itself, nothing hangs, nothing is written beside `--dest`."""
+"""Bad input to prepare_data.py: each file is named and costs only itself, nothing hangs, nothing is
+written beside `--dest`.
+"""
 
 import bz2
 import contextlib
@@ -52,8 +54,12 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def survivors(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:
-    """The files that went into the set, and what was said of others. Nothing else may have appeared."""
+def survivors(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[list[str], list[str]]:
+    """The files that went into the set, and what was said of others. Nothing else may have
+    appeared.
+    """
     before = {path for path in tmp_path.rglob('*') if not path.is_symlink()}
     (tmp_path / 'out').mkdir()
     assert prepare(source, tmp_path / 'out/set.zip') == 0
@@ -63,12 +69,16 @@ def survivors(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(files) == len(read(tmp_path / 'out/set.zip')[0])
     err = capsys.readouterr().err.splitlines()
     capsys.readouterr()
-    assert prepare(source, tmp_path / 'out/strict.zip', '--strict') == (2 if any(line.startswith('skipped') for line in err) else 0)
+    assert prepare(source, tmp_path / 'out/strict.zip', '--strict') == (
+        2 if any(line.startswith('skipped') for line in err) else 0
+    )
     return files, err
 
 
 @unix
-def test_links_pipes_and_sockets(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_pipes_and_sockets(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     elsewhere = tmp_path / 'elsewhere'
     elsewhere.mkdir()
     (elsewhere / 'far.png').write_bytes(png(1))
@@ -79,29 +89,53 @@ def test_links_pipes_and_sockets(source: Path, tmp_path: Path, capsys: pytest.Ca
     (source / 'linked-too').symlink_to(elsewhere)
     (source / 'photos').symlink_to(tmp_path / 'not mounted')
     os.mkfifo(source / 'pipe.png')
-    with contextlib.chdir(source) if sys.version_info >= (3, 11) else contextlib.nullcontext(), socket.socket(socket.AF_UNIX) as plug:
+    with (
+        contextlib.chdir(source) if sys.version_info >= (3, 11) else contextlib.nullcontext(),
+        socket.socket(socket.AF_UNIX) as plug,
+    ):
         plug.bind('plug.png' if sys.version_info >= (3, 11) else str(source / 'plug.png'))
         files, err = survivors(source, tmp_path, capsys)
     assert files == ['good.png', 'linked/far.png']
     assert [line.split(':')[0] for line in sorted(err)] == [
-        'skipped a-self.png', 'skipped deep/loop', 'skipped linked-too', 'skipped photos', 'skipped pipe.png', 'skipped plug.png']
+        'skipped a-self.png',
+        'skipped deep/loop',
+        'skipped linked-too',
+        'skipped photos',
+        'skipped pipe.png',
+        'skipped plug.png',
+    ]
 
 
 @unix
 def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in (b'\xff\xfe.png', b'new\nline.png', b'Good.png', '日本.png'.encode(), b'-rf.png', b' .png'):
+    for name in (
+        b'\xff\xfe.png',
+        b'new\nline.png',
+        b'Good.png',
+        '日本.png'.encode(),
+        b'-rf.png',
+        b' .png',
+    ):
         Path(os.fsdecode(os.fsencode(source) + b'/' + name)).write_bytes(png())
     files, err = survivors(source, tmp_path, capsys)
     assert len(files) == 7
     said = '\n'.join(err)
-    assert 'good.png: odd name: differs from Good.png only by case' in said and 'odd name: is not UTF-8' in said
+    assert (
+        'good.png: odd name: differs from Good.png only by case' in said
+        and 'odd name: is not UTF-8' in said
+    )
     report = tmp_path / 'audit'
     assert prepare(source, tmp_path / 'a.zip', '--report', str(report)) == 0
     assert '\\udcff' in (report / 'report.csv').read_text(encoding='utf-8')
 
 
 @unix
-def test_no_permission(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_permission(
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Made up, for root may read everything."""
     (source / 'locked').mkdir()
     (source / 'locked/in.png').write_bytes(png())
@@ -123,42 +157,77 @@ def test_no_permission(source: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert prepare(source, tmp_path / 'set.zip') == 0
     assert capsys.readouterr().err.splitlines() == [
         'skipped locked: unreadable: the folder cannot be listed: Permission denied',
-        'skipped mine.png: unreadable: cannot be read: Permission denied']
+        'skipped mine.png: unreadable: cannot be read: Permission denied',
+    ]
 
 
 def bomb_png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
+
     header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(1000))) + chunk(b'IEND', b'')
+    return (
+        b'\x89PNG\r\n\x1a\n'
+        + chunk(b'IHDR', header)
+        + chunk(b'IDAT', zlib.compress(bytes(1000)))
+        + chunk(b'IEND', b'')
+    )
 
 
-def test_pictures_that_claim_too_much(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pictures_that_claim_too_much(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (source / 'huge.png').write_bytes(bomb_png(100_000, 100_000))
-    (source / 'huge.bmp').write_bytes(b'BM' + struct.pack('<IHHIIiiHHIIiiII', 54, 0, 0, 54, 40, 100_000, 100_000, 1, 24, 0, 0, 0, 0, 0, 0))
-    (source / 'huge.gif').write_bytes(b'GIF89a' + struct.pack('<HHBBB', 65535, 65535, 0, 0, 0) + b',' + struct.pack('<HHHHB', 0, 0, 65535, 65535, 0) + b'\2\2\x4c\1\0;')
+    (source / 'huge.bmp').write_bytes(
+        b'BM'
+        + struct.pack(
+            '<IHHIIiiHHIIiiII', 54, 0, 0, 54, 40, 100_000, 100_000, 1, 24, 0, 0, 0, 0, 0, 0
+        )
+    )
+    (source / 'huge.gif').write_bytes(
+        b'GIF89a'
+        + struct.pack('<HHBBB', 65535, 65535, 0, 0, 0)
+        + b','
+        + struct.pack('<HHHHB', 0, 0, 65535, 65535, 0)
+        + b'\2\2\x4c\1\0;'
+    )
     (source / 'huge.ppm').write_bytes(b'P6 100000 100000 255\n')
     with (source / 'sparse.png').open('wb') as file:
         file.truncate(1 << 40)
     start = time.monotonic()
     files, err = survivors(source, tmp_path, capsys)
     assert time.monotonic() - start < 10 and files == ['good.png']
-    assert {line.split(': ')[0].removeprefix('skipped ') for line in err} == {'huge.png', 'huge.bmp', 'huge.gif', 'huge.ppm', 'sparse.png'}
+    assert {line.split(': ')[0].removeprefix('skipped ') for line in err} == {
+        'huge.png',
+        'huge.bmp',
+        'huge.gif',
+        'huge.ppm',
+        'sparse.png',
+    }
     assert sum('too large' in line for line in err) == 5
 
 
-def test_a_png_whose_rows_end_early(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_png_whose_rows_end_early(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A whole file in every other way: Pillow fills it up with black."""
     (source / 'short.png').write_bytes(bomb_png(3, 200))
     (source / 'black.png').write_bytes(encode(Image.new('RGBA', (50, 50))))
     (source / 'dark-palette.png').write_bytes(encode(Image.new('P', (51, 50)), bits=2))
     files, err = survivors(source, tmp_path, capsys)
-    assert files == ['black.png', 'dark-palette.png', 'good.png'] and err == ['skipped short.png: damaged: its pixels end early']
+    assert files == ['black.png', 'dark-palette.png', 'good.png'] and err == [
+        'skipped short.png: damaged: its pixels end early'
+    ]
 
 
 def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / 'all.zip'
-    with zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file, pytest.warns(UserWarning, match='Duplicate'):
+    with (
+        zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file,
+        pytest.warns(UserWarning, match='Duplicate'),
+    ):
         file.writestr('../../evil.png', png(1))
         file.writestr('/abs.png', png(2))
         file.writestr('bomb.png', bytes(100 << 20))
@@ -168,24 +237,38 @@ def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         file.writestr('torn.png', png(6))
         file.writestr('good.png', png(0))
     data = bytearray(source.read_bytes())
-    for signature, flags in ((b'PK\3\4', 6), (b'PK\1\2', 8)):  # the flag that says encrypted, in both headers
-        start = data.index(signature, data.index(b'locked.png' if signature == b'PK\3\4' else b'PK\1\2') - (30 if signature == b'PK\3\4' else 0))
-        while data[start + (30 if signature == b'PK\3\4' else 46):][:10] != b'locked.png':
+    # the flag that says encrypted, in both headers
+    for signature, flags in ((b'PK\3\4', 6), (b'PK\1\2', 8)):
+        start = data.index(
+            signature,
+            data.index(b'locked.png' if signature == b'PK\3\4' else b'PK\1\2')
+            - (30 if signature == b'PK\3\4' else 0),
+        )
+        while data[start + (30 if signature == b'PK\3\4' else 46) :][:10] != b'locked.png':
             start = data.index(signature, start + 1)
         data[start + flags] |= 1
     torn = data.index(b'torn.png') + 20
-    data[torn:torn + 30] = bytes(30)
+    data[torn : torn + 30] = bytes(30)
     source.write_bytes(data)
     files, err = survivors(source, tmp_path, capsys)
     assert files == ['../../evil.png', '/abs.png', 'good.png', 'twice.png', 'twice.png']
     pictures, _ = read(tmp_path / 'out/set.zip')
     np.testing.assert_array_equal(pictures[3:], [pixels(3), pixels(4)])
     said = '\n'.join(err)
-    assert 'skipped bomb.png: too large' in said and 'zip bomb' in said and 'skipped locked.png: encrypted' in said
-    assert 'skipped torn.png: unreadable' in said and 'remark ../../evil.png: odd name: points outside' in said
+    assert (
+        'skipped bomb.png: too large' in said
+        and 'zip bomb' in said
+        and 'skipped locked.png: encrypted' in said
+    )
+    assert (
+        'skipped torn.png: unreadable' in said
+        and 'remark ../../evil.png: odd name: points outside' in said
+    )
 
 
-def test_a_zip_bomb_of_many_files(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zip_bomb_of_many_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each harmless by itself."""
     monkeypatch.setattr(containers, 'MAX_FILE', 1 << 20)
     source = tmp_path / 'all.zip'
@@ -195,14 +278,19 @@ def test_a_zip_bomb_of_many_files(tmp_path: Path, capsys: pytest.CaptureFixture[
             file.writestr(f'b{i:02}.png', bytes(900_000))
     files, err = survivors(source, tmp_path, capsys)
     bombs = [line for line in err if 'a zip bomb' in line]
-    assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs):]
+    assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs) :]
 
 
 def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / 'all.tar.gz'
     with tarfile.open(source, 'w:gz') as tar:
-        for name, kind in {'../evil.png': tarfile.REGTYPE, 'good.png': tarfile.REGTYPE, 'link.png': tarfile.SYMTYPE, 'dev.png': tarfile.CHRTYPE,
-                           'pipe.png': tarfile.FIFOTYPE}.items():
+        for name, kind in {
+            '../evil.png': tarfile.REGTYPE,
+            'good.png': tarfile.REGTYPE,
+            'link.png': tarfile.SYMTYPE,
+            'dev.png': tarfile.CHRTYPE,
+            'pipe.png': tarfile.FIFOTYPE,
+        }.items():
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, '/etc/passwd'
             info.size = len(png()) if kind == tarfile.REGTYPE else 0
@@ -216,7 +304,9 @@ def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Members of 400 MB of nothing each: the second is one too many, and neither is looked for to its end."""
+    """Members of 400 MB of nothing each: the second is one too many, and neither is looked for to
+    its end.
+    """
     source = tmp_path / 'bomb.tar.gz'
     with gzip.open(source, 'wb', compresslevel=1) as file:
         info = tarfile.TarInfo('a.png')
@@ -232,7 +322,9 @@ def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, 'sparse'])
-def test_a_tar_whose_header_never_ends(kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tar_whose_header_never_ends(
+    kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Python would hold it in memory."""
     source = tmp_path / 'bomb.tar.gz'
     info = tarfile.TarInfo('x')
@@ -258,8 +350,13 @@ def test_a_tar_whose_header_never_ends(kind: bytes | str, tmp_path: Path, capsys
     assert read(tmp_path / 'set.zip')[1]['files'] == ['a.png']
 
 
-def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    names = {b'1-caf\xc3\xa9.png': '1-café.png', b'2-\x93\xfa\x96\x7b.png': '2-\udc93\udcfa\udc96{.png'}
+def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {
+        b'1-caf\xc3\xa9.png': '1-café.png',
+        b'2-\x93\xfa\x96\x7b.png': '2-\udc93\udcfa\udc96{.png',
+    }
     source = tmp_path / 'all.zip'
     with zipfile.ZipFile(source, 'w') as file:
         for i, name in enumerate(names):
@@ -269,7 +366,9 @@ def test_names_of_zips_that_are_not_utf_8_or_do_not_say_so(tmp_path: Path, capsy
         data = data.replace(b'x' * len(name), name)
     source.write_bytes(data)
     files, err = survivors(source, tmp_path, capsys)
-    assert files == list(names.values()) and err == ['remark 2-\\udc93\\udcfa\\udc96{.png: odd name: is not UTF-8']
+    assert files == list(names.values()) and err == [
+        'remark 2-\\udc93\\udcfa\\udc96{.png: odd name: is not UTF-8'
+    ]
 
 
 def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
@@ -282,17 +381,30 @@ def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
     assert prepare(source, tmp_path / 'set.zip') == 0
 
 
-def test_what_is_hidden_is_passed_over(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_hidden_is_passed_over(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Copies that Jupyter keeps, and what a run that was killed has left."""
-    for name in ('.ipynb_checkpoints/good-checkpoint.png', '.set.k3j2h1.tmp/00000/img00000000.png', '.good.png', '__MACOSX/._good.png'):
+    for name in (
+        '.ipynb_checkpoints/good-checkpoint.png',
+        '.set.k3j2h1.tmp/00000/img00000000.png',
+        '.good.png',
+        '__MACOSX/._good.png',
+    ):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes(png())
     assert prepare(source, tmp_path / 'set.zip') == 0
-    assert read(tmp_path / 'set.zip')[1]['files'] == PictureArchive(source).picture_names == ['good.png']
+    assert (
+        read(tmp_path / 'set.zip')[1]['files']
+        == PictureArchive(source).picture_names
+        == ['good.png']
+    )
     assert 'passed over 4 files' in capsys.readouterr().out
 
 
-def test_the_report_is_no_part_of_the_set(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_report_is_no_part_of_the_set(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for report in ('set', 'set/report'):
         assert prepare(source, tmp_path / 'set', '--report', str(tmp_path / report)) == 2
         assert 'lies in --dest' in error_line(capsys)
@@ -300,7 +412,9 @@ def test_the_report_is_no_part_of_the_set(source: Path, tmp_path: Path, capsys: 
 
 
 @unix
-def test_links_that_lead_to_themselves_as_options(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_links_that_lead_to_themselves_as_options(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / 'loop').symlink_to('loop')
     for options in (['--report', 'loop'], ['--report', 'loop/audit'], ['--source', 'loop']):
         assert prepare(source, tmp_path / 'set.zip', options[0], str(tmp_path / options[1])) == 2
@@ -310,7 +424,7 @@ def test_links_that_lead_to_themselves_as_options(source: Path, tmp_path: Path, 
 
 def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = tmp_path / 'train-images-idx3-ubyte'
-    name.write_bytes(struct.pack('>4I', 0x803, 0xffffffff, 0xffff, 0xffff) + bytes(100))
+    name.write_bytes(struct.pack('>4I', 0x803, 0xFFFFFFFF, 0xFFFF, 0xFFFF) + bytes(100))
     assert prepare(name, tmp_path / 'set.zip', resolution=32) == 2
     assert 'says that it holds' in error_line(capsys)
     cifar(tmp_path / 'c.tar.gz')
@@ -332,26 +446,36 @@ def make_lmdb(path: Path) -> bytes:
     return (path / 'data.mdb').read_bytes()
 
 
-def test_an_lmdb_that_was_not_downloaded_to_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_lmdb_that_was_not_downloaded_to_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Whoever maps it into memory gets a bus error."""
     source = tmp_path / 'set'
     data = make_lmdb(source)
-    (source / 'data.mdb').write_bytes(data[:len(data) * 2 // 3])
+    (source / 'data.mdb').write_bytes(data[: len(data) * 2 // 3])
     assert prepare(source, tmp_path / 'set.zip') == 0
     files = read(tmp_path / 'set.zip')[1]['files']
     assert 5 < len(files) < 39 and files == [f'set/{i:03}' for i in range(len(files))]
-    assert f'skipped set: damaged: the LMDB breaks off after {len(files)} of 40 values' in capsys.readouterr().err
+    assert (
+        f'skipped set: damaged: the LMDB breaks off after {len(files)} of 40 values'
+        in capsys.readouterr().err
+    )
     (source / 'data.mdb').write_bytes(data[:100])
     assert prepare(source, tmp_path / 'set.zip') == 2
     assert 'its LMDB cannot be read' in error_line(capsys)
 
 
-@pytest.mark.parametrize('claimed,words', [(5, 'more values than it says'), (1 << 40, 'for which it is too small')])
-def test_an_lmdb_that_lies_about_its_size(claimed: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    'claimed,words', [(5, 'more values than it says'), (1 << 40, 'for which it is too small')]
+)
+def test_an_lmdb_that_lies_about_its_size(
+    claimed: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Pages that are referred to again and again give values without end."""
     data = bytearray(make_lmdb(tmp_path / 'set'))
     for page in (0, 4096):
-        data[page + 120:page + 128] = struct.pack('<Q', claimed)  # in the two descriptions of the whole
+        # in the two descriptions of the whole
+        data[page + 120 : page + 128] = struct.pack('<Q', claimed)
     (tmp_path / 'set/data.mdb').write_bytes(data)
     code = prepare(tmp_path / 'set', tmp_path / 'set.zip')
     assert words in capsys.readouterr().err
@@ -360,7 +484,9 @@ def test_an_lmdb_that_lies_about_its_size(claimed: int, words: str, tmp_path: Pa
         assert len(read(tmp_path / 'set.zip')[0]) == claimed
 
 
-def test_video_frames_of_too_many_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_frames_of_too_many_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
 
     def read_few(count: int) -> bytes:
@@ -379,12 +505,19 @@ def test_video_frames_of_too_many_pixels(tmp_path: Path, capsys: pytest.CaptureF
     assert 'a.mp4: after 0 frames ffmpeg says' in error_line(capsys)
 
 
-def test_names_do_not_reach_the_terminal_or_a_spreadsheet(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_do_not_reach_the_terminal_or_a_spreadsheet(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ('\x1b[31mred', 'cat'):
         (source / name).mkdir()
         (source / name / '＝1+1.png').write_bytes(png())
     (source / 'good.png').unlink()
-    assert prepare(source, tmp_path / 'set.zip', '--labels', 'folder', '--report', str(tmp_path / 'audit')) == 0
+    assert (
+        prepare(
+            source, tmp_path / 'set.zip', '--labels', 'folder', '--report', str(tmp_path / 'audit')
+        )
+        == 0
+    )
     said = capsys.readouterr()
     assert '\x1b' not in said.out + said.err and '\\x1b[31mred' in said.out
     with contextlib.suppress(OSError):
@@ -403,32 +536,72 @@ def test_a_full_disk(source: Path, tmp_path: Path) -> None:
     def limit() -> None:
         import resource  # Windows has none
         import signal
+
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
     for dest in ('set.zip', 'set'):
-        done = subprocess.run([sys.executable, str(script), '--source', str(source), '--dest', str(tmp_path / 'out' / dest), '--resolution', '256'],
-                              preexec_fn=limit, capture_output=True, text=True)
-        assert done.returncode == 2 and done.stderr.count('\n') == 1 and 'File too large' in done.stderr, done.stderr
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(script),
+                '--source',
+                str(source),
+                '--dest',
+                str(tmp_path / 'out' / dest),
+                '--resolution',
+                '256',
+            ],
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+        )
+        assert (
+            done.returncode == 2
+            and done.stderr.count('\n') == 1
+            and 'File too large' in done.stderr
+        ), done.stderr
         assert list((tmp_path / 'out').iterdir()) == []
 
 
-# ---- fuzzing ----------------------------------------------------------------------------------------------------------
+# ---- fuzzing ----------------------------------------------------------------
 
 EXAMPLES = int(os.environ.get('FUZZ_EXAMPLES', '40'))  # a few thousand take minutes
 NO_CHECKS = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
 FUZZ = settings(max_examples=EXAMPLES, deadline=5000, suppress_health_check=NO_CHECKS)
 
 
-PICTURES = [suffix for suffix in ('png', 'jpg', 'gif', 'bmp', 'tif', 'webp', 'tga', 'ppm', 'ico', 'jp2', 'pcx', 'dds', 'sgi', 'avif', 'qoi')
-            if Image.registered_extensions().get(f'.{suffix}') in Image.SAVE]
+PICTURES = [
+    suffix
+    for suffix in (
+        'png',
+        'jpg',
+        'gif',
+        'bmp',
+        'tif',
+        'webp',
+        'tga',
+        'ppm',
+        'ico',
+        'jp2',
+        'pcx',
+        'dds',
+        'sgi',
+        'avif',
+        'qoi',
+    )
+    if Image.registered_extensions().get(f'.{suffix}') in Image.SAVE
+]
 
 
 def cifar_files() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         cifar(Path(folder, 'c.tar.gz'))
         with tarfile.open(Path(folder, 'c.tar.gz')) as tar:
-            found = {kind: tar.extractfile(f'cifar-10-batches-py/{name}') for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items()}
+            found = {
+                kind: tar.extractfile(f'cifar-10-batches-py/{name}')
+                for kind, name in {'cifar': 'data_batch_1', 'cifar meta': 'batches.meta'}.items()
+            }
             return {kind: file.read() for kind, file in found.items() if file is not None}
 
 
@@ -443,10 +616,16 @@ def seeds() -> dict[str, bytes]:
         info = tarfile.TarInfo('a.png')
         info.size = len(png(0, (4, 4, 3)))
         tar.addfile(info, io.BytesIO(png(0, (4, 4, 3))))
-    return {'zip': buffer.getvalue(), 'tar': tar_buffer.getvalue()[:2048], 'gz': gzip.compress(tar_buffer.getvalue()),
-            'bz2': bz2.compress(tar_buffer.getvalue()), 'xz': lzma.compress(tar_buffer.getvalue()),
-            'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32), **cifar_files(),
-            **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in PICTURES}}
+    return {
+        'zip': buffer.getvalue(),
+        'tar': tar_buffer.getvalue()[:2048],
+        'gz': gzip.compress(tar_buffer.getvalue()),
+        'bz2': bz2.compress(tar_buffer.getvalue()),
+        'xz': lzma.compress(tar_buffer.getvalue()),
+        'idx': struct.pack('>4I', 0x803, 2, 4, 4) + bytes(32),
+        **cifar_files(),
+        **{suffix: encode(Image.fromarray(pixels(0, (8, 8, 3))), suffix) for suffix in PICTURES},
+    }
 
 
 SEEDS = seeds()
@@ -459,8 +638,10 @@ def mangled(draw: st.DrawFn, kinds: list[str]) -> tuple[str, bytes]:
     data = bytearray(SEEDS[kind])
     for _ in range(draw(st.integers(1, 6))):
         place = draw(st.integers(0, max(0, len(data) - 1)))
-        data[place:place + draw(st.integers(0, 4))] = draw(st.binary(max_size=6))
-    return kind, bytes(data[:draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(data)
+        data[place : place + draw(st.integers(0, 4))] = draw(st.binary(max_size=6))
+    return kind, bytes(data[: draw(st.integers(0, len(data)))]) if draw(st.booleans()) else bytes(
+        data
+    )
 
 
 @contextlib.contextmanager
@@ -489,9 +670,15 @@ def test_mangled_pictures(file: tuple[str, bytes]) -> None:
         (folder / 'source').mkdir()
         (folder / f'source/a.{file[0]}').write_bytes(file[1])
         (folder / 'source/good.png').write_bytes(png())
-        assert prepare(folder / 'source', folder / 'set.zip', '--report', str(folder / 'source/audit')) == 0
+        assert (
+            prepare(folder / 'source', folder / 'set.zip', '--report', str(folder / 'source/audit'))
+            == 0
+        )
         assert 'good.png' in read(folder / 'set.zip')[1]['files']
-        assert sorted(path.name for path in (folder / 'source/audit').iterdir()) == ['report.csv', 'report.html']
+        assert sorted(path.name for path in (folder / 'source/audit').iterdir()) == [
+            'report.csv',
+            'report.html',
+        ]
 
 
 @FUZZ
@@ -506,21 +693,32 @@ def test_mangled_cifar(file: tuple[str, bytes]) -> None:
 
 
 @settings(FUZZ, max_examples=max(4, EXAMPLES // 20))  # each starts a process
-@given(st.integers(0, 7), st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=6), st.integers(1, 10))
+@given(
+    st.integers(0, 7),
+    st.lists(st.tuples(st.integers(0, 4095), st.binary(min_size=1, max_size=8)), max_size=6),
+    st.integers(1, 10),
+)
 def test_mangled_lmdbs(page: int, changes: list[tuple[int, bytes]], part: int) -> None:
     with only_the_dest() as folder:
         data = bytearray(make_lmdb(folder / 'source'))
         for place, new in changes:
-            data[4096 * page + place:4096 * page + place + len(new)] = new
-        (folder / 'source/data.mdb').write_bytes(data[:len(data) * part // 10])
+            data[4096 * page + place : 4096 * page + place + len(new)] = new
+        (folder / 'source/data.mdb').write_bytes(data[: len(data) * part // 10])
         code = prepare(folder / 'source', folder / 'set.zip', '--workers', '1', resolution=8)
         assert code == (0 if (folder / 'set.zip').exists() else 2)
 
 
 @FUZZ
-@given(st.one_of(st.binary(max_size=200), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5), lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=5), x, max_size=4),
-    max_leaves=8).map(lambda x: pickle.dumps({'data': x, 'labels': x, 'label_names': x}, 2))))
+@given(
+    st.one_of(
+        st.binary(max_size=200),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+            lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=5), x, max_size=4),
+            max_leaves=8,
+        ).map(lambda x: pickle.dumps({'data': x, 'labels': x, 'label_names': x}, 2)),
+    )
+)
 def test_any_bytes_as_cifar(data: bytes) -> None:
     with contextlib.suppress(Unusable):
         list(known_sets.read_cifar(data))
@@ -546,9 +744,21 @@ def test_any_bytes_as_labels(data: bytes) -> None:
             open_sources([folder / 'source'])
 
 
-ODD_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(['a.png', 'b\\\\c.png', '', 'cat', 10 ** 9, 10 ** 30, 10 ** 400, 1e300]),
-                        lambda x: st.lists(x, max_size=4) | st.dictionaries(st.sampled_from(['a.png', 'b/c.png', 'labels']), x, max_size=3), max_leaves=8)
-LABEL_LISTS = st.tuples(ODD_JSON, ODD_JSON).map(lambda both: [['a.png', both[0]], ['b/c.png', both[1]]])
+ODD_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(['a.png', 'b\\\\c.png', '', 'cat', 10**9, 10**30, 10**400, 1e300]),
+    lambda x: (
+        st.lists(x, max_size=4)
+        | st.dictionaries(st.sampled_from(['a.png', 'b/c.png', 'labels']), x, max_size=3)
+    ),
+    max_leaves=8,
+)
+LABEL_LISTS = st.tuples(ODD_JSON, ODD_JSON).map(
+    lambda both: [['a.png', both[0]], ['b/c.png', both[1]]]
+)
 
 
 @FUZZ
@@ -569,8 +779,19 @@ def test_any_json_as_labels(labels: Any, names: Any) -> None:
                 assert data.stored_labels.isfinite().all() and len(data.stored_labels) == 2
 
 
-ODD_NAMES = st.lists(st.one_of(st.text(max_size=12), st.lists(st.sampled_from(['..', '.', '', 'a', 'A', 'ß', 'C:', '\\', '\0', 'nul', '\x1b[2J', '=1']),
-                                                              max_size=5).map('/'.join)), min_size=1, max_size=5)
+ODD_NAMES = st.lists(
+    st.one_of(
+        st.text(max_size=12),
+        st.lists(
+            st.sampled_from(
+                ['..', '.', '', 'a', 'A', 'ß', 'C:', '\\', '\0', 'nul', '\x1b[2J', '=1']
+            ),
+            max_size=5,
+        ).map('/'.join),
+    ),
+    min_size=1,
+    max_size=5,
+)
 
 
 @FUZZ
@@ -578,7 +799,10 @@ ODD_NAMES = st.lists(st.one_of(st.text(max_size=12), st.lists(st.sampled_from(['
 def test_any_names(names: list[str], kind: str, labels: str) -> None:
     with only_the_dest() as folder:
         source = folder / 'source'
-        with warnings.catch_warnings(), zipfile.ZipFile(source, 'w') if kind == 'zip' else tarfile.open(source, 'w') as archive:
+        with (
+            warnings.catch_warnings(),
+            zipfile.ZipFile(source, 'w') if kind == 'zip' else tarfile.open(source, 'w') as archive,
+        ):
             warnings.simplefilter('ignore')  # of names that come twice
             for name in [f'{stem}.{suffix}' for stem in names for suffix in ('png', 'csv')]:
                 data = png(0, (8, 8, 3)) if name.endswith('png') else b'a, 3\n'
@@ -597,7 +821,11 @@ def test_any_names(names: list[str], kind: str, labels: str) -> None:
 
 def test_a_pickle_cannot_ask_for_gigabytes() -> None:
     tower = b'\x80\x02' + b'N' * 1_500_000
-    for data in (b'\x80\x02]r\xff\xff\xff\xff.', b'\x80\x04\x95' + struct.pack('<Q', 10) + b'}.' * 5, tower):
+    for data in (
+        b'\x80\x02]r\xff\xff\xff\xff.',
+        b'\x80\x04\x95' + struct.pack('<Q', 10) + b'}.' * 5,
+        tower,
+    ):
         with pytest.raises(Unusable):
             list(known_sets.read_cifar(data))
 

@@ -1,4 +1,6 @@
-"""What people have: archives of every kind, well-known sets, videos, several at once; their labels; the audit; what is written."""
+"""What people have: archives of every kind, well-known sets, videos, several at once; their labels;
+the audit; what is written.
+"""
 
 import csv
 import gzip
@@ -29,7 +31,7 @@ def labels(metadata: dict[str, Any]) -> list[Any]:
     return [label for _, label in metadata['labels']]
 
 
-# ---- archives ---------------------------------------------------------------------------------------------------------
+# ---- archives ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize('packing', ['', 'gz', 'bz2', 'xz'])
@@ -48,7 +50,9 @@ def test_tars(packing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def cifar(path: Path, prefix: str = 'cifar-10-batches-py', hundred: bool = False) -> np.ndarray:
-    """As the real one is: pickles of protocol 2, by Python 2, whose keys and pixels are byte strings."""
+    """As the real one is: pickles of protocol 2, by Python 2, whose keys and pixels are byte
+    strings.
+    """
     values = np.random.default_rng(0).integers(0, 256, [6, 3072], dtype=np.uint8)
 
     class Old(pickle._Pickler):
@@ -69,10 +73,18 @@ def cifar(path: Path, prefix: str = 'cifar-10-batches-py', hundred: bool = False
 
     files = {}
     if hundred:
-        files = {'train': {b'data': values, b'fine_labels': [0, 1, 2, 0, 1, 2]}, 'meta': {b'fine_label_names': [b'apple', b'fish', b'baby']}}
+        files = {
+            'train': {b'data': values, b'fine_labels': [0, 1, 2, 0, 1, 2]},
+            'meta': {b'fine_label_names': [b'apple', b'fish', b'baby']},
+        }
     else:
         for i in range(2):
-            files[f'data_batch_{i + 1}'] = {b'batch_label': b'x', b'labels': [2, 0, 1], b'data': values[3 * i:3 * i + 3], b'filenames': [b'a', b'b', b'c']}
+            files[f'data_batch_{i + 1}'] = {
+                b'batch_label': b'x',
+                b'labels': [2, 0, 1],
+                b'data': values[3 * i : 3 * i + 3],
+                b'filenames': [b'a', b'b', b'c'],
+            }
         files['test_batch'] = {b'labels': [0], b'data': values[:1]}
         files['batches.meta'] = {b'label_names': [b'plane', b'car', b'bird']}
     with tarfile.open(path, 'w:gz') as tar:
@@ -92,16 +104,23 @@ def test_cifar(hundred: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     pictures, metadata = read(dest)
     np.testing.assert_array_equal(pictures, values)
     assert labels(metadata) == ([0, 1, 2, 0, 1, 2] if hundred else [2, 0, 1, 2, 0, 1])
-    assert metadata['class_names'] == (['apple', 'fish', 'baby'] if hundred else ['plane', 'car', 'bird'])
+    assert metadata['class_names'] == (
+        ['apple', 'fish', 'baby'] if hundred else ['plane', 'car', 'bird']
+    )
     assert f'3 classes: 0 {metadata["class_names"][0]}: 2, ' in capsys.readouterr().out
     with tarfile.open(path) as tar:
         tar.extractall(tmp_path / 'unpacked', filter='data')
-    assert prepare(tmp_path / 'unpacked', tmp_path / 'again.zip', '--labels', 'none', resolution=32) == 0
+    assert (
+        prepare(tmp_path / 'unpacked', tmp_path / 'again.zip', '--labels', 'none', resolution=32)
+        == 0
+    )
     assert read(tmp_path / 'again.zip')[1]['content_sha256'] == metadata['content_sha256']
     assert read(tmp_path / 'again.zip')[1]['labels'] is None
 
 
-def test_pickles_of_another_make_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pickles_of_another_make_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Python 3 writes bytes by a call of a function, which is allowed to none."""
     (tmp_path / 'c').mkdir()
     values = np.arange(3072, dtype=np.uint8).reshape(1, 3072)
@@ -121,7 +140,9 @@ class Evil:
         return os.mkdir, (str(self.path),)
 
 
-def test_a_pickle_that_is_a_program_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pickle_that_is_a_program_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'c'
     source.mkdir()
     for name in ('data_batch_1', 'batches.meta'):
@@ -137,24 +158,38 @@ def test_mnist(form: str, tmp_path: Path) -> None:
     source = tmp_path / 'mnist'
     source.mkdir()
     packed = form != 'folder'
-    for name, data in {'train-images-idx3-ubyte': struct.pack('>4I', 0x803, 5, 28, 28) + values.tobytes(),
-                       'train-labels-idx1-ubyte': struct.pack('>2I', 0x801, 5) + bytes([3, 1, 4, 1, 5]),
-                       't10k-images-idx3-ubyte': struct.pack('>4I', 0x803, 1, 28, 28) + bytes(784)}.items():
+    for name, data in {
+        'train-images-idx3-ubyte': struct.pack('>4I', 0x803, 5, 28, 28) + values.tobytes(),
+        'train-labels-idx1-ubyte': struct.pack('>2I', 0x801, 5) + bytes([3, 1, 4, 1, 5]),
+        't10k-images-idx3-ubyte': struct.pack('>4I', 0x803, 1, 28, 28) + bytes(784),
+    }.items():
         if form != 'without labels' or 'labels' not in name:
             (source / (name + '.gz' * packed)).write_bytes(gzip.compress(data) if packed else data)
     path = source / 'train-images-idx3-ubyte.gz' if form == 'file' else source
     assert prepare(path, tmp_path / 'set.zip', '--fit', 'pad', resolution=32) == 0
     pictures, metadata = read(tmp_path / 'set.zip')
     for picture, value in zip(pictures, values, strict=True):
-        np.testing.assert_array_equal(picture, resize(Image.fromarray(value).convert('RGB'), (32, 32), 'lanczos', (0, 0, 28, 28)))
-    assert metadata['labels'] is None if form == 'without labels' else labels(metadata) == [3, 1, 4, 1, 5]
+        np.testing.assert_array_equal(
+            picture,
+            resize(Image.fromarray(value).convert('RGB'), (32, 32), 'lanczos', (0, 0, 28, 28)),
+        )
+    assert (
+        metadata['labels'] is None
+        if form == 'without labels'
+        else labels(metadata) == [3, 1, 4, 1, 5]
+    )
 
 
 def test_lmdb(tmp_path: Path) -> None:
     lmdb = pytest.importorskip('lmdb')
-    with lmdb.open(str(tmp_path / 'bedroom')) as database, database.begin(write=True) as transaction:
+    with (
+        lmdb.open(str(tmp_path / 'bedroom')) as database,
+        database.begin(write=True) as transaction,
+    ):
         for i in (1, 0):
-            transaction.put(f'{i:040x}'.encode(), encode(Image.fromarray(pixels(i)), 'webp', lossless=True))
+            transaction.put(
+                f'{i:040x}'.encode(), encode(Image.fromarray(pixels(i)), 'webp', lossless=True)
+            )
         transaction.put(b'z', b'broken')
     assert prepare(tmp_path / 'bedroom', tmp_path / 'set.zip') == 0
     pictures, metadata = read(tmp_path / 'set.zip')
@@ -165,9 +200,34 @@ def test_lmdb(tmp_path: Path) -> None:
 def video(path: Path, count: int = 10, shape_of_pixels: str = '1') -> None:
     """Frame i has the grey 20·i."""
     from imageio_ffmpeg import get_ffmpeg_exe
+
     frames = b''.join(np.full([48, 64, 3], 20 * i, np.uint8).tobytes() for i in range(count))
-    subprocess.run([get_ffmpeg_exe(), '-v', 'error', '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', '64x48', '-r', '10', '-i', '-', '-vf',
-                    f'setsar={shape_of_pixels}', '-c:v', 'mpeg4', '-q:v', '2', str(path)], input=frames, check=True)
+    subprocess.run(
+        [
+            get_ffmpeg_exe(),
+            '-v',
+            'error',
+            '-f',
+            'rawvideo',
+            '-pix_fmt',
+            'rgb24',
+            '-s',
+            '64x48',
+            '-r',
+            '10',
+            '-i',
+            '-',
+            '-vf',
+            f'setsar={shape_of_pixels}',
+            '-c:v',
+            'mpeg4',
+            '-q:v',
+            '2',
+            str(path),
+        ],
+        input=frames,
+        check=True,
+    )
 
 
 def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +244,9 @@ def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(tmp_path / 'broken.mp4', tmp_path / 'b.zip') == 2
     assert 'ffmpeg says' in error_line(capsys)
     (tmp_path / 'list.mp4').write_text(f'ffconcat version 1.0\nfile {path.name}\n')
-    assert prepare(tmp_path / 'list.mp4', tmp_path / 'b.zip') == 2, 'a playlist opens no other files'
+    assert prepare(tmp_path / 'list.mp4', tmp_path / 'b.zip') == 2, (
+        'a playlist opens no other files'
+    )
     capsys.readouterr()
     (tmp_path / 'p').mkdir()
     (tmp_path / 'p/a.png').write_bytes(png())
@@ -192,13 +254,23 @@ def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert '--every 3 does nothing' in error_line(capsys)
 
 
-@pytest.mark.parametrize(('shape_of_pixels', 'size'), [('1', (64, 48)), ('3/2', (96, 48)), ('1/2', (64, 96)), ('100', (64, 48))])
-def test_pixels_of_videos_become_square(shape_of_pixels: str, size: tuple[int, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ('shape_of_pixels', 'size'),
+    [('1', (64, 48)), ('3/2', (96, 48)), ('1/2', (64, 96)), ('100', (64, 48))],
+)
+def test_pixels_of_videos_become_square(
+    shape_of_pixels: str, size: tuple[int, int], tmp_path: Path
+) -> None:
     """Those of DVDs are oblong; and what nobody makes is not believed."""
     video(tmp_path / 'clip.mkv', 1, shape_of_pixels)
-    assert prepare(tmp_path / 'clip.mkv', tmp_path / 'set.zip', '--report', str(tmp_path / 'audit')) == 0
+    assert (
+        prepare(tmp_path / 'clip.mkv', tmp_path / 'set.zip', '--report', str(tmp_path / 'audit'))
+        == 0
+    )
     with (tmp_path / 'audit/report.csv').open(newline='') as file:
-        assert [(row['width'], row['height']) for row in csv.DictReader(file)] == [tuple(map(str, size))]
+        assert [(row['width'], row['height']) for row in csv.DictReader(file)] == [
+            tuple(map(str, size))
+        ]
 
 
 def test_several_sources_are_merged(tmp_path: Path) -> None:
@@ -209,19 +281,37 @@ def test_several_sources_are_merged(tmp_path: Path) -> None:
     assert prepare(tmp_path / 'cats', tmp_path / 'set.zip', *both, '--labels', 'folder') == 0
     pictures, metadata = read(tmp_path / 'set.zip')
     np.testing.assert_array_equal(pictures, [pixels(0), pixels(1)])
-    assert metadata['files'] == ['cats/1.png', 'dogs/1.png'] and metadata['source'] == ['cats', 'dogs']
+    assert metadata['files'] == ['cats/1.png', 'dogs/1.png'] and metadata['source'] == [
+        'cats',
+        'dogs',
+    ]
     assert metadata['class_names'] == ['cats', 'dogs'] and labels(metadata) == [0, 1]
-    assert prepare(tmp_path / 'set.zip', tmp_path / 'twice.zip', '--source', str(tmp_path / 'set.zip'), '--dedupe') == 0
+    assert (
+        prepare(
+            tmp_path / 'set.zip',
+            tmp_path / 'twice.zip',
+            '--source',
+            str(tmp_path / 'set.zip'),
+            '--dedupe',
+        )
+        == 0
+    )
     assert read(tmp_path / 'twice.zip')[1]['num_images'] == 2
 
 
-def test_classes_of_merged_sets_go_by_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_of_merged_sets_go_by_their_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sets = {'a': ['cat', 'dog'], 'b': ['dog', 'fox'], 'bare': None}
     for name, classes in sets.items():
         (tmp_path / name).mkdir()
         for i in (0, 1):
             (tmp_path / name / f'{i}.png').write_bytes(png(i))
-        content = {'labels': [['0.png', 0], ['1.png', 1]], 'class_names': classes} if classes else {'labels': None}
+        content = (
+            {'labels': [['0.png', 0], ['1.png', 1]], 'class_names': classes}
+            if classes
+            else {'labels': None}
+        )
         (tmp_path / name / 'dataset.json').write_text(json.dumps(content))
     assert prepare(tmp_path / 'a', tmp_path / 'set.zip', '--source', str(tmp_path / 'b')) == 0
     metadata = read(tmp_path / 'set.zip')[1]
@@ -231,7 +321,7 @@ def test_classes_of_merged_sets_go_by_their_names(tmp_path: Path, capsys: pytest
     assert 'bare has no labels' in error_line(capsys)
 
 
-# ---- labels -----------------------------------------------------------------------------------------------------------
+# ---- labels -----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -247,19 +337,26 @@ def test_labels_by_folder(folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     (folder / 'top.png').write_bytes(png())
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'folder') == 0
     out, err = capsys.readouterr()
-    assert out.startswith('2 classes: 0 cat: 1, 1 dog: 2\n') and err == 'skipped top.png: without a label: --labels finds none for it\n'
+    assert (
+        out.startswith('2 classes: 0 cat: 1, 1 dog: 2\n')
+        and err == 'skipped top.png: without a label: --labels finds none for it\n'
+    )
     metadata = read(tmp_path / 'set.zip')[1]
     assert labels(metadata) == [0, 1, 1] and metadata['class_names'] == ['cat', 'dog']
     data = ImageFolderDataset(tmp_path / 'set.zip', use_labels=True)
     assert data.label_dim == 2 and data.stored_labels.argmax(1).tolist() == [0, 1, 1]
 
 
-def test_a_folder_around_all_is_no_class(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_around_all_is_no_class(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with tarfile.open(tmp_path / 'all.tar', 'w') as tar:
         tar.add(folder, './set')
     assert prepare(tmp_path / 'all.tar', tmp_path / 'set.zip', '--labels', 'folder') == 0
     metadata = read(tmp_path / 'set.zip')[1]
-    assert metadata['class_names'] == ['cat', 'dog'] and all(name.startswith('set/') for name in metadata['files'])
+    assert metadata['class_names'] == ['cat', 'dog'] and all(
+        name.startswith('set/') for name in metadata['files']
+    )
     assert prepare(folder / 'dog', tmp_path / 'set.zip', '--labels', 'folder') == 0
     capsys.readouterr()
     assert prepare(folder / 'cat', tmp_path / 'set.zip', '--labels', 'folder') == 2
@@ -267,10 +364,16 @@ def test_a_folder_around_all_is_no_class(folder: Path, tmp_path: Path, capsys: p
 
 
 def test_labels_by_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / 'table.csv').write_text('kind,filename,age\nred,dog/a.png,4\nblue,cat/b.png,2\nred,dog/deep/c.png,4\n')
+    (folder / 'table.csv').write_text(
+        'kind,filename,age\nred,dog/a.png,4\nblue,cat/b.png,2\nred,dog/deep/c.png,4\n'
+    )
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:kind') == 0
     metadata = read(tmp_path / 'set.zip')[1]
-    assert dict(zip(metadata['files'], labels(metadata))) == {'cat/b.png': 0, 'dog/a.png': 1, 'dog/deep/c.png': 1}
+    assert dict(zip(metadata['files'], labels(metadata))) == {
+        'cat/b.png': 0,
+        'dog/a.png': 1,
+        'dog/deep/c.png': 1,
+    }
     assert metadata['class_names'] == ['blue', 'red']
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:age') == 0
     assert labels(read(tmp_path / 'set.zip')[1]) == [2, 4, 4]
@@ -279,7 +382,9 @@ def test_labels_by_table(folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert 'has a column or a line hair: table.csv has kind, filename, age' in error_line(capsys)
 
 
-def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_by_cartoonsets_pairs(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for i, path in enumerate(sorted(folder.rglob('*.png'))):
         path.with_suffix('.csv').write_text(f'"eye_angle", 0, 3\n"hair", {2 - i}, 111\n')
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:hair', '--strict') == 0
@@ -290,9 +395,13 @@ def test_labels_by_cartoonsets_pairs(folder: Path, tmp_path: Path, capsys: pytes
     assert 'has eye_angle, hair' in error_line(capsys)
 
 
-def test_numbers_that_can_be_no_classes_are_names(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_numbers_that_can_be_no_classes_are_names(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A network has an input for each class up to the highest number."""
-    (folder / 'table.csv').write_text('file,year,kind\ndog/a.png,2001,0\ncat/b.png,1999,999\ndog/deep/c.png,2001,0\n')
+    (folder / 'table.csv').write_text(
+        'file,year,kind\ndog/a.png,2001,0\ncat/b.png,1999,999\ndog/deep/c.png,2001,0\n'
+    )
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'csv:year') == 0
     assert capsys.readouterr().out.startswith('2 classes: 0 1999: 1, 1 2001: 2\n')
     metadata = read(tmp_path / 'set.zip')[1]
@@ -301,17 +410,28 @@ def test_numbers_that_can_be_no_classes_are_names(folder: Path, tmp_path: Path, 
     assert labels(read(tmp_path / 'set.zip')[1]) == [999, 0, 0]
 
 
-@pytest.mark.parametrize(('mode', 'message'), [('csv:', '--labels csv:: choose from'), ('colour', '--labels colour: choose from'),
-                                               ('csv:hair', 'has a column or a line hair; there is none'), ('json', 'has no dataset.json')])
-def test_labels_that_are_not_there(mode: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ('mode', 'message'),
+    [
+        ('csv:', '--labels csv:: choose from'),
+        ('colour', '--labels colour: choose from'),
+        ('csv:hair', 'has a column or a line hair; there is none'),
+        ('json', 'has no dataset.json'),
+    ],
+)
+def test_labels_that_are_not_there(
+    mode: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert prepare(folder, tmp_path / 'set.zip', '--labels', mode) == 2
     assert message in error_line(capsys)
 
 
-# ---- options of conversion -------------------------------------------------------------------------------------------------
+# ---- options of conversion --------------------------------------------------
 
 
-@pytest.mark.parametrize(('alpha', 'colour'), [('white', 255), ('black', 0), ('#402010', [64, 32, 16]), ('drop', None)])
+@pytest.mark.parametrize(
+    ('alpha', 'colour'), [('white', 255), ('black', 0), ('#402010', [64, 32, 16]), ('drop', None)]
+)
 def test_backdrops(alpha: str, colour: Any, tmp_path: Path) -> None:
     (tmp_path / 'p').mkdir()
     rgba = np.dstack([pixels(1), pixels(2, (SIZE, SIZE))])
@@ -334,9 +454,13 @@ def test_a_checkered_backdrop(tmp_path: Path) -> None:
 def test_linear_light(tmp_path: Path) -> None:
     """Black and white lines are as bright as the grey of half their light."""
     (tmp_path / 'p').mkdir()
-    (tmp_path / 'p/a.png').write_bytes(encode(Image.fromarray(np.tile(np.uint8([[0], [255]]), [SIZE, 2 * SIZE]))))
+    (tmp_path / 'p/a.png').write_bytes(
+        encode(Image.fromarray(np.tile(np.uint8([[0], [255]]), [SIZE, 2 * SIZE])))
+    )
     for options, expected in {(): 127.5, ('--linear-light',): 188}.items():
-        assert prepare(tmp_path / 'p', tmp_path / 'set.zip', '--resize-filter', 'box', *options) == 0
+        assert (
+            prepare(tmp_path / 'p', tmp_path / 'set.zip', '--resize-filter', 'box', *options) == 0
+        )
         assert abs(read(tmp_path / 'set.zip')[0][0].mean() - expected) < 1
 
 
@@ -346,24 +470,43 @@ def test_nvidias_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     (tmp_path / 'p/a.png').write_bytes(encode(Image.fromarray(wide)))
 
     def nvidia(*options: str) -> int:
-        return prepare_data.main([f'--source={tmp_path / "p"}', f'--dest={tmp_path / "set.zip"}', '--resize-filter=box', *options])
+        return prepare_data.main(
+            [
+                f'--source={tmp_path / "p"}',
+                f'--dest={tmp_path / "set.zip"}',
+                '--resize-filter=box',
+                *options,
+            ]
+        )
 
     assert nvidia('--width=16', '--height=16', '--transform=center-crop') == 0
-    np.testing.assert_allclose(read(tmp_path / 'set.zip')[0][0], wide[:, 8:56].reshape(16, 3, 16, 3, 3).mean((1, 3)), atol=1)
+    np.testing.assert_allclose(
+        read(tmp_path / 'set.zip')[0][0],
+        wide[:, 8:56].reshape(16, 3, 16, 3, 3).mean((1, 3)),
+        atol=1,
+    )
     assert nvidia('--resolution=32x16', '--transform=center-crop-wide') == 0
     [picture] = read(tmp_path / 'set.zip')[0]
     assert picture.shape == (32, 32, 3) and not picture[:8].any() and not picture[24:].any()
-    np.testing.assert_allclose(picture[8:24], wide[8:40].reshape(16, 2, 32, 2, 3).mean((1, 3)), atol=1)
+    np.testing.assert_allclose(
+        picture[8:24], wide[8:40].reshape(16, 2, 32, 2, 3).mean((1, 3)), atol=1
+    )
     capsys.readouterr()
-    for options, message in {('--width=16',): '--height is missing', ('--width=16', '--height=8'): 'StyleGAN2 makes squares',
-                             ('--resolution=16', '--width=16'): 'say the same', ('--resolution=16x16', '--fit=pad', '--transform=center-crop'):
-                             'both say', ('--resolution=16', '--alpha=#12'): '--alpha #12', ('--resolution=16x32', '--transform=center-crop-wide'):
-                             'at most its width'}.items():
+    for options, message in {
+        ('--width=16',): '--height is missing',
+        ('--width=16', '--height=8'): 'StyleGAN2 makes squares',
+        ('--resolution=16', '--width=16'): 'say the same',
+        ('--resolution=16x16', '--fit=pad', '--transform=center-crop'): 'both say',
+        ('--resolution=16', '--alpha=#12'): '--alpha #12',
+        ('--resolution=16x32', '--transform=center-crop-wide'): 'at most its width',
+    }.items():
         assert nvidia(*options) == 2
         assert message in error_line(capsys)
 
 
-def test_small_and_oblong_pictures_can_be_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_small_and_oblong_pictures_can_be_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'p'
     source.mkdir()
     for name, shape in {'a': (16, 16, 3), 'b': (16, 40, 3), 'c': (32, 32, 3)}.items():
@@ -372,12 +515,17 @@ def test_small_and_oblong_pictures_can_be_refused(tmp_path: Path, capsys: pytest
     assert read(tmp_path / 'set.zip')[1]['files'] == ['c.png']
     assert 'skipped b.png: too small: 40x16 pixels' in capsys.readouterr().err
     assert prepare(source, tmp_path / 'other.zip', '--fit', 'error') == 2
-    assert 'skipped b.png: not square: 40x16 pixels' in capsys.readouterr().err and not (tmp_path / 'other.zip').exists()
+    assert (
+        'skipped b.png: not square: 40x16 pixels' in capsys.readouterr().err
+        and not (tmp_path / 'other.zip').exists()
+    )
 
 
 @pytest.mark.parametrize('fit', ['crop', 'pad', 'stretch'])
 @pytest.mark.parametrize('size', [(401, 333), (199, 203), (1601, 1203)])
-def test_jpegs_decoded_smaller_look_the_same(fit: str, size: tuple[int, int], tmp_path: Path) -> None:
+def test_jpegs_decoded_smaller_look_the_same(
+    fit: str, size: tuple[int, int], tmp_path: Path
+) -> None:
     """Against the same picture as a PNG, which is always decoded in full."""
     noise = Image.fromarray(pixels(0, (14, 17, 3))).resize(size, Image.Resampling.BICUBIC)
     jpeg = encode(noise, 'jpg', quality=95)
@@ -389,7 +537,7 @@ def test_jpegs_decoded_smaller_look_the_same(fit: str, size: tuple[int, int], tm
     assert 0 < np.sqrt(((small - full) ** 2).mean()) < 2 and np.abs(small - full).max() <= 12
 
 
-# ---- audit ------------------------------------------------------------------------------------------------------------
+# ---- audit ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -397,8 +545,16 @@ def mixed(tmp_path: Path) -> Path:
     source = tmp_path / 'mixed'
     source.mkdir()
     whole = png(0, (24, 24, 3))
-    files = {'a.png': png(1), 'b.png': png(2, (16, 20, 3)), 'c.png': whole[:len(whole) // 2], 'd.csv': b'x', 'e.jpg': png(3), 'f.png': png(1),
-             '<b>.png': b'no picture', '=1+1.png': b''}
+    files = {
+        'a.png': png(1),
+        'b.png': png(2, (16, 20, 3)),
+        'c.png': whole[: len(whole) // 2],
+        'd.csv': b'x',
+        'e.jpg': png(3),
+        'f.png': png(1),
+        '<b>.png': b'no picture',
+        '=1+1.png': b'',
+    }
     for name, data in files.items():
         (source / name).write_bytes(data)
     return source
@@ -406,42 +562,72 @@ def mixed(tmp_path: Path) -> Path:
 
 def rows(report: Path) -> dict[str, list[str]]:
     with (report / 'report.csv').open(encoding='utf-8', newline='') as file:
-        return {f'{row["name"]} {row["outcome"]}': [row['kinds'], row['width']] for row in csv.DictReader(file)}
+        return {
+            f'{row["name"]} {row["outcome"]}': [row['kinds'], row['width']]
+            for row in csv.DictReader(file)
+        }
 
 
-def test_a_dry_run_writes_nothing_and_says_all(mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_writes_nothing_and_says_all(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     argv = ['--source', str(mixed), '--resolution', '16', '--dry-run', '--dedupe']
     assert prepare_data.main(argv) == 0
     out, err = capsys.readouterr()
     assert [line.split(maxsplit=1) for line in out.splitlines()] == [
-        ['2', 'kept as they are, but for their size'], ['1', 'changed'], ['1', 'cropped'], ['4', 'dropped'], ['1', 'not a picture'],
-        ['2', 'damaged'], ['1', 'duplicate'], ['1', 'passed over, for they are no pictures'], ['1', '.csv']]
-    assert 'skipped f.png: duplicate: the same pixels as a.png' in err and 'remark e.jpg: mislabelled: is a PNG' in err
+        ['2', 'kept as they are, but for their size'],
+        ['1', 'changed'],
+        ['1', 'cropped'],
+        ['4', 'dropped'],
+        ['1', 'not a picture'],
+        ['2', 'damaged'],
+        ['1', 'duplicate'],
+        ['1', 'passed over, for they are no pictures'],
+        ['1', '.csv'],
+    ]
+    assert (
+        'skipped f.png: duplicate: the same pixels as a.png' in err
+        and 'remark e.jpg: mislabelled: is a PNG' in err
+    )
     assert list(tmp_path.iterdir()) == [mixed]
     report = tmp_path / 'audit'
     assert prepare_data.main([*argv, '--report', str(report)]) == 0
     assert sorted(path.name for path in report.iterdir()) == ['report.csv', 'report.html']
     assert rows(report) == {
-        'a.png kept': ['', '16'], 'b.png changed': ['cropped', '20'], 'c.png dropped': ['damaged', ''], 'd.csv passed over': ['.csv', ''],
-        'e.jpg remark': ['mislabelled', '16'], 'e.jpg kept': ['', '16'], 'f.png dropped': ['duplicate', ''],
-        '<b>.png dropped': ['not a picture', ''], "'=1+1.png dropped": ['damaged', '']}
+        'a.png kept': ['', '16'],
+        'b.png changed': ['cropped', '20'],
+        'c.png dropped': ['damaged', ''],
+        'd.csv passed over': ['.csv', ''],
+        'e.jpg remark': ['mislabelled', '16'],
+        'e.jpg kept': ['', '16'],
+        'f.png dropped': ['duplicate', ''],
+        '<b>.png dropped': ['not a picture', ''],
+        "'=1+1.png dropped": ['damaged', ''],
+    }
     page = (report / 'report.html').read_text(encoding='utf-8')
-    assert '&lt;b&gt;.png' in page and '<b>.png' not in page and page.count('data:image/jpeg') == 4, 'b, half of c, e and f'
+    assert (
+        '&lt;b&gt;.png' in page and '<b>.png' not in page and page.count('data:image/jpeg') == 4
+    ), 'b, half of c, e and f'
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_strict_turns_a_drop_into_an_error(mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_strict_turns_a_drop_into_an_error(
+    mixed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     dest = tmp_path / 'set.zip'
     assert prepare(mixed, dest, '--strict', '--report', str(tmp_path / 'audit')) == 2
     err = capsys.readouterr().err
-    assert '--strict: 3 would be left out (2 damaged, 1 not a picture)' in err.splitlines()[-1] and 'skipped c.png' in err
+    assert (
+        '--strict: 3 would be left out (2 damaged, 1 not a picture)' in err.splitlines()[-1]
+        and 'skipped c.png' in err
+    )
     assert not dest.exists() and len(rows(tmp_path / 'audit')) == 9
     for name in ('c.png', '<b>.png', '=1+1.png'):
         (mixed / name).unlink()
     assert prepare(mixed, dest, '--strict') == 0
 
 
-# ---- output -----------------------------------------------------------------------------------------------------------
+# ---- output -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize('form', ['jpeg', 'webp'])
@@ -454,7 +640,9 @@ def test_files_that_need_no_change_are_kept(form: str, tmp_path: Path) -> None:
     exif[0x0112] = 3
     (source / f'a.{suffix}').write_bytes(kept)
     (source / 'b.png').write_bytes(png(1))
-    (source / f'c.{suffix}').write_bytes(encode(Image.fromarray(pixels(0)), suffix, quality=80, exif=exif))
+    (source / f'c.{suffix}').write_bytes(
+        encode(Image.fromarray(pixels(0)), suffix, quality=80, exif=exif)
+    )
     (source / 'd.jpg').write_bytes(encode(Image.fromarray(pixels(0)[..., 0]), 'jpg'))
     assert prepare(source, dest, '--format', form) == 0
     with zipfile.ZipFile(dest) as file:
@@ -470,12 +658,17 @@ def test_files_that_need_no_change_are_kept(form: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(data.load(0).transpose(1, 2, 0), decoded[0])
 
 
-def test_a_folder_as_output(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_as_output(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert prepare(folder, tmp_path / 'set.zip', '--labels', 'folder') == 0
     assert prepare(folder, tmp_path / 'set', '--labels', 'folder') == 0
     with zipfile.ZipFile(tmp_path / 'set.zip') as file:
         assert {name: file.read(name) for name in file.namelist()} == {
-            path.relative_to(tmp_path / 'set').as_posix(): path.read_bytes() for path in (tmp_path / 'set').rglob('*') if path.is_file()}
+            path.relative_to(tmp_path / 'set').as_posix(): path.read_bytes()
+            for path in (tmp_path / 'set').rglob('*')
+            if path.is_file()
+        }
     assert len(ImageFolderDataset(tmp_path / 'set', use_labels=True)) == 3
     capsys.readouterr()
     assert prepare(folder, tmp_path / 'set') == 2
@@ -483,7 +676,9 @@ def test_a_folder_as_output(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert sorted(path.name for path in tmp_path.iterdir()) == ['pictures', 'set', 'set.zip']
 
 
-def test_more_files_than_a_plain_zip_counts(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_files_than_a_plain_zip_counts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(zipfile, 'ZIP_FILECOUNT_LIMIT', 2)
     assert prepare(folder, tmp_path / 'set.zip') == 0
     assert b'PK\x06\x06' in (tmp_path / 'set.zip').read_bytes(), "zip64's end record"

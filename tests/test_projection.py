@@ -1,4 +1,6 @@
-"""Projection: a network's own pictures are found again, and the file that it leaves draws the picture that it shows."""
+"""Projection: a network's own pictures are found again, and the file that it leaves draws the
+picture that it shows.
+"""
 
 import math
 import signal
@@ -22,14 +24,26 @@ from dnnlib import UserError
 from synthesis.distances import pyramid
 from synthesis.images import latents_from_seeds, render
 from synthesis.noise import given_noise, stored_noise
-from synthesis.projection import Settings, State, _ramps, noise_autocorrelation, normalize, project, render_projection, w_statistics
+from synthesis.projection import (
+    Settings,
+    State,
+    _ramps,
+    noise_autocorrelation,
+    normalize,
+    project,
+    render_projection,
+    w_statistics,
+)
 from torch_utils.lpips import squared_distance
 from torch_utils.misc import named_tensors
 from torch_utils.pictures import save_picture
 from training.checkpoint import Networks, load_networks, save_networks
 from training.networks import Generator
 
-SMALL, COND, TRAINED = (str(GOLDEN / name) for name in ('ada-uncond-32.pkl', 'ada-cond-32.pkl', 'trained-64.safetensors'))
+SMALL, COND, TRAINED = (
+    str(GOLDEN / name)
+    for name in ('ada-uncond-32.pkl', 'ada-cond-32.pkl', 'trained-64.safetensors')
+)
 
 
 @pytest.fixture(scope='module')
@@ -56,11 +70,15 @@ def test_own_pictures_of_a_trained_network_are_found() -> None:
     images = own_pictures(G, 22)
     targets, others = images[:2], images[2:]
     state = last(G, targets, space='w+', num_steps=200, w_plus_weight=0.003)
-    found = torch.stack([render_projection(G, ws, noise) for ws, noise in zip(state.ws, state.noises)])
+    found = torch.stack(
+        [render_projection(G, ws, noise) for ws, noise in zip(state.ws, state.noises)]
+    )
     errors = ((found.float() - targets.float()) / 255).square().mean(dim=(1, 2, 3))
     assert (-10 * errors.log10()).min() > 25
     for target, distance in zip(targets, squared_distance(embedded(found), embedded(targets))):
-        assert distance * 5 < squared_distance(embedded(others), embedded(target.unsqueeze(0))).min()
+        assert (
+            distance * 5 < squared_distance(embedded(others), embedded(target.unsqueeze(0))).min()
+        )
 
 
 @pytest.mark.parametrize('noise', ['const', 'optimise'])
@@ -79,13 +97,18 @@ def test_several_at_a_time_are_as_each_alone(noise: str, G: Generator) -> None:
 def test_the_network_is_left_alone(G: Generator) -> None:
     before = {name: tensor.clone() for name, tensor in named_tensors(G)}
     list(project(G, own_pictures(G, 1), pyramid, Settings(noise='optimise', num_steps=3)))
-    assert all(torch.equal(tensor, before[name]) and tensor.grad is None for name, tensor in named_tensors(G))
+    assert all(
+        torch.equal(tensor, before[name]) and tensor.grad is None
+        for name, tensor in named_tensors(G)
+    )
 
 
 def test_states(G: Generator) -> None:
     states = list(project(G, own_pictures(G, 2), pyramid, Settings(num_steps=5), every=2))
     assert [state.step for state in states] == [2, 4, 5]
-    assert states[0].ws.shape == (2, G.num_ws, G.w_dim) and not torch.equal(states[0].ws, states[1].ws)
+    assert states[0].ws.shape == (2, G.num_ws, G.w_dim) and not torch.equal(
+        states[0].ws, states[1].ws
+    )
     assert (states[0].ws == states[0].ws[:, :1]).all() and states[0].distance.shape == (2,)
     plus = last(G, own_pictures(G, 1), space='w+', num_steps=5)
     assert not (plus.ws == plus.ws[:, :1]).all()
@@ -96,10 +119,18 @@ def test_states(G: Generator) -> None:
 
 def test_noise_of_its_own(G: Generator) -> None:
     torch.manual_seed(0)
-    with given_noise(G, {layer: torch.randn_like(noise)[None, None] for layer, noise in stored_noise(G).items()}):
+    with given_noise(
+        G, {layer: torch.randn_like(noise)[None, None] for layer, noise in stored_noise(G).items()}
+    ):
         target = own_pictures(G, 1)
-    optimised, const, none = (last(G, target, noise=noise, num_steps=steps) for noise, steps in [('optimise', 100), ('const', 1), ('none', 1)])
-    assert const.noises == [{}] and optimised.noises[0].keys() == none.noises[0].keys() == stored_noise(G).keys()
+    optimised, const, none = (
+        last(G, target, noise=noise, num_steps=steps)
+        for noise, steps in [('optimise', 100), ('const', 1), ('none', 1)]
+    )
+    assert (
+        const.noises == [{}]
+        and optimised.noises[0].keys() == none.noises[0].keys() == stored_noise(G).keys()
+    )
     for noise in optimised.noises[0].values():
         assert abs(noise.mean()) < 1e-4 and abs(noise.square().mean() - 1) < 1e-3
     assert all(noise.count_nonzero() == 0 for noise in none.noises[0].values())
@@ -107,7 +138,12 @@ def test_noise_of_its_own(G: Generator) -> None:
     assert noise_autocorrelation(maps) < 1e-3
 
     def error(noise: dict[str, torch.Tensor]) -> float:
-        return float(squared_distance(embedded(render_projection(G, optimised.ws[0], noise).unsqueeze(0)), embedded(target)))
+        return float(
+            squared_distance(
+                embedded(render_projection(G, optimised.ws[0], noise).unsqueeze(0)),
+                embedded(target),
+            )
+        )
 
     assert error(optimised.noises[0]) < 0.92 * error({})
 
@@ -115,22 +151,35 @@ def test_noise_of_its_own(G: Generator) -> None:
 def test_without_its_weight_noise_takes_structure(G: Generator) -> None:
     target = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     target[:, :, :, ::4] = 255
-    found = [last(G, target, noise='optimise', num_steps=30, noise_weight=weight).noises[0] for weight in (0.0, 1e5)]
-    free, held = (noise_autocorrelation([noise.reshape(1, 1, *noise.shape) for noise in noises.values()]) for noises in found)
+    found = [
+        last(G, target, noise='optimise', num_steps=30, noise_weight=weight).noises[0]
+        for weight in (0.0, 1e5)
+    ]
+    free, held = (
+        noise_autocorrelation([noise.reshape(1, 1, *noise.shape) for noise in noises.values()])
+        for noises in found
+    )
     assert free > 20 * held
 
 
 def test_autocorrelation_by_hand() -> None:
     stripes = torch.tensor([1.0, -1.0]).repeat(4).expand(1, 1, 8, 8)
-    assert noise_autocorrelation([stripes]).item() == pytest.approx(2)  # −1 across, 1 along, squared
-    pairs = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(4).expand(2, 1, 16, 16)  # 16 px: 0 across, 1 along; 8 px: twice −1 and 1, squared: 16 each
-    assert noise_autocorrelation([pairs, stripes.expand(2, -1, -1, -1)]).tolist() == pytest.approx([1 + 32 + 2] * 2)
+    # −1 across, 1 along, squared
+    assert noise_autocorrelation([stripes]).item() == pytest.approx(2)
+    # 16 px: 0 across, 1 along; 8 px: twice −1 and 1, squared: 16 each
+    pairs = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(4).expand(2, 1, 16, 16)
+    assert noise_autocorrelation([pairs, stripes.expand(2, -1, -1, -1)]).tolist() == pytest.approx(
+        [1 + 32 + 2] * 2
+    )
     torch.manual_seed(0)
     white = torch.randn(4, 1, 256, 256)
     assert noise_autocorrelation([white]).max() < 0.1
     scaled = normalize(white * 3 + 1)
     torch.testing.assert_close(scaled, normalize(white))
-    assert scaled.mean(dim=(2, 3)).abs().max() < 1e-5 and (scaled.square().mean(dim=(2, 3)) - 1).abs().max() < 1e-5
+    assert (
+        scaled.mean(dim=(2, 3)).abs().max() < 1e-5
+        and (scaled.square().mean(dim=(2, 3)) - 1).abs().max() < 1e-5
+    )
 
 
 def test_ramps() -> None:
@@ -147,13 +196,20 @@ def test_statistics_of_w(G: Generator) -> None:
     torch.testing.assert_close(w_avg, ws.mean(dim=0))
     torch.testing.assert_close(scale, ((ws - ws.mean(dim=0)) ** 2).sum(dim=1).mean().sqrt())
     classes = load_networks(COND).G_ema
-    assert not torch.allclose(*(w_statistics(classes, torch.eye(3)[[i]], 100, seed=0)[0] for i in (0, 1)), atol=1e-2)
+    assert not torch.allclose(
+        *(w_statistics(classes, torch.eye(3)[[i]], 100, seed=0)[0] for i in (0, 1)), atol=1e-2
+    )
 
 
 def test_the_regulariser_of_w_plus_holds_latents_back(G: Generator) -> None:
-    target = torch.from_numpy(np.random.RandomState(0).randint(0, 256, [1, 3, 32, 32], dtype=np.uint8))
+    target = torch.from_numpy(
+        np.random.RandomState(0).randint(0, 256, [1, 3, 32, 32], dtype=np.uint8)
+    )
     w_avg, scale = w_statistics(G, None, 1000, seed=0)
-    far, near, nearer = ((last(G, target, space='w+', num_steps=40, w_plus_weight=weight).ws - w_avg).norm() / scale for weight in (0, 0.1, 10))
+    far, near, nearer = (
+        (last(G, target, space='w+', num_steps=40, w_plus_weight=weight).ws - w_avg).norm() / scale
+        for weight in (0, 0.1, 10)
+    )
     assert near < 0.95 * far and nearer < 0.5 * far
     for weight in (-1.0, math.inf, math.nan):
         with pytest.raises(UserError, match='--w-plus-reg'):
@@ -176,8 +232,23 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize('noise', ['const', 'optimise', 'none'])
-def test_the_file_alone_draws_the_picture(noise: str, G: Generator, pictures: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, '--target', str(pictures / 'a.png'), '--network', SMALL, '--num-steps=6', '--noise', noise, '--space=w+') == 0
+def test_the_file_alone_draws_the_picture(
+    noise: str, G: Generator, pictures: Path, tmp_path: Path
+) -> None:
+    assert (
+        run(
+            tmp_path,
+            '--target',
+            str(pictures / 'a.png'),
+            '--network',
+            SMALL,
+            '--num-steps=6',
+            '--noise',
+            noise,
+            '--space=w+',
+        )
+        == 0
+    )
     shown = np.asarray(Image.open(tmp_path / 'proj.png'))
     with np.load(tmp_path / 'projected_w.npz') as file:
         w = torch.from_numpy(file['w'])
@@ -185,13 +256,31 @@ def test_the_file_alone_draws_the_picture(noise: str, G: Generator, pictures: Pa
         assert (file.files == ['w']) == (noise == 'const')
     plain = to_pixels(G.synthesis(w, noise_mode='none' if noise == 'none' else 'const'))
     assert np.array_equal(plain, shown) == (noise != 'optimise')
-    assert generate.main(['--network', SMALL, '--projected-w', str(tmp_path / 'projected_w.npz'), '--outdir', str(tmp_path / 'again'),
-                          '--device=cpu']) == 0
+    assert (
+        generate.main(
+            [
+                '--network',
+                SMALL,
+                '--projected-w',
+                str(tmp_path / 'projected_w.npz'),
+                '--outdir',
+                str(tmp_path / 'again'),
+                '--device=cpu',
+            ]
+        )
+        == 0
+    )
     (again,) = (tmp_path / 'again').glob('*.png')
     assert np.array_equal(np.asarray(Image.open(again)), shown)
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'target.png')), load_target(pictures / 'a.png', 32))
-    expected = resize(Image.open(pictures / 'a.png').crop((10, 0, 50, 40)), (32, 32), 'lanczos', (0, 0, 40, 40))
-    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / 'target.png')), np.asarray(expected))
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / 'target.png')), load_target(pictures / 'a.png', 32)
+    )
+    expected = resize(
+        Image.open(pictures / 'a.png').crop((10, 0, 50, 40)), (32, 32), 'lanczos', (0, 0, 40, 40)
+    )
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(tmp_path / 'target.png')), np.asarray(expected)
+    )
 
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
@@ -202,40 +291,79 @@ def test_several_targets(pictures: Path, tmp_path: Path, capsys: pytest.CaptureF
     options = ['--target', str(pictures), '--network', SMALL, '--num-steps=5', '--save-video=0']
     assert run(tmp_path / 'batch', *options, '--batch=2') == 0
     assert '3 pictures projected to w by pyramid' in capsys.readouterr().out
-    files = {path.relative_to(tmp_path / 'batch').as_posix() for path in (tmp_path / 'batch').rglob('*.*')}
-    assert files == {f'{name}/{file}' for name in ('a', 'b', 'more-c') for file in ('target.png', 'proj.png', 'projected_w.npz')}
+    files = {
+        path.relative_to(tmp_path / 'batch').as_posix()
+        for path in (tmp_path / 'batch').rglob('*.*')
+    }
+    assert files == {
+        f'{name}/{file}'
+        for name in ('a', 'b', 'more-c')
+        for file in ('target.png', 'proj.png', 'projected_w.npz')
+    }
     assert run(tmp_path / 'one', *options, '--batch=1') == 0
     assert run(tmp_path / 'again', *options, '--batch=2') == 0
     for name in files:
         assert (tmp_path / 'again' / name).read_bytes() == (tmp_path / 'batch' / name).read_bytes()
         if name.endswith('.png'):
-            one, batch = (np.asarray(Image.open(tmp_path / folder / name)).astype(int) for folder in ('one', 'batch'))
+            one, batch = (
+                np.asarray(Image.open(tmp_path / folder / name)).astype(int)
+                for folder in ('one', 'batch')
+            )
             assert np.abs(one - batch).max() <= 1
 
 
 def test_video(pictures: Path, tmp_path: Path) -> None:
-    assert run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=9') == 0
+    assert (
+        run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=9') == 0
+    )
     frames, seconds = read_video(tmp_path / 'proj.mp4')
     assert frames.shape == (9, 32, 64, 3) and seconds == pytest.approx(9 / 25, abs=0.03)
     for half, name in [(frames[-1][:, :32], 'target.png'), (frames[-1][:, 32:], 'proj.png')]:
-        assert np.abs(half.astype(int) - np.asarray(Image.open(tmp_path / name))).mean() < 30  # it is noise, in half the colours
+        # it is noise, in half the colours
+        assert np.abs(half.astype(int) - np.asarray(Image.open(tmp_path / name))).mean() < 30
     assert not np.array_equal(frames[1], frames[-1])
 
 
-def test_long_videos_show_every_few_steps(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_videos_show_every_few_steps(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(script, 'FRAMES', 3)
-    assert run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=7') == 0
+    assert (
+        run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=7') == 0
+    )
     assert len(read_video(tmp_path / 'proj.mp4')[0]) == 3  # after 3, 6 and 7 steps
 
 
-def test_grey_and_conditional_networks(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_grey_and_conditional_networks(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     torch.manual_seed(0)
-    grey = Generator(8, 0, 8, 16, 1, mapping_kwargs=dict(num_layers=1), channel_base=64, channel_max=8, use_noise=False).eval()
+    grey = Generator(
+        8,
+        0,
+        8,
+        16,
+        1,
+        mapping_kwargs=dict(num_layers=1),
+        channel_base=64,
+        channel_max=8,
+        use_noise=False,
+    ).eval()
     save_networks(tmp_path / 'grey.pkl', Networks(None, None, grey))
     target = ['--target', str(pictures / 'a.png'), '--num-steps=3']
-    assert run(tmp_path / 'grey', *target, '--network', str(tmp_path / 'grey.pkl'), '--noise=optimise') == 0
-    assert Image.open(tmp_path / 'grey' / 'target.png').mode == Image.open(tmp_path / 'grey' / 'proj.png').mode == 'L'
-    assert run(tmp_path / 'x', *target, '--network', COND) == 2 and '--class=0' in capsys.readouterr().err
+    assert (
+        run(tmp_path / 'grey', *target, '--network', str(tmp_path / 'grey.pkl'), '--noise=optimise')
+        == 0
+    )
+    assert (
+        Image.open(tmp_path / 'grey' / 'target.png').mode
+        == Image.open(tmp_path / 'grey' / 'proj.png').mode
+        == 'L'
+    )
+    assert (
+        run(tmp_path / 'x', *target, '--network', COND) == 2
+        and '--class=0' in capsys.readouterr().err
+    )
     drawn = []
     for number in ('0', '1'):
         assert run(tmp_path / number, *target, '--network', COND, '--class', number) == 0
@@ -249,22 +377,51 @@ def test_names_of_targets(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = find_targets([tmp_path, tmp_path / 'b.png', tmp_path / 'a.png'])
     assert sorted(found) == ['A.jpg', 'a.png', 'a.png-2', 'b.png', 'b.png-2', 'sub-a', 'sub-c']
-    assert found['sub-a'] == tmp_path / 'sub/a.png' and list(find_targets([tmp_path / 'a.png'])) == ['a']
+    assert found['sub-a'] == tmp_path / 'sub/a.png' and list(
+        find_targets([tmp_path / 'a.png'])
+    ) == ['a']
 
 
-@pytest.mark.parametrize('change,words', [
-    ({'--target': 'none.jpg'}, 'none.jpg: no such'), ({'--target': 'text.jpg'}, 'text.jpg: not a picture'),
-    ({'--target': 'empty'}, 'no pictures in it'), ({'--network': 'none.pkl'}, 'none.pkl: no such'), ({'--num-steps': '0'}, '--num-steps'),
-    ({'--w-plus-reg': '-1', '--space': 'w+'}, '--w-plus-reg=-1'), ({'--w-plus-reg': '0.1'}, 'no effect on --space=w'), ({'--w-plus-reg': 'nan'}, '--w-plus-reg'), ({'--space': 'z'}, '--space'),
-    ({'--class': '0'}, 'no classes'), ({'--lpips-weights': 'x.pth'}, 'leave one of the two out'), ({'--batch': '0'}, '--batch'),
-    ({'--seed': '-1'}, '--seed'), ({'--loss': 'l1'}, '--loss'), ({'--target': ''}, 'empty'), ({'--outdir': 'text.jpg'}, '--outdir=text.jpg: cannot be written: text.jpg is a file'),
-])
-def test_bad_input(change: dict, words: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                   capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    'change,words',
+    [
+        ({'--target': 'none.jpg'}, 'none.jpg: no such'),
+        ({'--target': 'text.jpg'}, 'text.jpg: not a picture'),
+        ({'--target': 'empty'}, 'no pictures in it'),
+        ({'--network': 'none.pkl'}, 'none.pkl: no such'),
+        ({'--num-steps': '0'}, '--num-steps'),
+        ({'--w-plus-reg': '-1', '--space': 'w+'}, '--w-plus-reg=-1'),
+        ({'--w-plus-reg': '0.1'}, 'no effect on --space=w'),
+        ({'--w-plus-reg': 'nan'}, '--w-plus-reg'),
+        ({'--space': 'z'}, '--space'),
+        ({'--class': '0'}, 'no classes'),
+        ({'--lpips-weights': 'x.pth'}, 'leave one of the two out'),
+        ({'--batch': '0'}, '--batch'),
+        ({'--seed': '-1'}, '--seed'),
+        ({'--loss': 'l1'}, '--loss'),
+        ({'--target': ''}, 'empty'),
+        ({'--outdir': 'text.jpg'}, '--outdir=text.jpg: cannot be written: text.jpg is a file'),
+    ],
+)
+def test_bad_input(
+    change: dict,
+    words: str,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'text.jpg').write_text('hello')
     (tmp_path / 'empty').mkdir()
-    options = {'--target': str(pictures / 'a.png'), '--network': SMALL, '--outdir': 'out', '--loss': 'pyramid', '--num-steps': '2', **change}
+    options = {
+        '--target': str(pictures / 'a.png'),
+        '--network': SMALL,
+        '--outdir': 'out',
+        '--loss': 'pyramid',
+        '--num-steps': '2',
+        **change,
+    }
     assert script.main([word for pair in options.items() for word in pair]) == 2
     error = capsys.readouterr().err
     assert error.count('\n') == 1 and words in error
@@ -272,10 +429,26 @@ def test_bad_input(change: dict, words: str, pictures: Path, tmp_path: Path, mon
 
 
 def test_ctrl_c_leaves_nothing(pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(GOLDEN.parent.parent / 'project.py'), '--target', str(pictures / 'a.png'), '--network', SMALL,
-               '--outdir', str(tmp_path / 'out'), '--num-steps=100000', '--loss=pyramid', '--device=cpu']
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    command = [
+        sys.executable,
+        str(GOLDEN.parent.parent / 'project.py'),
+        '--target',
+        str(pictures / 'a.png'),
+        '--network',
+        SMALL,
+        '--outdir',
+        str(tmp_path / 'out'),
+        '--num-steps=100000',
+        '--loss=pyramid',
+        '--device=cpu',
+    ]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob('out/.proj.*.mp4')) and time.monotonic() < deadline:
         time.sleep(0.1)

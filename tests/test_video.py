@@ -55,17 +55,26 @@ def test_h264_that_every_player_shows(tmp_path: Path) -> None:
                 video.add(frame)
         sizes.append((tmp_path / 'a.mp4').stat().st_size)
         meta = next(imageio_ffmpeg.read_frames(tmp_path / 'a.mp4'))
-        assert meta['codec'] == 'h264' and meta['pix_fmt'].startswith('yuv420p(tv, bt709') and meta['fps'] == 25
+        assert (
+            meta['codec'] == 'h264'
+            and meta['pix_fmt'].startswith('yuv420p(tv, bt709')
+            and meta['fps'] == 25
+        )
     assert sizes[0] * 2 < sizes[1] and sizes[1] * 1.2 < sizes[2]
 
 
 def test_gif_keeps_colours_and_plays_for_ever(tmp_path: Path) -> None:
-    ramp = np.stack(np.broadcast_arrays(np.arange(64)[:, None] * 4, np.arange(64)[None] * 4, 128), -1).astype(np.uint8)
+    ramp = np.stack(
+        np.broadcast_arrays(np.arange(64)[:, None] * 4, np.arange(64)[None] * 4, 128), -1
+    ).astype(np.uint8)
     with VideoWriter(tmp_path / 'a.gif', (64, 64), 10) as video:
         video.add(ramp)
         video.add(ramp[::-1, :, :1])  # grey
     frames, _ = read_video(tmp_path / 'a.gif')
-    assert np.abs(frames[0].astype(float) - ramp).mean() < 8 and (frames[1] == frames[1][:, :, :1]).all()
+    assert (
+        np.abs(frames[0].astype(float) - ramp).mean() < 8
+        and (frames[1] == frames[1][:, :, :1]).all()
+    )
     with Image.open(tmp_path / 'a.gif') as image:
         assert image.info['loop'] == 0
 
@@ -79,7 +88,11 @@ def test_what_goes_wrong_leaves_the_old_file(suffix: str, tmp_path: Path) -> Non
         raise KeyboardInterrupt
     with pytest.raises(ValueError, match='without frames'), VideoWriter(path, (8, 8)):
         pass
-    for wrong in (np.zeros([8, 9, 3], np.uint8), np.zeros([8, 8, 3], np.float32), np.zeros([8, 8, 4], np.uint8)):
+    for wrong in (
+        np.zeros([8, 9, 3], np.uint8),
+        np.zeros([8, 8, 3], np.float32),
+        np.zeros([8, 8, 4], np.uint8),
+    ):
         with pytest.raises(ValueError, match='a frame is'), VideoWriter(path, (8, 8)) as video:
             video.add(wrong)
     assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
@@ -89,11 +102,15 @@ def test_what_goes_wrong_leaves_the_old_file(suffix: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
 def test_a_full_disk_is_told(suffix: str, tmp_path: Path) -> None:
     import resource
+
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     noise = np.random.RandomState(0).randint(0, 256, [4, 128, 128, 3], dtype=np.uint8)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(UserError, match=f'cannot write .*a{suffix}'), VideoWriter(tmp_path / f'a{suffix}', (128, 128)) as video:
+        with (
+            pytest.raises(UserError, match=f'cannot write .*a{suffix}'),
+            VideoWriter(tmp_path / f'a{suffix}', (128, 128)) as video,
+        ):
             for frame in noise:
                 video.add(frame)
     finally:
@@ -101,10 +118,18 @@ def test_a_full_disk_is_told(suffix: str, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize('name,fps,quality,words', [
-    ('a.avi', 30, 50, 'ends in .mp4 or .gif'), ('a', 30, 50, 'ends in'), ('a.mp4', 0, 50, '0 frames a second'),
-    ('a.mp4', float('nan'), 50, 'nan frames'), ('a.gif', 60, 50, 'at most 50'), ('a.mp4', 30, 0, '1…100'), ('a.mp4', 30, 101, 'not 101'),
-])
+@pytest.mark.parametrize(
+    'name,fps,quality,words',
+    [
+        ('a.avi', 30, 50, 'ends in .mp4 or .gif'),
+        ('a', 30, 50, 'ends in'),
+        ('a.mp4', 0, 50, '0 frames a second'),
+        ('a.mp4', float('nan'), 50, 'nan frames'),
+        ('a.gif', 60, 50, 'at most 50'),
+        ('a.mp4', 30, 0, '1…100'),
+        ('a.mp4', 30, 101, 'not 101'),
+    ],
+)
 def test_refused_at_once(name: str, fps: float, quality: int, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words) as caught:
         check_video(tmp_path / name, fps, quality)
@@ -113,7 +138,10 @@ def test_refused_at_once(name: str, fps: float, quality: int, words: str, tmp_pa
 
 def test_without_ffmpeg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv('IMAGEIO_FFMPEG_EXE', str(tmp_path / 'nowhere'))
-    with pytest.raises(UserError, match='cannot run .*nowhere'), VideoWriter(tmp_path / 'a.mp4', (8, 8)) as video:
+    with (
+        pytest.raises(UserError, match='cannot run .*nowhere'),
+        VideoWriter(tmp_path / 'a.mp4', (8, 8)) as video,
+    ):
         video.add(np.zeros([8, 8, 3], np.uint8))
     monkeypatch.setitem(sys.modules, 'imageio_ffmpeg', None)
     with pytest.raises(UserError, match='pip install imageio-ffmpeg'):

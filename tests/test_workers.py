@@ -15,7 +15,7 @@ from dnnlib import UserError
 
 def slow_square(number: int) -> int:
     time.sleep(0.01 * (number % 3))
-    return number ** 2
+    return number**2
 
 
 def fail_at_five(number: int) -> bytes:
@@ -46,7 +46,7 @@ def test_in_order_and_with_little_in_flight(workers: int) -> None:
             yield taken - 1
 
     for i, square in enumerate(ordered_map(slow_square, items(), workers)):
-        assert square == i ** 2 and taken - i <= 3 * workers + 1
+        assert square == i**2 and taken - i <= 3 * workers + 1
     assert taken == 40
 
 
@@ -67,7 +67,13 @@ def test_a_killed_worker_is_an_error_and_no_reason_to_wait() -> None:
 
 @pytest.mark.skipif(os.name == 'nt', reason='signals of Unix')
 def test_closing_ends_the_processes_at_once(tmp_path: Path) -> None:
-    with contextlib.closing(ordered_map(sleep_long, [tmp_path / f'{i}' for i in range(6)], 2)) as results, pytest.raises(TimeoutError):
+    with (
+        contextlib.closing(
+            ordered_map(sleep_long, [tmp_path / f'{i}' for i in range(6)], 2)
+        ) as results,
+        pytest.raises(TimeoutError),
+    ):
+
         def give_up(*_: object) -> None:
             raise TimeoutError
 

@@ -11,17 +11,32 @@ from training.checkpoint import Networks, save_networks
 from training.networks import Discriminator, Generator
 
 
-def generator(log2: int, architecture: str, c_dim: int, layers: int, seed: int, **others: Any) -> Generator:
+def generator(
+    log2: int, architecture: str, c_dim: int, layers: int, seed: int, **others: Any
+) -> Generator:
     torch.manual_seed(seed)
-    G = Generator(8, c_dim, 8, 2 ** log2, 3, mapping_kwargs=dict(num_layers=layers), architecture=architecture, channel_base=64, channel_max=8,
-                  **others)
+    G = Generator(
+        8,
+        c_dim,
+        8,
+        2**log2,
+        3,
+        mapping_kwargs=dict(num_layers=layers),
+        architecture=architecture,
+        channel_base=64,
+        channel_max=8,
+        **others,
+    )
     with torch.no_grad():
         for _, tensor in named_tensors(G):
-            tensor.copy_(torch.randn_like(tensor))  # filters, noise and w_avg too: every tensor must tell its parent
+            # filters, noise and w_avg too: every tensor must tell its parent
+            tensor.copy_(torch.randn_like(tensor))
     return G.eval()
 
 
-def pair(log2: int = 4, architecture: str = 'skip', c_dim: int = 0, layers: int = 2) -> tuple[Generator, Generator]:
+def pair(
+    log2: int = 4, architecture: str = 'skip', c_dim: int = 0, layers: int = 2
+) -> tuple[Generator, Generator]:
     low, high = (generator(log2, architecture, c_dim, layers, seed) for seed in (0, 1))
     return low, high
 
@@ -29,7 +44,9 @@ def pair(log2: int = 4, architecture: str = 'skip', c_dim: int = 0, layers: int 
 def networks(seed: int) -> Networks:
     torch.manual_seed(100 + seed)
     D = Discriminator(0, 16, 3, channel_base=64, channel_max=8)
-    return Networks(generator(4, 'skip', 0, 2, seed), D, generator(4, 'skip', 0, 2, seed + 10), None)
+    return Networks(
+        generator(4, 'skip', 0, 2, seed), D, generator(4, 'skip', 0, 2, seed + 10), None
+    )
 
 
 def snapshots(tmp_path: Path) -> tuple[Path, Path]:

@@ -1,1 +1,3 @@
-"""Tensor tools that know nothing of StyleGAN: custom ops, persistence of classes, statistics, devices."""
+"""Tensor tools that know nothing of StyleGAN: custom ops, persistence of classes, statistics,
+devices.
+"""

@@ -1,7 +1,9 @@
-"""Several processes that train one network: who is who, sums over all of them, and a launcher for one machine.
+"""Several processes that train one network: who is who, sums over all of them, and a launcher for
+one machine.
 
-The processes find each other as `torchrun` arranges it, by `RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT`, or, if `launch`
-has started them, by a file in a private folder, over the loopback interface alone.
+The processes find each other as `torchrun` arranges it, by `RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR
+MASTER_PORT`, or, if `launch` has started them, by a file in a private folder, over the loopback
+interface alone.
 """
 
 import contextlib
@@ -23,9 +25,11 @@ import torch
 
 from dnnlib import UserError
 
-MEETING_PLACE = 'TOONIFY_MEETING_PLACE'  # for the processes that `launch` starts: the file by which they find each other
+# for the processes that `launch` starts: the file by which they find each other
+MEETING_PLACE = 'TOONIFY_MEETING_PLACE'
 TIMEOUT = datetime.timedelta(minutes=30)  # for a peer that neither answers nor ends
-METRICS_TIMEOUT = datetime.timedelta(days=30)  # for the first process, while it evaluates a snapshot
+# for the first process, while it evaluates a snapshot
+METRICS_TIMEOUT = datetime.timedelta(days=30)
 GRACE_SECONDS = 20.0  # for a process whose peer is lost, to be ended by whoever started it
 
 
@@ -57,7 +61,8 @@ class Ranks:
         return self.rank == 0
 
     def mean_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace float tensors by their means over all processes, in one reduction of all of them together.
+        """Replace float tensors by their means over all processes, in one reduction of all of them
+        together.
 
         Raises:
             PeerLost: another process has ended.
@@ -67,17 +72,22 @@ class Ranks:
             torch._foreach_div_(list(tensors), self.count)
 
     def sum_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replace tensors of one dtype and device by their sums over all processes, in one reduction of all of them together."""
+        """Replace tensors of one dtype and device by their sums over all processes, in one
+        reduction of all of them together.
+        """
         if self.count == 1 or not tensors:
             return
         flat = torch.cat([tensor.detach().flatten() for tensor in tensors])
         with _peers():
             torch.distributed.all_reduce(flat)
         parts = flat.split([tensor.numel() for tensor in tensors])
-        torch._foreach_copy_(list(tensors), [part.view_as(tensor) for part, tensor in zip(parts, tensors)])
+        torch._foreach_copy_(
+            list(tensors), [part.view_as(tensor) for part, tensor in zip(parts, tensors)]
+        )
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every process's value, by rank, at every process. Waits for the hosts, not for the GPUs.
+        """Return every process's value, by rank, at every process. Waits for the hosts, not for the
+        GPUs.
 
         Args:
             value: plain data: what JSON can hold, and CPU tensors, in dicts and lists. Nothing is
@@ -93,10 +103,12 @@ class Ranks:
             padded = torch.nn.functional.pad(packed, (0, longest - len(packed)))
             parts = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]
             torch.distributed.all_gather(parts, padded, group=self.control)
-        return [_unpack(part[:int(size)]) for part, size in zip(parts, sizes)]
+        return [_unpack(part[: int(size)]) for part, size in zip(parts, sizes)]
 
     def wait_for_main(self) -> None:
-        """Wait until all processes are here: while the first one evaluates a snapshot, this may take hours."""
+        """Wait until all processes are here: while the first one evaluates a snapshot, this may
+        take hours.
+        """
         if self.count > 1:
             with _peers():
                 torch.distributed.barrier(group=self.patient)
@@ -107,7 +119,9 @@ class Ranks:
             return list(values)
         tensor = torch.tensor(values)
         with _peers():
-            torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX, group=self.control)
+            torch.distributed.all_reduce(
+                tensor, op=torch.distributed.ReduceOp.MAX, group=self.control
+            )
         return tensor.tolist()
 
 
@@ -117,7 +131,9 @@ _DTYPES = {str(dtype): dtype for dtype in (torch.uint8, torch.int64, torch.float
 
 
 def _pack(value: Any) -> torch.Tensor:
-    """Return plain data as bytes, uint8 `[N]`: the length of a JSON text, the text, the tensors' bytes."""
+    """Return plain data as bytes, uint8 `[N]`: the length of a JSON text, the text, the tensors'
+    bytes.
+    """
     tensors: list[torch.Tensor] = []
 
     def describe(tensor: Any) -> dict[str, Any]:
@@ -142,7 +158,7 @@ def _unpack(data: torch.Tensor) -> Any:
             return row
         dtype = _DTYPES[row['tensor']]
         size = torch.Size(row['shape']).numel() * dtype.itemsize
-        part = data[position:position + size].clone()
+        part = data[position : position + size].clone()
         position += size
         return part.view(dtype).reshape(row['shape'])
 
@@ -154,14 +170,17 @@ def _peers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise PeerLost(f'another process has ended ({(str(error).splitlines() or ["?"])[0][:120]})') from error
+        raise PeerLost(
+            f'another process has ended ({(str(error).splitlines() or ["?"])[0][:120]})'
+        ) from error
 
 
 @contextlib.contextmanager
 def join(device_type: str) -> Iterator[Ranks]:
     """Be one of the processes that the environment tells of; alone where it tells of none.
 
-    A process whose peer is lost waits a moment for the end that comes from outside, so that the peer's error is the one that is read.
+    A process whose peer is lost waits a moment for the end that comes from outside, so that the
+    peer's error is the one that is read.
 
     Args:
         device_type: `cuda` (NCCL) or `cpu` (gloo).
@@ -173,17 +192,31 @@ def join(device_type: str) -> Iterator[Ranks]:
     if count == 1:
         yield Ranks()
         return
-    rank, local_rank = int(os.environ['RANK']), int(os.environ.get('LOCAL_RANK', os.environ['RANK']))
+    rank, local_rank = (
+        int(os.environ['RANK']),
+        int(os.environ.get('LOCAL_RANK', os.environ['RANK'])),
+    )
     if device_type == 'cuda':
         if local_rank >= torch.cuda.device_count():
-            raise UserError(f'{local_rank + 1} processes on a machine with {torch.cuda.device_count()} GPUs; start fewer')
+            raise UserError(
+                f'{local_rank + 1} processes on a machine with '
+                f'{torch.cuda.device_count()} GPUs; start fewer'
+            )
         torch.cuda.set_device(local_rank)
     place = os.environ.get(MEETING_PLACE)
     if place:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.distributed.init_process_group('nccl' if device_type == 'cuda' else 'gloo', timeout=TIMEOUT, rank=rank, world_size=count,
-                                         init_method=f'file://{place}' if place else 'env://')
-    control, patient = (torch.distributed.new_group(backend='gloo', timeout=timeout) for timeout in (TIMEOUT, METRICS_TIMEOUT))
+    torch.distributed.init_process_group(
+        'nccl' if device_type == 'cuda' else 'gloo',
+        timeout=TIMEOUT,
+        rank=rank,
+        world_size=count,
+        init_method=f'file://{place}' if place else 'env://',
+    )
+    control, patient = (
+        torch.distributed.new_group(backend='gloo', timeout=timeout)
+        for timeout in (TIMEOUT, METRICS_TIMEOUT)
+    )
     try:
         yield Ranks(rank, count, local_rank, control, patient)
     except PeerLost:
@@ -195,7 +228,9 @@ def join(device_type: str) -> Iterator[Ranks]:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # standard input: the launcher writes nothing; the pipe closes when it is gone, however that came about
+    # standard input: the launcher writes nothing; the pipe closes when it is gone, however that
+    # came about
+    os.read(0, 1)
     os._exit(1)
 
 
@@ -205,9 +240,11 @@ def is_child() -> bool:
 
 
 def launch(command: Sequence[str], count: int) -> int:
-    """Run a command as several processes of one machine and wait for them. When one fails, the others are ended.
+    """Run a command as several processes of one machine and wait for them. When one fails, the
+    others are ended.
 
-    The first process shares our output. The others' errors are shown only where one of them is the first to fail.
+    The first process shares our output. The others' errors are shown only where one of them is the
+    first to fail.
 
     Args:
         command: program and arguments.
@@ -229,15 +266,23 @@ def launch(command: Sequence[str], count: int) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix='toonify-') as folder:  # of mode 0700
             common = {'WORLD_SIZE': str(count), MEETING_PLACE: str(Path(folder, 'store'))}
-            if sys.platform.startswith('linux'):  # else gloo and NCCL listen on the machine's address
+            # else gloo and NCCL listen on the machine's address
+            if sys.platform.startswith('linux'):
                 common.update(GLOO_SOCKET_IFNAME='lo', NCCL_SOCKET_IFNAME='lo')
             if 'OMP_NUM_THREADS' not in os.environ:
                 common['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // count, 1))
             for rank in range(count):
-                processes.append(subprocess.Popen(
-                    command, env={**os.environ, **common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)}, text=True,
-                    start_new_session=True, stdin=subprocess.PIPE,  # Ctrl-C comes through `forward`
-                    stdout=None if rank == 0 else subprocess.DEVNULL, stderr=None if rank == 0 else subprocess.PIPE))
+                processes.append(
+                    subprocess.Popen(
+                        command,
+                        env={**os.environ, **common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
+                        text=True,
+                        start_new_session=True,
+                        stdin=subprocess.PIPE,  # Ctrl-C comes through `forward`
+                        stdout=None if rank == 0 else subprocess.DEVNULL,
+                        stderr=None if rank == 0 else subprocess.PIPE,
+                    )
+                )
             return _supervise(processes)
     finally:
         for process in processes:
@@ -251,7 +296,9 @@ def launch(command: Sequence[str], count: int) -> int:
 def _forwarded() -> list[int]:
     if threading.current_thread() is not threading.main_thread():
         return []
-    return [getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name)]
+    return [
+        getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name)
+    ]
 
 
 def _supervise(processes: list['subprocess.Popen[str]']) -> int:
@@ -262,7 +309,10 @@ def _supervise(processes: list['subprocess.Popen[str]']) -> int:
         assert stream is not None
         errors[rank] = stream.read()
 
-    readers = [threading.Thread(target=collect, args=(rank,), daemon=True) for rank in range(1, len(processes))]
+    readers = [
+        threading.Thread(target=collect, args=(rank,), daemon=True)
+        for rank in range(1, len(processes))
+    ]
     for reader in readers:
         reader.start()
     while True:
@@ -274,7 +324,8 @@ def _supervise(processes: list['subprocess.Popen[str]']) -> int:
             return 0
         time.sleep(0.1)
     first = failed[0]
-    deadline = time.monotonic() + 5  # the others may be about to end in the same way: a signal, wrong input
+    # the others may be about to end in the same way: a signal, wrong input
+    deadline = time.monotonic() + 5
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(0.05)
     if processes[0].poll() not in (None, 0):

@@ -1,4 +1,6 @@
-"""CUDA graphs: what a function has the device do, recorded once, then replayed without Python and without launching kernels one by one."""
+"""CUDA graphs: what a function has the device do, recorded once, then replayed without Python and
+without launching kernels one by one.
+"""
 
 import contextlib
 import logging
@@ -11,7 +13,9 @@ import torch
 
 from dnnlib import UserError
 
-WARM_UP = 3  # ordinary runs before a recording: cuDNN, optimisers and the compiled kernels make in them what they need
+# ordinary runs before a recording: cuDNN, optimisers and the compiled kernels make in them what
+# they need
+WARM_UP = 3
 SWITCH = 'STYLEGAN_GRAPHS'
 
 log = logging.getLogger(__name__)
@@ -41,7 +45,9 @@ class CudaRecorder:
         self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
     def warm(self, function: Callable[[], object]) -> None:
-        """See `Recorder`; on the stream of the recordings, which is what autograd's accumulation needs."""
+        """See `Recorder`; on the stream of the recordings, which is what autograd's accumulation
+        needs.
+        """
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -52,7 +58,9 @@ class CudaRecorder:
         """See `Recorder`. Other threads may go on copying pictures meanwhile."""
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._device)
         try:
-            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=self._stream, capture_error_mode='thread_local'
+            ):
                 function()
         except RuntimeError:
             self._clear_up(current)
@@ -60,13 +68,17 @@ class CudaRecorder:
         return graph.replay
 
     def _clear_up(self, current: torch.cuda.Stream) -> None:
-        """Undo what a recording leaves behind that waited for the device: PyTorch 2.9 stays on its stream, takes its memory for in use, and
-        lets nobody draw random numbers until another recording has come to its end.
+        """Undo what a recording leaves behind that waited for the device: PyTorch 2.9 stays on its
+        stream, takes its memory for in use, and lets nobody draw random numbers until another
+        recording has come to its end.
         """
         torch.cuda.set_stream(current)
         self._pool = torch.cuda.graph_pool_handle()
         nothing = torch.cuda.CUDAGraph()
-        with contextlib.suppress(RuntimeError), torch.cuda.graph(nothing, stream=self._stream, capture_error_mode='thread_local'):
+        with (
+            contextlib.suppress(RuntimeError),
+            torch.cuda.graph(nothing, stream=self._stream, capture_error_mode='thread_local'),
+        ):
             torch.zeros([], device=self._device)
 
 
@@ -81,11 +93,12 @@ def first_line(error: Exception) -> str:
 
 
 class Captured:
-    """A function of tensors to one tensor, that keeps nothing and draws no random numbers, as graphs where a device has them.
+    """A function of tensors to one tensor, that keeps nothing and draws no random numbers, as
+    graphs where a device has them.
 
-    There is a graph for each combination of shapes that comes more than `WARM_UP` times, if its first replay gives what the function
-    gave; else one line says why not, and the function runs as it is. The environment variable `STYLEGAN_GRAPHS=off` leaves it at that
-    everywhere.
+    There is a graph for each combination of shapes that comes more than `WARM_UP` times, if its
+    first replay gives what the function gave; else one line says why not, and the function runs as
+    it is. The environment variable `STYLEGAN_GRAPHS=off` leaves it at that everywhere.
 
     Args:
         function: of the tensors of a call.
@@ -96,14 +109,17 @@ class Captured:
         UserError: `STYLEGAN_GRAPHS` is neither `auto` nor `off`.
     """
 
-    def __init__(self, function: Callable[..., torch.Tensor], device: torch.device, name: str) -> None:
+    def __init__(
+        self, function: Callable[..., torch.Tensor], device: torch.device, name: str
+    ) -> None:
         wanted = os.environ.get(SWITCH, 'auto')
         if wanted not in ('auto', 'off'):
             raise UserError(f'{SWITCH}={wanted}: auto or off')
         self._function, self._device, self._name = function, device, name
         self._recorder = make_recorder(device) if wanted == 'auto' else None
         self._runs: Counter[object] = Counter()
-        self._graphs: dict[object, tuple[list[torch.Tensor], torch.Tensor, Replay]] = {}  # inputs, result
+        # inputs, result
+        self._graphs: dict[object, tuple[list[torch.Tensor], torch.Tensor, Replay]] = {}
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
         """What the function makes of the tensors, on any device: on `device`, and the caller's own."""
@@ -123,7 +139,13 @@ class Captured:
             self._record(self._recorder, shapes, inputs, results[0])
         return results[0]
 
-    def _record(self, recorder: Recorder, shapes: object, inputs: tuple[torch.Tensor, ...], expected: torch.Tensor) -> None:
+    def _record(
+        self,
+        recorder: Recorder,
+        shapes: object,
+        inputs: tuple[torch.Tensor, ...],
+        expected: torch.Tensor,
+    ) -> None:
         own, results = [tensor.clone() for tensor in inputs], []
         try:
             replay = recorder.record(lambda: results.append(self._function(*own)))
@@ -133,5 +155,9 @@ class Captured:
                 raise RuntimeError(f'the first replay is off by {difference:g}')
             self._graphs[shapes] = own, results[0], replay
         except RuntimeError as error:
-            log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', self._name, first_line(error))
+            log.warning(
+                '%s cannot be made a CUDA graph and runs as it is (%s)',
+                self._name,
+                first_line(error),
+            )
             self._recorder = None

@@ -1,6 +1,8 @@
-"""LPIPS, the perceptual distance of Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric".
+"""LPIPS, the perceptual distance of Zhang et al. 2018, "The Unreasonable Effectiveness of Deep
+Features as a Perceptual Metric".
 
-Its linear heads come with the package `lpips`; the trunk, VGG-16 trained on ImageNet, is a file of torchvision's.
+Its linear heads come with the package `lpips`; the trunk, VGG-16 trained on ImageNet, is a file of
+torchvision's.
 """
 
 import logging
@@ -19,8 +21,9 @@ from dnnlib.hashes import check_hash, file_sha256
 from .misc import MAX_WEIGHTS, problem_of_weights
 from .torch_file import load_plain
 
-# The name ends with the first digits of the SHA-256, which is all that is published of it. They tell a wrong file, but
-# not a forged one: the whole hash is recorded on first use, and compared from then on.
+# The name ends with the first digits of the SHA-256, which is all that is published of it. They
+# tell a wrong file, but not a forged one: the whole hash is recorded on first use, and compared
+# from then on.
 VGG_FILE = 'vgg16-397923af.pth'
 VGG_URL = f'https://download.pytorch.org/models/{VGG_FILE}'
 VGG_SHA256 = '397923af'
@@ -35,10 +38,12 @@ class LPIPS(torch.nn.Module):
     """Pictures to vectors whose squared Euclidean distance is their LPIPS (version 0.1, VGG).
 
     Args:
-        path: torchvision's weights of VGG-16, as `vgg_weights` gives them; those of the convolutions suffice.
+        path: torchvision's weights of VGG-16, as `vgg_weights` gives them; those of the
+            convolutions suffice.
 
     Raises:
-        UserError: the file can't be read or holds something else, or the package `lpips` is missing.
+        UserError: the file can't be read or holds something else, or the package `lpips` is
+            missing.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -48,7 +53,8 @@ class LPIPS(torch.nn.Module):
             import lpips
         except ImportError:
             raise UserError('LPIPS needs the package lpips: pip install lpips') from None
-        with warnings.catch_warnings(), torch.device('meta'):  # the whole VGG-16, of which a tenth is needed, is not worth its memory
+        # the whole VGG-16, of which a tenth is needed, is not worth its memory
+        with warnings.catch_warnings(), torch.device('meta'):
             warnings.simplefilter('ignore')  # it asks torchvision in the old way
             self.net = lpips.LPIPS(net='vgg', pretrained=False, pnet_rand=True, verbose=False)
         self.net.to_empty(device='cpu')
@@ -58,8 +64,15 @@ class LPIPS(torch.nn.Module):
         for name, tensor in self.net.net.state_dict().items():
             name = re.sub(r'^slice\d', 'features', name)
             found = trunk.get(name)
-            if not isinstance(found, torch.Tensor) or found.shape != tensor.shape or not found.is_floating_point():
-                raise UserError(f"{path}: not torchvision's weights of VGG-16 (no {name} of {list(tensor.shape)}); the file is {VGG_URL}")
+            if (
+                not isinstance(found, torch.Tensor)
+                or found.shape != tensor.shape
+                or not found.is_floating_point()
+            ):
+                raise UserError(
+                    f"{path}: not torchvision's weights of VGG-16 (no {name} of "
+                    f'{list(tensor.shape)}); the file is {VGG_URL}'
+                )
             tensor.copy_(found)
         self.eval().requires_grad_(False)
 
@@ -67,7 +80,8 @@ class LPIPS(torch.nn.Module):
         """Embed pictures.
 
         Args:
-            images: float32 `[N, C, H, W]`, −1…1, C of 1 or 3, square, of a power of two, at least 16 pixels.
+            images: float32 `[N, C, H, W]`, −1…1, C of 1 or 3, square, of a power of two, at least
+                16 pixels.
 
         Returns:
             float32 `[N, F]`.
@@ -76,7 +90,9 @@ class LPIPS(torch.nn.Module):
         if images.shape[2] > MAX_SIZE:
             images = F.avg_pool2d(images, images.shape[2] // MAX_SIZE)
         parts = []
-        for features, head in zip(self.net.net(self.net.scaling_layer(images.expand(-1, 3, -1, -1))), self.net.lins):
+        for features, head in zip(
+            self.net.net(self.net.scaling_layer(images.expand(-1, 3, -1, -1))), self.net.lins
+        ):
             area = features.shape[2] * features.shape[3]
             unit = features * (features.square().sum(dim=1, keepdim=True) + 1e-20).rsqrt()
             parts.append((unit * (head.model[-1].weight / area).sqrt()).flatten(1))
@@ -88,29 +104,44 @@ def squared_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return (a - b).square().sum(dim=1)
 
 
-def vgg_weights(given: str | os.PathLike[str] | None = None, *, timeout: float = TIMEOUT, pause: float = 1.0) -> Path:
-    """The file with VGG-16's weights: the given one, else PyTorch's or this project's cached one, else a download of 528 MB.
+def vgg_weights(
+    given: str | os.PathLike[str] | None = None, *, timeout: float = TIMEOUT, pause: float = 1.0
+) -> Path:
+    """The file with VGG-16's weights: the given one, else PyTorch's or this project's cached one,
+    else a download of 528 MB.
 
     Args:
         timeout, pause: of the download; see `open_url`.
 
     Raises:
-        UserError: there is no such file, it can't be downloaded, or has changed since its first use.
+        UserError: there is no such file, it can't be downloaded, or has changed since its first
+            use.
     """
     if given is not None:
         require_regular_file(given)
         if not Path(given).is_file():
-            raise UserError(f'--lpips-weights={given}: no such file; it should be {VGG_FILE} of {VGG_URL}')
+            raise UserError(
+                f'--lpips-weights={given}: no such file; it should be {VGG_FILE} of {VGG_URL}'
+            )
         digest = file_sha256(Path(given))
         if not digest.startswith(VGG_SHA256):
-            log.warning('warning: %s is not the known %s; its SHA-256 is %s', given, VGG_FILE, digest)
+            log.warning(
+                'warning: %s is not the known %s; its SHA-256 is %s', given, VGG_FILE, digest
+            )
         return Path(given)
     hub = Path(torch.hub.get_dir(), 'checkpoints', VGG_FILE)
     if hub.is_file():
         record = make_cache_dir_path('downloads') / f'{VGG_FILE}.sha256'
         check_hash(hub, record, VGG_SHA256, f"PyTorch's copy of {VGG_FILE}")
         return hub
-    return fetch(VGG_URL, timeout=timeout, pause=pause, sha256=VGG_SHA256, check=problem_of_weights, max_size=MAX_WEIGHTS)
+    return fetch(
+        VGG_URL,
+        timeout=timeout,
+        pause=pause,
+        sha256=VGG_SHA256,
+        check=problem_of_weights,
+        max_size=MAX_WEIGHTS,
+    )
 
 
 def _read_trunk(path: Path) -> dict[str, torch.Tensor]:

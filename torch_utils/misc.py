@@ -30,12 +30,18 @@ def select_device(name: str) -> torch.device:
         return torch.device('mps')
     available = torch.cuda.is_available()
     if name == 'cuda' and not available:
-        why = 'this PyTorch is built without CUDA' if torch.version.cuda is None else 'PyTorch finds no CUDA GPU here'
+        why = (
+            'this PyTorch is built without CUDA'
+            if torch.version.cuda is None
+            else 'PyTorch finds no CUDA GPU here'
+        )
         raise UserError(f'--device=cuda: {why}; use --device=cpu or --device=auto')
     return torch.device('cuda' if available and name in ('auto', 'cuda') else 'cpu')
 
 
-def set_float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']) -> None:
+def set_float32_precision(
+    convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']
+) -> None:
     """Choose how a GPU computes in float32. The only place that sets `torch.backends`.
 
     Args:
@@ -47,7 +53,9 @@ def set_float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal
 
 
 @contextlib.contextmanager
-def float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']) -> Iterator[None]:
+def float32_precision(
+    convolutions: Literal['ieee', 'tf32'], matmul: Literal['ieee', 'tf32']
+) -> Iterator[None]:
     """Apply `set_float32_precision` within the block."""
     switches: list[Any] = [torch.backends.cudnn.conv, torch.backends.cuda.matmul]  # type: ignore[attr-defined]
     before = [switch.fp32_precision for switch in switches]
@@ -60,7 +68,9 @@ def float32_precision(convolutions: Literal['ieee', 'tf32'], matmul: Literal['ie
 
 
 def in_float64(x: torch.Tensor) -> torch.Tensor:
-    """The tensor in float64: on its device, or on the CPU if it is on an Apple GPU, which has no float64."""
+    """The tensor in float64: on its device, or on the CPU if it is on an Apple GPU, which has no
+    float64.
+    """
     return (x.cpu() if x.device.type == 'mps' else x).double()
 
 
@@ -70,23 +80,29 @@ def problem_of_weights(head: bytes) -> str:
 
 
 def save_plain(content: Any, file: Any) -> None:
-    """`torch.save` of tensors and plain data, with an error that says what is wrong when a disk is full.
+    """`torch.save` of tensors and plain data, with an error that says what is wrong when a disk is
+    full.
 
     Args:
         file: a path, or a binary file open for writing.
 
     Raises:
-        OSError: it can't be written. PyTorch's own error is a RuntimeError about positions in a container.
+        OSError: it can't be written. PyTorch's own error is a RuntimeError about positions in a
+            container.
     """
     try:
         torch.save(content, file)
     except RuntimeError as error:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
-        raise OSError(errno.ENOSPC, f'{os.strerror(errno.ENOSPC)}? It could not be written to its end') from error
+        raise OSError(
+            errno.ENOSPC, f'{os.strerror(errno.ENOSPC)}? It could not be written to its end'
+        ) from error
 
 
 def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, then buffers, with their dotted names. Frozen weights are buffers in this family of networks."""
+    """Parameters, then buffers, with their dotted names. Frozen weights are buffers in this family
+    of networks.
+    """
     yield from module.named_parameters()
     yield from module.named_buffers()

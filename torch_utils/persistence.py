@@ -1,8 +1,9 @@
 """Classes whose instances travel inside snapshots together with the source of their module.
 
-NVIDIA's snapshots hold, for each network, a class name, the source text of the file that defines it and a state.
-NVIDIA's loaders execute that text. This project never does: `training.formats` maps the names onto its own classes.
-What is here marks the classes that may travel and records how an instance was built.
+NVIDIA's snapshots hold, for each network, a class name, the source text of the file that defines it
+and a state. NVIDIA's loaders execute that text. This project never does: `training.formats` maps
+the names onto its own classes. What is here marks the classes that may travel and records how an
+instance was built.
 """
 
 import functools
@@ -25,12 +26,15 @@ VERSION = 6  # of NVIDIA's format; its loaders refuse any other
 
 
 def persistent_class(cls: T) -> T:
-    """Class decorator: instances remember their constructor's arguments as `_init_args` and `_init_kwargs`."""
+    """Class decorator: instances remember their constructor's arguments as `_init_args` and
+    `_init_kwargs`.
+    """
     init = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(init)
     def remembering_init(self: Any, *args: Any, **kwargs: Any) -> None:
-        if '_init_args' not in self.__dict__:  # a subclass that calls super().__init__ has recorded its own
+        # a subclass that calls super().__init__ has recorded its own
+        if '_init_args' not in self.__dict__:
             self.__dict__.update(_init_args=args, _init_kwargs=dict(kwargs))
         init(self, *args, **kwargs)
 
@@ -92,7 +96,8 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
 
     Args:
         kwargs: constructor arguments.
-        tensors: by dotted name. Whether a name is a parameter or a buffer doesn't matter: freezing turns one into the other.
+        tensors: by dotted name. Whether a name is a parameter or a buffer doesn't matter: freezing
+            turns one into the other.
         name: what to call the module in an error.
 
     Returns:
@@ -106,15 +111,22 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
     own = dict(named_tensors(module))
     missing, unknown = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or unknown:
-        unknown = [key if len(key) <= 60 and key.isprintable() else ascii(key[:50]) for key in unknown]  # the file's, unlike the others
-        raise UserError(f"{name}: the tensors don't fit the architecture; missing: {_some(missing)}; unknown: {_some(unknown)}")
+        # the file's, unlike the others
+        unknown = [
+            key if len(key) <= 60 and key.isprintable() else ascii(key[:50]) for key in unknown
+        ]
+        raise UserError(
+            f"{name}: the tensors don't fit the architecture; missing: "
+            f'{_some(missing)}; unknown: {_some(unknown)}'
+        )
     for key, tensor in own.items():
         if tensor.shape != tensors[key].shape:
             found = str(list(tensors[key].shape))[:80]
-            raise UserError(f'{name}: {key} has shape {found} where {list(tensor.shape)} is expected')
+            raise UserError(
+                f'{name}: {key} has shape {found} where {list(tensor.shape)} is expected'
+            )
     # Module.to_empty does the same by a Python kernel that imports sympy.
-    module._apply(
-        lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device='cpu'))
+    module._apply(lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device='cpu'))
     with torch.no_grad():
         for key, tensor in named_tensors(module):
             tensor.copy_(tensors[key])
@@ -122,8 +134,15 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
 
 
 def clone(module: M, **overrides: Any) -> M:
-    """A new module on the CPU with the same architecture and values; `overrides` are constructor arguments that differ."""
-    return build(type(module), {**constructor_kwargs(module), **overrides}, dict(named_tensors(module)), type(module).__name__)
+    """A new module on the CPU with the same architecture and values; `overrides` are constructor
+    arguments that differ.
+    """
+    return build(
+        type(module),
+        {**constructor_kwargs(module), **overrides},
+        dict(named_tensors(module)),
+        type(module).__name__,
+    )
 
 
 def constructor_kwargs(module: torch.nn.Module) -> dict[str, Any]:
@@ -133,9 +152,16 @@ def constructor_kwargs(module: torch.nn.Module) -> dict[str, Any]:
 
 
 def _some(names: list[str]) -> str:
-    return ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') or 'none'
+    return (
+        ', '.join(names[:4]) + (f' and {len(names) - 4} more' if len(names) > 4 else '') or 'none'
+    )
 
 
 def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
-    """The global that snapshots name. Plain `pickle.load` ends here; the allow-list reader never calls it."""
-    raise RuntimeError(f"a pickled {meta.get('class_name')} is read by training.checkpoint.load_networks, not by pickle.load")
+    """The global that snapshots name. Plain `pickle.load` ends here; the allow-list reader never
+    calls it.
+    """
+    raise RuntimeError(
+        f'a pickled {meta.get("class_name")} is read by '
+        f'training.checkpoint.load_networks, not by pickle.load'
+    )

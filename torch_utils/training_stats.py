@@ -15,12 +15,17 @@ class Collector:
     """
 
     def __init__(self) -> None:
-        self._moments: dict[str, torch.Tensor] = {}  # number, sum, sum of squares; each stays where it is, for CUDA graphs add to it
+        # number, sum, sum of squares; each stays where it is, for CUDA graphs add to it
+        self._moments: dict[str, torch.Tensor] = {}
 
     def report(self, name: str, value: torch.Tensor) -> None:
         """Add values, any shape, any float dtype."""
         value = value.detach().to(torch.float32).flatten()
-        moments = in_float64(torch.stack([torch.full_like(value[:1].sum(), value.numel()), value.sum(), value.square().sum()]))
+        moments = in_float64(
+            torch.stack(
+                [torch.full_like(value[:1].sum(), value.numel()), value.sum(), value.square().sum()]
+            )
+        )
         known = self._moments.get(name)
         if known is None:
             self._moments[name] = moments
@@ -28,7 +33,9 @@ class Collector:
             known.add_(moments)
 
     def read(self, ranks: Ranks = ALONE) -> dict[str, dict[str, float]]:
-        """All quantities of all processes as `{'num', 'mean', 'std'}` since the last read; then everything starts over."""
+        """All quantities of all processes as `{'num', 'mean', 'std'}` since the last read; then
+        everything starts over.
+        """
         names = list(self._moments)
         ranks.sum_(list(self._moments.values()))
         rows = torch.stack([self._moments[name].cpu() for name in names]).tolist() if names else []
@@ -50,4 +57,8 @@ class Collector:
 def summary(num: float, total: float, squares: float) -> dict[str, float]:
     """The entry of `stats.jsonl` for `num` values with this sum and sum of squares."""
     mean = total / num if num else math.nan
-    return {'num': int(num), 'mean': mean, 'std': math.sqrt(max(squares / num - mean ** 2, 0)) if num > 1 else 0.0}
+    return {
+        'num': int(num),
+        'mean': mean,
+        'std': math.sqrt(max(squares / num - mean**2, 0)) if num > 1 else 0.0,
+    }

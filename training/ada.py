@@ -4,7 +4,8 @@ import torch
 
 
 class AdaController:
-    """Raises p while D is too sure of the real pictures, lowers it else (ADA, section 3.2, with r_t = E[sign(D(real))]).
+    """Raises p while D is too sure of the real pictures, lowers it else (ADA, section 3.2, with r_t
+    = E[sign(D(real))]).
 
     All of it happens on p's device; nothing waits for it.
 
@@ -33,7 +34,11 @@ class AdaController:
 
     @torch.no_grad()
     def step(self, nimg: int) -> None:
-        """Move p by one step for the last `nimg` pictures, by the signs observed since the step before."""
+        """Move p by one step for the last `nimg` pictures, by the signs observed since the step
+        before.
+        """
         r_t = self.signs[0] / self.signs[1].clamp(min=1)
-        self.p.copy_((self.p + (r_t - self._target).sign() * (nimg / self._nimg)).clamp(0, self._p_max))
+        self.p.copy_(
+            (self.p + (r_t - self._target).sign() * (nimg / self._nimg)).clamp(0, self._p_max)
+        )
         self.signs.zero_()

@@ -56,7 +56,11 @@ NAMED_SOURCES = {
         ('ffhq256', f'{_TRANSFER}/ffhq-res256-mirror-paper256-noaug.pkl', 256),
         ('ffhq512', f'{_TRANSFER}/ffhq-res512-mirror-stylegan2-noaug.pkl', 512),
         ('ffhq1024', f'{_TRANSFER}/ffhq-res1024-mirror-stylegan2-noaug.pkl', 1024),
-        ('celebahq256', f'{_TRANSFER}/celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl', 256),
+        (
+            'celebahq256',
+            f'{_TRANSFER}/celebahq-res256-mirror-paper256-kimg100000-ada-target0.5.pkl',
+            256,
+        ),
         ('lsundog256', f'{_TRANSFER}/lsundog-res256-paper256-kimg100000-noaug.pkl', 256),
         ('ffhq', f'{_PUBLISHED}/ffhq.pkl', 1024),
         ('metfaces', f'{_PUBLISHED}/metfaces.pkl', 1024),
@@ -76,8 +80,10 @@ class Networks:
     Attributes:
         G, D: the trained networks, None where the file has none.
         G_ema: the running average of G, which makes the pictures.
-        augment_pipe: the augmentations, whose buffer `p` is the probability reached; None without ADA.
-        meta: plain data: `path` and `sha256` of the file, `training_set_kwargs`, and for our own files `toonify` (see `save_networks`).
+        augment_pipe: the augmentations, whose buffer `p` is the probability reached; None without
+            ADA.
+        meta: plain data: `path` and `sha256` of the file, `training_set_kwargs`, and for our own
+            files `toonify` (see `save_networks`).
     """
 
     G: Generator | None
@@ -91,12 +97,13 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a name of `NAMED_SOURCES`, an http(s) URL, or a file; in NVIDIA's PyTorch or TensorFlow format,
-            rosinality's, or .safetensors, told apart by content, not by name.
+        path: a name of `NAMED_SOURCES`, an http(s) URL, or a file; in NVIDIA's PyTorch or
+            TensorFlow format, rosinality's, or .safetensors, told apart by content, not by name.
         trust_pickle: execute what a pickle asks for, instead of refusing it; with a warning.
 
     Returns:
-        float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that the file has.
+        float32 networks on the CPU, in evaluation mode, without gradients, of the architecture that
+        the file has.
 
     Raises:
         UserError: no such file, not a snapshot, damaged, hostile, or another kind of network.
@@ -111,7 +118,11 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
         with open_file(path) as file:
             data = file.read()
     except FileNotFoundError:
-        hint = f" (nor a known name: {', '.join(NAMED_SOURCES)})" if path.name == str(path) and not path.suffix else ''
+        hint = (
+            f' (nor a known name: {", ".join(NAMED_SOURCES)})'
+            if path.name == str(path) and not path.suffix
+            else ''
+        )
         raise UserError(f'{path}: no such snapshot file{hint}') from None
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
@@ -129,7 +140,9 @@ def load_networks(path: str | os.PathLike[str], trust_pickle: bool = False) -> N
 
 
 def local_copy(source: str | os.PathLike[str]) -> Path:
-    """The file that a name of `NAMED_SOURCES`, a URL or a path means; downloads are cached. A file of that name comes first."""
+    """The file that a name of `NAMED_SOURCES`, a URL or a path means; downloads are cached. A file
+    of that name comes first.
+    """
     text = str(source)
     if not is_elsewhere(text):
         return Path(text)
@@ -138,27 +151,42 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no file bears.
+    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no
+    file bears.
 
     Raises:
         UserError: it looks like an address, but not like one of http or https.
     """
-    if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text) and not is_url(text):  # as a path it would lose slashes
-        raise UserError(f'{printable(text)}: not an http(s) address, which begins with https:// or http://')
+    # as a path it would lose slashes
+    if re.match(r'[A-Za-z][A-Za-z0-9+.-]+:/', text) and not is_url(text):
+        raise UserError(
+            f'{printable(text)}: not an http(s) address, which begins with https:// or http://'
+        )
     return is_url(text) or (text in NAMED_SOURCES and not Path(text).exists())
 
 
 def _read(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
-    """Tell the format by the content, whatever the file is called. Whatever is wrong with it becomes one short line."""
+    """Tell the format by the content, whatever the file is called. Whatever is wrong with it
+    becomes one short line.
+    """
     try:
         return _read_format(data, name, trusted)
     except UserError as error:
         text = str(error)
-        raise error if len(text) <= MAX_MESSAGE and text.isprintable() else UserError(printable(text, MAX_MESSAGE)) from None
+        raise (
+            error
+            if len(text) <= MAX_MESSAGE and text.isprintable()
+            else UserError(printable(text, MAX_MESSAGE))
+        ) from None
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise UserError(printable(f'{name}: a damaged snapshot ({type(error).__name__}: {printable(error)})', MAX_MESSAGE)) from error
+        raise UserError(
+            printable(
+                f'{name}: a damaged snapshot ({type(error).__name__}: {printable(error)})',
+                MAX_MESSAGE,
+            )
+        ) from error
 
 
 def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
@@ -169,7 +197,9 @@ def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
     if not _starts_as_pickle(data):
         raise UserError(f'{name}: {_NO_SNAPSHOT}')
     content = safe_pickle.load(data, name, trusted)
-    return tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
+    return (
+        tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
+    )
 
 
 def _starts_as_pickle(data: bytes) -> bool:
@@ -178,7 +208,9 @@ def _starts_as_pickle(data: bytes) -> bool:
 
 def _problem_of_start(head: bytes) -> str:
     """What a download is if its first bytes are no snapshot's; else empty."""
-    known = is_torch_file(head) or safetensors.starts_as_safetensors(head) or _starts_as_pickle(head)
+    known = (
+        is_torch_file(head) or safetensors.starts_as_safetensors(head) or _starts_as_pickle(head)
+    )
     return '' if known else _NO_SNAPSHOT
 
 
@@ -186,31 +218,35 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
     """Save a snapshot. It takes its final name only when it is whole.
 
     Args:
-        path: the suffix chooses the format: `.pkl` is NVIDIA's (by custom `network-snapshot-000000.pkl`), `.pt` rosinality's,
-            `.safetensors` our own.
-        networks: modules on any device; `meta` must be plain data. What belongs to this project goes under its key
-            `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (as `ancestry` makes them).
+        path: the suffix chooses the format: `.pkl` is NVIDIA's (by custom
+            `network-snapshot-000000.pkl`), `.pt` rosinality's, `.safetensors` our own.
+        networks: modules on any device; `meta` must be plain data. What belongs to this project
+            goes under its key `toonify`: `cur_nimg` (pictures seen), `preset`, `parents` (as
+            `ancestry` makes them).
 
     Raises:
-        UserError: the file can't be written, has another suffix, or its format can't hold these networks.
+        UserError: the file can't be written, has another suffix, or its format can't hold these
+            networks.
     """
     path = Path(path)
     if path.suffix not in WRITERS:
-        raise UserError(f"{path}: networks are saved as {', '.join(WRITERS)}")
-    modules: dict[str, torch.nn.Module | None] = dict(G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe)
+        raise UserError(f'{path}: networks are saved as {", ".join(WRITERS)}')
+    modules: dict[str, torch.nn.Module | None] = dict(
+        G=networks.G, D=networks.D, G_ema=networks.G_ema, augment_pipe=networks.augment_pipe
+    )
     meta = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256')}
     if path.suffix == '.pkl':  # NVIDIA's loaders insist on G, D and G_ema
         modules['G'] = networks.G if networks.G is not None else networks.G_ema
         if networks.D is None:
-            log.warning('%s has no D: this project loads it, NVIDIA\'s checkouts refuse it', path)
+            log.warning("%s has no D: this project loads it, NVIDIA's checkouts refuse it", path)
     content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
         WRITERS[path.suffix](file, content)
 
 
 def ancestry(*parents: Networks) -> list[dict[str, Any]]:
-    """What the descendants of snapshots remember: their files' `name`, `sha256`, `kimg` and `preset` (None where unknown), and
-    those of their own ancestors.
+    """What the descendants of snapshots remember: their files' `name`, `sha256`, `kimg` and
+    `preset` (None where unknown), and those of their own ancestors.
     """
     found: dict[str, dict[str, Any]] = {}
     for parent in parents:
@@ -218,13 +254,20 @@ def ancestry(*parents: Networks) -> list[dict[str, Any]]:
             name, own = Path(str(parent.meta.get('path'))).name, parent.meta.get('toonify')
             own = own if isinstance(own, dict) else {}
             sha256, preset = parent.meta['sha256'], own.get('preset')
-            found[sha256] = {'name': name, 'sha256': sha256, 'kimg': kimg_of(name, own), 'preset': preset}
+            found[sha256] = {
+                'name': name,
+                'sha256': sha256,
+                'kimg': kimg_of(name, own),
+                'preset': preset,
+            }
         found.update({row['sha256']: row for row in _remembered(parent)})
     return list(found.values())
 
 
 def kimg_of(name: str, own: dict[str, Any]) -> float | None:
-    """Thousands of pictures that a snapshot's counter had reached: as it says itself, else from its file name."""
+    """Thousands of pictures that a snapshot's counter had reached: as it says itself, else from its
+    file name.
+    """
     seen = own.get('cur_nimg')
     if isinstance(seen, (int, float)) and 0 <= seen < MAX_NIMG:
         return seen / 1000
@@ -246,7 +289,11 @@ def is_descendant(networks: Networks, other: Networks) -> bool:
 def _remembered(networks: Networks) -> list[dict[str, Any]]:
     toonify = networks.meta.get('toonify')
     rows = toonify.get('parents') if isinstance(toonify, dict) else None
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get('sha256'), str)] if isinstance(rows, list) else []
+    return (
+        [row for row in rows if isinstance(row, dict) and isinstance(row.get('sha256'), str)]
+        if isinstance(rows, list)
+        else []
+    )
 
 
 def describe_networks(networks: Networks) -> dict[str, str]:
@@ -256,17 +303,26 @@ def describe_networks(networks: Networks) -> dict[str, str]:
         module = getattr(networks, name)
         if isinstance(module, (Generator, Discriminator)):
             count = sum(tensor.numel() for _, tensor in named_tensors(module))
-            lines[name] = (f'{module.img_resolution}×{module.img_resolution}, {module.img_channels} channels, {module.c_dim} classes, '
-                           f'{count:,} numbers')
+            lines[name] = (
+                f'{module.img_resolution}×{module.img_resolution}, '
+                f'{module.img_channels} channels, {module.c_dim} classes, '
+                f'{count:,} numbers'
+            )
         elif isinstance(module, AugmentPipe):
             lines[name] = f'p = {float(module.p):.3f}'
-    plain = {key: value for key, value in networks.meta.items() if key not in ('path', 'sha256') and value}
+    plain = {
+        key: value
+        for key, value in networks.meta.items()
+        if key not in ('path', 'sha256') and value
+    }
     lines.update({key: printable(value, 160) for key, value in plain.items()})
     return lines
 
 
 def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
-    """One line of text for everything that a snapshot holds: whether it is in another one as well, down to single settings."""
+    """One line of text for everything that a snapshot holds: whether it is in another one as well,
+    down to single settings.
+    """
     lines = {}
     for name in ('G_ema', 'G', 'D', 'augment_pipe'):
         ours, theirs = getattr(before, name), getattr(after, name)
@@ -276,23 +332,37 @@ def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
             lines[name] = 'not carried: this format has no place for it'
         elif ours is not None:
             differences = _differences(ours, theirs)
-            lines[name] = f"carried{', but: ' + ', '.join(differences) if differences else ''}"
+            lines[name] = f'carried{", but: " + ", ".join(differences) if differences else ""}'
     for key, value in before.meta.items():
         if key not in ('path', 'sha256') and value:
-            lines[key] = 'carried' if after.meta.get(key) == value else 'not carried: this format has no place for it'
+            lines[key] = (
+                'carried'
+                if after.meta.get(key) == value
+                else 'not carried: this format has no place for it'
+            )
     return lines
 
 
 def settings_of(module: torch.nn.Module) -> dict[tuple[str, str], int | float | str | None]:
-    """The plain settings of all parts of a network, such as activations and gains, by the part's dotted name and the setting's."""
-    return {(name, key): value for name, part in module.named_modules() for key, value in vars(part).items()
-            if isinstance(value, (int, float, str, type(None))) and not key.startswith('_')}
+    """The plain settings of all parts of a network, such as activations and gains, by the part's
+    dotted name and the setting's.
+    """
+    return {
+        (name, key): value
+        for name, part in module.named_modules()
+        for key, value in vars(part).items()
+        if isinstance(value, (int, float, str, type(None))) and not key.startswith('_')
+    }
 
 
 def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
     """Tensors that differ, and plain settings of modules that do, those of one name together."""
     tensors = dict(named_tensors(theirs))
-    found = [name for name, tensor in named_tensors(ours) if name not in tensors or not torch.equal(tensor, tensors[name])]
+    found = [
+        name
+        for name, tensor in named_tensors(ours)
+        if name not in tensors or not torch.equal(tensor, tensors[name])
+    ]
     settings: dict[tuple[str, str, str], int] = {}
     others = settings_of(theirs)
     for (name, key), value in settings_of(ours).items():
@@ -300,5 +370,7 @@ def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
         if value != other and key != 'num_fp16_res':
             row = (key, str(value), str(other))
             settings[row] = settings.get(row, 0) + 1
-    return found + [f'{key} {value} → {other}' + (f' in {count} layers' if count > 1 else '')
-                    for (key, value, other), count in settings.items()]
+    return found + [
+        f'{key} {value} → {other}' + (f' in {count} layers' if count > 1 else '')
+        for (key, value, other), count in settings.items()
+    ]

@@ -17,7 +17,9 @@ C = TypeVar('C')
 
 Cache = Literal['auto', 'gpu', 'ram', 'none']
 AugmentMode = Literal['ada', 'fixed', 'noaug']
-AugmentPipeName = Literal['blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc']
+AugmentPipeName = Literal[
+    'blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc'
+]
 Architecture = Literal['orig', 'skip', 'resnet']
 
 
@@ -95,7 +97,8 @@ class EmaConfig:
     """The running average of G."""
 
     kimg: float = 10.0  # half-life
-    rampup: float | None = 0.05  # half-life at most this share of the training so far; None for no ramp
+    # half-life at most this share of the training so far; None for no ramp
+    rampup: float | None = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,10 @@ class TrainingConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)
     resume: str | None = None  # a snapshot to start from
-    resume_labels: Literal['keep', 'drop'] = 'keep'  # or drop: the layers that know labels start anew
-    resume_missing: Literal['error', 'fresh'] = 'error'  # or fresh: a G or D that the snapshot lacks is G_ema or new
+    # or drop: the layers that know labels start anew
+    resume_labels: Literal['keep', 'drop'] = 'keep'
+    # or fresh: a G or D that the snapshot lacks is G_ema or new
+    resume_missing: Literal['error', 'fresh'] = 'error'
     batch_size: int = 32
     batch_gpu: int = 32  # pictures at a time; gradients add up to the batch
     gpus: int = 1  # processes, each with a GPU of its own where there are GPUs
@@ -119,10 +124,12 @@ class TrainingConfig:
     total_kimg: float = 25000.0  # where it ends
     tick_kimg: float = 4.0
     snapshot_ticks: int = 50
-    image_snapshot_ticks: int | None = None  # between sheets of pictures without a snapshot; None for none
+    # between sheets of pictures without a snapshot; None for none
+    image_snapshot_ticks: int | None = None
     keep_snapshots: int | None = None  # the newest so many, and the best; None keeps all
     metrics: tuple[str, ...] = ()
-    metrics_kimg: float | None = None  # thousands of pictures between evaluations; None: at every snapshot
+    # thousands of pictures between evaluations; None: at every snapshot
+    metrics_kimg: float | None = None
     desc: str = ''  # the end of the run folder's name
     seed: int = 0
     fp32: bool = False  # neither float16 nor TF32
@@ -142,7 +149,13 @@ AUGPIPES: dict[str, tuple[str, ...]] = {
     'noise': ('noise',),
     'cutout': ('cutout',),
 }
-for _name, _parts in {'bg': 'blit geom', 'bgc': 'bg color', 'bgcf': 'bgc filter', 'bgcfn': 'bgcf noise', 'bgcfnc': 'bgcfn cutout'}.items():
+for _name, _parts in {
+    'bg': 'blit geom',
+    'bgc': 'bg color',
+    'bgcf': 'bgc filter',
+    'bgcfn': 'bgcf noise',
+    'bgcfnc': 'bgcfn cutout',
+}.items():
     AUGPIPES[_name] = tuple(transform for part in _parts.split() for transform in AUGPIPES[part])
 
 
@@ -160,15 +173,20 @@ def auto_rule(resolution: int, gpus: int) -> dict[str, Any]:
     return {
         'batch_size': batch_size,
         'batch_gpu': batch_size // gpus,
-        'network': {'channel_base': 32768 if resolution >= 512 else 16384, 'mapping_layers': 2,
-                    'mbstd_group_size': min(batch_size // gpus, 4)},
+        'network': {
+            'channel_base': 32768 if resolution >= 512 else 16384,
+            'mapping_layers': 2,
+            'mbstd_group_size': min(batch_size // gpus, 4),
+        },
         'optimizer': {'lr': 0.002 if resolution >= 1024 else 0.0025},
-        'loss': {'r1_gamma': 0.0002 * resolution ** 2 / batch_size},
+        'loss': {'r1_gamma': 0.0002 * resolution**2 / batch_size},
         'ema': {'kimg': batch_size * 10 / 32, 'rampup': 0.05},
     }
 
 
-def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, Any]) -> TrainingConfig:
+def build_config(
+    preset: str, resolution: int, gpus: int, overrides: dict[str, Any]
+) -> TrainingConfig:
     """Defaults < preset < command line.
 
     Args:
@@ -191,7 +209,10 @@ def build_config(preset: str, resolution: int, gpus: int, overrides: dict[str, A
     config = merge(config, settings, base.source)
     config = merge(config, overrides, 'the command line')
     if config.resume is None and config.network.channel_base < resolution:
-        raise UserError(f'--cbase={config.network.channel_base}: at least {resolution}, or the last layer has no channels')
+        raise UserError(
+            f'--cbase={config.network.channel_base}: at least {resolution}, or the '
+            f'last layer has no channels'
+        )
     if 'batch_gpu' not in overrides:
         config = dataclasses.replace(config, batch_gpu=_largest_part(config, gpus))
     return check(dataclasses.replace(config, gpus=gpus), networks_known=config.resume is None)
@@ -221,36 +242,67 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
     c = config
     mbstd = c.network.mbstd_group_size or c.batch_gpu
     for option, value, low, high in [
-        ('lrate', c.optimizer.lr, 1e-12, 1.0), ('glr', c.optimizer.g_lr, 1e-12, 1.0), ('dlr', c.optimizer.d_lr, 1e-12, 1.0),
-        ('ada-max', c.augment.p_max, 0, 1), ('ada-kimg', c.augment.kimg, 1e-3, 1e9), ('ema-kimg', c.ema.kimg, 0, 1e9),
-        ('style-mix', c.loss.style_mixing_prob, 0, 1), ('pl-weight', c.loss.pl_weight, 0, 1e9), ('gpus', c.gpus, 1, 4096),
-        ('g_reg_interval', c.loss.g_reg_interval, 1, 1e6), ('d_reg_interval', c.loss.d_reg_interval, 1, 1e6),
-        ('ada_interval', c.augment.interval, 1, 1e6), ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
-        ('gamma', c.loss.r1_gamma, 0, 1e9), ('target', c.augment.target, -1, 1),
-        ('kimg', c.total_kimg, 0, 1e9), ('nkimg', c.start_kimg, 0, 1e9), ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9), ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9), ('img-snap', c.image_snapshot_ticks, 1, 1e9),
-        ('cbase', c.network.channel_base, 1, 1 << 20), ('cmax', c.network.channel_max, 1, 1 << 14),
-        ('map-depth', c.network.mapping_layers, 1, 64), ('mbstd-group', c.network.mbstd_group_size, 1, 65536),
+        ('lrate', c.optimizer.lr, 1e-12, 1.0),
+        ('glr', c.optimizer.g_lr, 1e-12, 1.0),
+        ('dlr', c.optimizer.d_lr, 1e-12, 1.0),
+        ('ada-max', c.augment.p_max, 0, 1),
+        ('ada-kimg', c.augment.kimg, 1e-3, 1e9),
+        ('ema-kimg', c.ema.kimg, 0, 1e9),
+        ('style-mix', c.loss.style_mixing_prob, 0, 1),
+        ('pl-weight', c.loss.pl_weight, 0, 1e9),
+        ('gpus', c.gpus, 1, 4096),
+        ('g_reg_interval', c.loss.g_reg_interval, 1, 1e6),
+        ('d_reg_interval', c.loss.d_reg_interval, 1, 1e6),
+        ('ada_interval', c.augment.interval, 1, 1e6),
+        ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
+        ('gamma', c.loss.r1_gamma, 0, 1e9),
+        ('target', c.augment.target, -1, 1),
+        ('kimg', c.total_kimg, 0, 1e9),
+        ('nkimg', c.start_kimg, 0, 1e9),
+        ('tick', c.tick_kimg, 1e-6, 1e9),
+        ('snap', c.snapshot_ticks, 1, 1e9),
+        ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9),
+        ('img-snap', c.image_snapshot_ticks, 1, 1e9),
+        ('cbase', c.network.channel_base, 1, 1 << 20),
+        ('cmax', c.network.channel_max, 1, 1 << 14),
+        ('map-depth', c.network.mapping_layers, 1, 64),
+        ('mbstd-group', c.network.mbstd_group_size, 1, 65536),
         ('keep', c.keep_snapshots, 1, 1e9),
-        ('seed', c.seed, 0, (1 << 31) - 1), ('freezed', c.network.freeze_layers, 0, 1000),
-        ('workers', c.data.workers, 0, 1024), ('batch', c.batch_size, 1, 65536), ('batch-gpu', c.batch_gpu, 1, 65536),
+        ('seed', c.seed, 0, (1 << 31) - 1),
+        ('freezed', c.network.freeze_layers, 0, 1000),
+        ('workers', c.data.workers, 0, 1024),
+        ('batch', c.batch_size, 1, 65536),
+        ('batch-gpu', c.batch_gpu, 1, 65536),
     ]:
         if value is not None and not low <= value <= high:  # NaN is in no range
             raise UserError(f'--{option}={value:g} must be in {low:g}…{high:g}')
     if c.batch_size % (c.batch_gpu * c.gpus) != 0:
         times = f' times --gpus={c.gpus}' if c.gpus > 1 else ''
-        raise UserError(f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}{times}')
+        raise UserError(
+            f'--batch={c.batch_size} must be a multiple of --batch-gpu={c.batch_gpu}{times}'
+        )
     if networks_known and c.batch_gpu % min(mbstd, c.batch_gpu) != 0:
-        raise UserError(f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of the minibatch standard deviation')
+        raise UserError(
+            f'--batch-gpu={c.batch_gpu} must be a multiple of {mbstd}, the group of '
+            f'the minibatch standard deviation'
+        )
     if c.total_kimg <= c.start_kimg:
-        raise UserError(f'--kimg={c.total_kimg:g} must be more than {c.start_kimg:g}, where the counter starts (--nkimg)')
-    for option, choice, usual in [('resume-labels', c.resume_labels, 'keep'), ('resume-missing', c.resume_missing, 'error')]:
+        raise UserError(
+            f'--kimg={c.total_kimg:g} must be more than {c.start_kimg:g}, where the '
+            f'counter starts (--nkimg)'
+        )
+    for option, choice, usual in [
+        ('resume-labels', c.resume_labels, 'keep'),
+        ('resume-missing', c.resume_missing, 'error'),
+    ]:
         if choice != usual and not c.resume:
             raise UserError(f'--{option}={choice} needs --resume')
     if c.augment.mode == 'ada' and 1 >= c.augment.p > c.augment.p_max:
         raise UserError(f'--aug-strength={c.augment.p:g} is above --ada-max={c.augment.p_max:g}')
     if c.network.freeze_layers and c.network.freeze_resolution:
-        raise UserError('give either --freezed, which counts layers, or --freezed-res, which names a resolution')
+        raise UserError(
+            'give either --freezed, which counts layers, or --freezed-res, which names a resolution'
+        )
     if not 0 <= c.augment.p <= 1:
         raise UserError(f'an augmentation probability is in 0…1, not {c.augment.p:g}')
     return config
@@ -273,9 +325,15 @@ def merge(config: C, settings: dict[str, Any], source: str) -> C:
     for key, value in settings.items():
         if key not in types_of:
             near = difflib.get_close_matches(key, types_of, n=1)
-            raise UserError(f"{source}: unknown setting {key!r}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise UserError(
+                f'{source}: unknown setting {key!r}{f"; did you mean {near[0]!r}?" if near else ""}'
+            )
         old = getattr(config, key)
-        changes[key] = merge(old, value, source) if dataclasses.is_dataclass(old) else _convert(value, types_of[key], f'{source}: {key}')
+        changes[key] = (
+            merge(old, value, source)
+            if dataclasses.is_dataclass(old)
+            else _convert(value, types_of[key], f'{source}: {key}')
+        )
     return dataclasses.replace(config, **changes)  # type: ignore[type-var]
 
 
@@ -289,7 +347,10 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
             if value in words:
                 return value
             near = difflib.get_close_matches(str(value), words, n=1)
-            raise UserError(f"{what}: {value!r} is not one of {', '.join(words)}{f'; did you mean {near[0]!r}?' if near else ''}")
+            raise UserError(
+                f'{what}: {value!r} is not one of '
+                f'{", ".join(words)}{f"; did you mean {near[0]!r}?" if near else ""}'
+            )
         if option is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
                 return float(value)  # YAML reads 1e-3 as text
@@ -307,9 +368,16 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
 def run_name(config: TrainingConfig) -> str:
     """What the run's folder is called after its number: data set, preset and what was changed."""
     parts = [Path(config.data.path).stem, re.sub(r'\.ya?ml$', '', config.preset)]
-    parts += ['cond'] * config.data.cond + ['mirror'] * config.data.xflip + ['mirrory'] * config.data.yflip
+    parts += (
+        ['cond'] * config.data.cond
+        + ['mirror'] * config.data.xflip
+        + ['mirrory'] * config.data.yflip
+    )
     mode = config.augment.mode
-    parts += [f'gamma{config.loss.r1_gamma:g}', mode if mode == 'noaug' else f'{mode}-{config.augment.pipe}']
+    parts += [
+        f'gamma{config.loss.r1_gamma:g}',
+        mode if mode == 'noaug' else f'{mode}-{config.augment.pipe}',
+    ]
     if config.resume:
         parts.append(f'resume-{Path(config.resume).stem}')
     if config.network.freeze_layers:
@@ -317,4 +385,6 @@ def run_name(config: TrainingConfig) -> str:
     if config.network.freeze_resolution:
         parts.append(f'freezed_res{config.network.freeze_resolution}')
     parts += [config.desc] * bool(config.desc)
-    return '-'.join(''.join(ch if ch.isalnum() or ch in '._' else '_' for ch in part) for part in parts)
+    return '-'.join(
+        ''.join(ch if ch.isalnum() or ch in '._' else '_' for ch in part) for part in parts
+    )

@@ -62,7 +62,9 @@ class Cost:
 def estimate(config: TrainingConfig, G: Generator, D: Discriminator, device: str) -> Cost:
     """Estimate the cost of a run with these networks on a `cuda`, `cpu` or `mps` device."""
     sizes = [4 * sum(tensor.numel() for _, tensor in named_tensors(network)) for network in (G, D)]
-    trained = [4 * sum(parameter.numel() for parameter in network.parameters()) for network in (G, D)]
+    trained = [
+        4 * sum(parameter.numel() for parameter in network.parameters()) for network in (G, D)
+    ]
     snapshot, state = 2 * sizes[0] + sizes[1], 2 * sizes[0] + sizes[1] + 2 * sum(trained)
     kimg = config.total_kimg - config.start_kimg
     ticks = max(-(-kimg // config.tick_kimg), 1)
@@ -87,8 +89,8 @@ def estimate(config: TrainingConfig, G: Generator, D: Discriminator, device: str
 def multiplications(config: TrainingConfig, G: Generator, D: Discriminator) -> float:
     """Return the multiply-adds of the convolutions per training picture, all phases together.
 
-    A backward pass costs twice its forward pass where weights learn, as much as it where they don't;
-    a regulariser's second backward pass twice as much again.
+    A backward pass costs twice its forward pass where weights learn, as much as it where they
+    don't; a regulariser's second backward pass twice as much again.
     """
     g, d, loss = _forward(G), _forward(D), config.loss
     main = 3 * g + 2 * d + g + 6 * d  # Gmain, then Dmain: pictures of both kinds
@@ -112,43 +114,68 @@ def describe(cost: Cost, config: TrainingConfig, device: str) -> list[str]:
     else:
         seconds = cost.kimg * _a100_seconds(cost.multiplications)
         speed = f"NVIDIA's own code takes about {format_time(seconds)} for that on one A100"
-    lines = [f'Time: {work}; {speed}; the status line says from the first tick on how much is left',
-             f'Memory: about {_gigabytes(cost.memory)} with --batch-gpu={config.batch_gpu}, and the decoded pictures (--cache)']
+    lines = [
+        f'Time: {work}; {speed}; the status line says from the first tick on how much is left',
+        f'Memory: about {_gigabytes(cost.memory)} with --batch-gpu={config.batch_gpu}, and '
+        f'the decoded pictures (--cache)',
+    ]
     many = f'{cost.num_snapshots} snapshots of {_gigabytes(cost.snapshot)}'
-    kept = '' if cost.num_kept == cost.num_snapshots else f', {cost.num_kept} of which are kept (--keep)'
-    lines.append(f'Disk: about {_gigabytes(cost.disk)}: {many}{kept}, and two states of {_gigabytes(cost.state)}')
+    kept = (
+        ''
+        if cost.num_kept == cost.num_snapshots
+        else f', {cost.num_kept} of which are kept (--keep)'
+    )
+    lines.append(
+        f'Disk: about {_gigabytes(cost.disk)}: {many}{kept}, and two states of '
+        f'{_gigabytes(cost.state)}'
+    )
     if config.metrics:
-        lines.append(f"Metrics: {', '.join(config.metrics)} {cost.num_evaluations} times (--metrics, --metrics-kimg)")
+        lines.append(
+            f'Metrics: {", ".join(config.metrics)} {cost.num_evaluations} times '
+            f'(--metrics, --metrics-kimg)'
+        )
     return lines
 
 
 def _a100_seconds(multiplications: float) -> float:
-    """Seconds per kimg of NVIDIA's code on an A100: the power of the arithmetic that meets both published figures."""
+    """Seconds per kimg of NVIDIA's code on an A100: the power of the arithmetic that meets both
+    published figures.
+    """
     (seconds, count), (more_seconds, more_count) = A100[256], A100[1024]
     exponent = math.log(more_seconds / seconds) / math.log(more_count / count)
     return seconds * (multiplications / count) ** exponent
 
 
 def _layers(network: torch.nn.Module) -> Iterator[tuple[torch.Tensor, int, int]]:
-    """The weight of every convolution, the width of its smaller side and that of its output, pixels."""
+    """The weight of every convolution, the width of its smaller side and that of its output,
+    pixels.
+    """
     for block in network.modules():
         resolution = getattr(block, 'resolution', None)
         for layer in block.children():
             weight = getattr(layer, 'weight', None)
-            if isinstance(resolution, int) and isinstance(weight, torch.Tensor) and weight.ndim == 4:
+            if (
+                isinstance(resolution, int)
+                and isinstance(weight, torch.Tensor)
+                and weight.ndim == 4
+            ):
                 resampled = getattr(layer, 'up', 1) > 1 or getattr(layer, 'down', 1) > 1
                 smaller = resolution // 2 if resampled else resolution
-                yield weight, smaller, resolution // 2 if getattr(layer, 'down', 1) > 1 else resolution
+                yield (
+                    weight,
+                    smaller,
+                    resolution // 2 if getattr(layer, 'down', 1) > 1 else resolution,
+                )
 
 
 def _forward(network: torch.nn.Module) -> float:
     """Multiply-adds of a picture's convolutions; those that resample compute at the smaller size."""
-    return float(sum(weight.numel() * smaller ** 2 for weight, smaller, _ in _layers(network)))
+    return float(sum(weight.numel() * smaller**2 for weight, smaller, _ in _layers(network)))
 
 
 def _outputs(network: torch.nn.Module) -> float:
     """Numbers in the outputs of a picture's convolutions."""
-    return float(sum(weight.shape[0] * size ** 2 for weight, _, size in _layers(network)))
+    return float(sum(weight.shape[0] * size**2 for weight, _, size in _layers(network)))
 
 
 def _gigabytes(size: float) -> str:

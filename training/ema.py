@@ -4,7 +4,8 @@ import torch
 
 
 def ema_beta(batch_size: int, half_life_kimg: float, cur_nimg: int, rampup: float | None) -> float:
-    """How much of the average stays in one step (Karras et al. 2018, "Progressive Growing of GANs", section 5; ramp-up as in ADA).
+    """How much of the average stays in one step (Karras et al. 2018, "Progressive Growing of GANs",
+    section 5; ramp-up as in ADA).
 
     Args:
         batch_size: pictures a step.

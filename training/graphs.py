@@ -1,7 +1,8 @@
 """The phases of a step as CUDA graphs.
 
-A step of StyleGAN2 at 256 px launches thousands of kernels, most of them shorter than their launch. What a graph needs is that a phase
-changes tensors in place, reads its inputs from where they always are, and never waits for the device; `phases` is written so.
+A step of StyleGAN2 at 256 px launches thousands of kernels, most of them shorter than their launch.
+What a graph needs is that a phase changes tensors in place, reads its inputs from where they always
+are, and never waits for the device; `phases` is written so.
 """
 
 import logging
@@ -25,7 +26,8 @@ class _Graph:
 
     Args:
         batch: where it reads its inputs.
-        pieces: what to replay one after the other; between two of them the processes exchange gradients.
+        pieces: what to replay one after the other; between two of them the processes exchange
+            gradients.
     """
 
     batch: Batch
@@ -33,18 +35,27 @@ class _Graph:
 
 
 class Graphs:
-    """Runs phases: the first times as they are, then as graphs; those that can't be recorded stay as they are.
+    """Runs phases: the first times as they are, then as graphs; those that can't be recorded stay
+    as they are.
 
     Args:
         recorder: makes the graphs.
         batch_gpu: see `Phase.run`.
         ranks: likewise.
-        names: of the phases that must have run as they are before any is recorded. What a graph uses is lost for ordinary runs, so that
-            recording one phase before the others have run would take the memory of two.
+        names: of the phases that must have run as they are before any is recorded. What a graph
+            uses is lost for ordinary runs, so that recording one phase before the others have run
+            would take the memory of two.
     """
 
-    def __init__(self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE, names: Collection[str] = ()) -> None:
-        self._recorder, self._batch_gpu, self._ranks, self._names = recorder, batch_gpu, ranks, names
+    def __init__(
+        self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE, names: Collection[str] = ()
+    ) -> None:
+        self._recorder, self._batch_gpu, self._ranks, self._names = (
+            recorder,
+            batch_gpu,
+            ranks,
+            names,
+        )
         self._runs: Counter[str] = Counter()
         self._graphs: dict[str, _Graph | None] = {}  # None: can't be recorded
 
@@ -54,7 +65,9 @@ class Graphs:
         Returns:
             See there; the next run overwrites it.
         """
-        if phase.name not in self._graphs and all(self._runs[name] >= WARM_UP for name in (phase.name, *self._names)):
+        if phase.name not in self._graphs and all(
+            self._runs[name] >= WARM_UP for name in (phase.name, *self._names)
+        ):
             self._graphs[phase.name] = self._record(phase, batch)
         self._runs[phase.name] += 1
         graph = self._graphs.get(phase.name)
@@ -79,23 +92,32 @@ class Graphs:
             accumulate()
             phase.apply()
 
-        pieces: list[Callable[[], object]] = [whole] if self._ranks.count == 1 else [accumulate, phase.apply]
+        pieces: list[Callable[[], object]] = (
+            [whole] if self._ranks.count == 1 else [accumulate, phase.apply]
+        )
         groups = phase.optimizer.param_groups
         for group in groups:
-            group['capturable'] = True  # or Adam refuses; the fused one keeps its counters on the device either way
+            # or Adam refuses; the fused one keeps its counters on the device either way
+            group['capturable'] = True
         try:
             return _Graph(own, [self._recorder.record(piece) for piece in pieces])
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            log.warning('%s cannot be made a CUDA graph and runs as it is (%s)', phase.name, first_line(error))
+            log.warning(
+                '%s cannot be made a CUDA graph and runs as it is (%s)',
+                phase.name,
+                first_line(error),
+            )
             return None
         finally:
             for group in groups:
                 group['capturable'] = False  # or an ordinary step of another phase warns
 
 
-def make_graphs(device: torch.device, batch_gpu: int, ranks: Ranks, names: Collection[str]) -> Graphs | None:
+def make_graphs(
+    device: torch.device, batch_gpu: int, ranks: Ranks, names: Collection[str]
+) -> Graphs | None:
     """What runs the phases of a device, see `Graphs`; None where there are no graphs."""
     recorder = make_recorder(device)
     return None if recorder is None else Graphs(recorder, batch_gpu, ranks, names)

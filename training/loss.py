@@ -1,6 +1,7 @@
 """The four terms of StyleGAN2's training: what G and D minimise, and their regularisers.
 
-Each is a function of networks and inputs that returns named tensors, one value a sample; the loop weighs and averages.
+Each is a function of networks and inputs that returns named tensors, one value a sample; the loop
+weighs and averages.
 """
 
 import math
@@ -25,7 +26,9 @@ class GMain(NamedTuple):
 
 
 class GPathLength(NamedTuple):
-    """`penalty` and `lengths`: float32 `[N]`; `mean`: `[]`, the new running mean of the lengths, detached."""
+    """`penalty` and `lengths`: float32 `[N]`; `mean`: `[]`, the new running mean of the lengths,
+    detached.
+    """
 
     penalty: torch.Tensor
     lengths: torch.Tensor
@@ -47,8 +50,15 @@ class DR1(NamedTuple):
     penalty: torch.Tensor
 
 
-def mixed_ws(G: Generator, z: torch.Tensor, c: torch.Tensor, style_mixing_prob: float, update_w_avg: bool = True) -> torch.Tensor:
-    """w of `z`, from a random layer on that of another latent (style mixing; Karras et al. 2019, section 3.1).
+def mixed_ws(
+    G: Generator,
+    z: torch.Tensor,
+    c: torch.Tensor,
+    style_mixing_prob: float,
+    update_w_avg: bool = True,
+) -> torch.Tensor:
+    """w of `z`, from a random layer on that of another latent (style mixing; Karras et al. 2019,
+    section 3.1).
 
     Args:
         z: float32 `[N, z_dim]`.
@@ -64,13 +74,25 @@ def mixed_ws(G: Generator, z: torch.Tensor, c: torch.Tensor, style_mixing_prob: 
         return ws
     other = G.mapping(torch.randn_like(z), c, update_emas=False)
     cutoff = torch.randint(1, G.num_ws, [], device=z.device)
-    cutoff = torch.where(torch.rand([], device=z.device) < style_mixing_prob, cutoff, torch.full_like(cutoff, G.num_ws))
-    keep = torch.arange(G.num_ws, device=z.device) < cutoff  # a mask on the device: slicing by `cutoff` would wait for it
+    cutoff = torch.where(
+        torch.rand([], device=z.device) < style_mixing_prob,
+        cutoff,
+        torch.full_like(cutoff, G.num_ws),
+    )
+    # a mask on the device: slicing by `cutoff` would wait for it
+    keep = torch.arange(G.num_ws, device=z.device) < cutoff
     return torch.where(keep[None, :, None], ws, other)
 
 
-def G_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, c: torch.Tensor, style_mixing_prob: float = 0.0,
-           update_w_avg: bool = True) -> GMain:
+def G_main(
+    G: Generator,
+    D: Discriminator,
+    augment: Augment,
+    z: torch.Tensor,
+    c: torch.Tensor,
+    style_mixing_prob: float = 0.0,
+    update_w_avg: bool = True,
+) -> GMain:
     """Non-saturating logistic loss of the generator (Goodfellow et al. 2014, section 3).
 
     Args:
@@ -83,9 +105,18 @@ def G_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, c:
     return GMain(F.softplus(-gen_logits), gen_logits)
 
 
-def G_pl(G: Generator, z: torch.Tensor, c: torch.Tensor, pl_mean: torch.Tensor, pl_decay: float = 0.01, style_mixing_prob: float = 0.0,
-         pl_noise: torch.Tensor | None = None, update_w_avg: bool = True) -> GPathLength:
-    """Path length regularisation (StyleGAN2, equation 4): steps in w should change pictures by a constant amount.
+def G_pl(
+    G: Generator,
+    z: torch.Tensor,
+    c: torch.Tensor,
+    pl_mean: torch.Tensor,
+    pl_decay: float = 0.01,
+    style_mixing_prob: float = 0.0,
+    pl_noise: torch.Tensor | None = None,
+    update_w_avg: bool = True,
+) -> GPathLength:
+    """Path length regularisation (StyleGAN2, equation 4): steps in w should change pictures by a
+    constant amount.
 
     Args:
         z: float32 `[N, z_dim]`.
@@ -104,8 +135,16 @@ def G_pl(G: Generator, z: torch.Tensor, c: torch.Tensor, pl_mean: torch.Tensor, 
     return GPathLength((lengths - mean).square(), lengths, mean.detach())
 
 
-def D_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, gen_c: torch.Tensor, real_img: torch.Tensor,
-           real_c: torch.Tensor, style_mixing_prob: float = 0.0) -> DMain:
+def D_main(
+    G: Generator,
+    D: Discriminator,
+    augment: Augment,
+    z: torch.Tensor,
+    gen_c: torch.Tensor,
+    real_img: torch.Tensor,
+    real_c: torch.Tensor,
+    style_mixing_prob: float = 0.0,
+) -> DMain:
     """Logistic loss of the discriminator on fakes and on reals.
 
     Args:
@@ -116,7 +155,8 @@ def D_main(G: Generator, D: Discriminator, augment: Augment, z: torch.Tensor, ge
     with torch.no_grad():
         gen_img = G.synthesis(mixed_ws(G, z, gen_c, style_mixing_prob, update_w_avg=False))
     assert len(gen_img) == len(real_img)
-    logits = D(augment(torch.cat([gen_img, real_img])), torch.cat([gen_c, real_c]), batches=2)  # half the launches of one after the other
+    # half the launches of one after the other
+    logits = D(augment(torch.cat([gen_img, real_img])), torch.cat([gen_c, real_c]), batches=2)
     gen_logits, real_logits = logits.chunk(2)
     return DMain(F.softplus(gen_logits), F.softplus(-real_logits), gen_logits, real_logits)
 

@@ -1,11 +1,12 @@
 """The networks of StyleGAN2: mapping, synthesis, discriminator.
 
-Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (StyleGAN2), with the mixed precision of
-Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (ADA), appendix D. Names of arguments,
-attributes and tensors are NVIDIA's.
+Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (StyleGAN2), with the
+mixed precision of Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data"
+(ADA), appendix D. Names of arguments, attributes and tensors are NVIDIA's.
 
-This file travels inside snapshots and is executed by NVIDIA's loaders: Python 3.7 syntax, PyTorch 1.7 API, nothing
-imported that those checkouts don't have, stored attributes that are plain Python values.
+This file travels inside snapshots and is executed by NVIDIA's loaders: Python 3.7 syntax, PyTorch
+1.7 API, nothing imported that those checkouts don't have, stored attributes that are plain Python
+values.
 """
 
 import math
@@ -30,9 +31,16 @@ def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> to
 
 
 def modulated_conv2d(
-        x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, noise: Optional[torch.Tensor] = None, up: int = 1,
-        padding: int = 0, resample_filter: Optional[torch.Tensor] = None, demodulate: bool = True, flip_weight: bool = True,
-        fused_modconv: bool = False
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    noise: Optional[torch.Tensor] = None,
+    up: int = 1,
+    padding: int = 0,
+    resample_filter: Optional[torch.Tensor] = None,
+    demodulate: bool = True,
+    flip_weight: bool = True,
+    fused_modconv: bool = False,
 ) -> torch.Tensor:
     """Convolution with weights scaled per sample (StyleGAN2, section 2.2).
 
@@ -43,13 +51,19 @@ def modulated_conv2d(
         noise: added to the result; broadcasts to it. None for none.
         demodulate: scale each output channel to unit expected variance (equation 3).
         flip_weight: True for correlation, False for convolution.
-        fused_modconv: scale the weights, one group a sample, rather than the activations around a shared convolution.
+        fused_modconv: scale the weights, one group a sample, rather than the activations around a
+            shared convolution.
 
     Returns:
         `[N, C_out, H * up, W * up]`, the dtype of `x`.
     """
     if not fused_modconv:
-        return _demodulate(*_modulated_conv2d(x, weight, styles, up, padding, resample_filter, demodulate, flip_weight), noise)
+        return _demodulate(
+            *_modulated_conv2d(
+                x, weight, styles, up, padding, resample_filter, demodulate, flip_weight
+            ),
+            noise,
+        )
     batch_size = x.shape[0]
     out_channels, in_channels, kh, kw = weight.shape
     weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
@@ -58,27 +72,47 @@ def modulated_conv2d(
         w = w * dcoefs.reshape(batch_size, out_channels, 1, 1, 1)
     w = w.reshape(batch_size * out_channels, in_channels, kh, kw)
     x = x.reshape(1, batch_size * in_channels, x.shape[2], x.shape[3])
-    x = conv2d_resample.conv2d_resample(x=x, w=w.to(x.dtype), f=resample_filter, up=up, padding=padding,
-                                        groups=batch_size, flip_weight=flip_weight)
+    x = conv2d_resample.conv2d_resample(
+        x=x,
+        w=w.to(x.dtype),
+        f=resample_filter,
+        up=up,
+        padding=padding,
+        groups=batch_size,
+        flip_weight=flip_weight,
+    )
     x = x.reshape(batch_size, out_channels, x.shape[2], x.shape[3])
     return x if noise is None else x + noise.to(x.dtype)
 
 
 def _scales(
-        x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, demodulate: bool
+    x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, demodulate: bool
 ) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
-    """Weights and styles that suit the dtype of `x`, and what each output channel is demodulated with: `[N, C_out]`."""
+    """Weights and styles that suit the dtype of `x`, and what each output channel is demodulated
+    with: `[N, C_out]`.
+    """
     if not demodulate:
         return weight, styles, None
-    if x.dtype == torch.float16:  # demodulation undoes any scale, so take one that cannot overflow; hence it needs no gradient either
-        weight = weight / (weight.detach().norm(float('inf'), dim=(1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
+    # demodulation undoes any scale, so take one that cannot overflow; hence it needs no gradient
+    # either
+    if x.dtype == torch.float16:
+        weight = weight / (
+            weight.detach().norm(float('inf'), dim=(1, 2, 3), keepdim=True)
+            * math.sqrt(weight[0].numel())
+        )
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
     # the sum over (w_oik * s_i)^2, without making the product
-    return weight, styles, (styles.square().matmul(_SquaresOfKernels.apply(weight).t()) + 1e-8).rsqrt()
+    return (
+        weight,
+        styles,
+        (styles.square().matmul(_SquaresOfKernels.apply(weight).t()) + 1e-8).rsqrt(),
+    )
 
 
 class _SquaresOfKernels(torch.autograd.Function):
-    """`[C_out, C_in, kh, kw]` to the sums of squares `[C_out, C_in]`. PyTorch's own derivative of a square makes three passes."""
+    """`[C_out, C_in, kh, kw]` to the sums of squares `[C_out, C_in]`. PyTorch's own derivative of a
+    square makes three passes.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor) -> torch.Tensor:
@@ -92,14 +126,26 @@ class _SquaresOfKernels(torch.autograd.Function):
 
 
 def _for_pictures(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Weights in the dtype of the pictures and, on a GPU, in their layout: one copy in place of two."""
-    together = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return weight.to(dtype=x.dtype, memory_format=torch.channels_last if together else torch.preserve_format)
+    """Weights in the dtype of the pictures and, on a GPU, in their layout: one copy in place of
+    two.
+    """
+    together = (
+        x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    )
+    return weight.to(
+        dtype=x.dtype, memory_format=torch.channels_last if together else torch.preserve_format
+    )
 
 
 def _modulated_conv2d(
-        x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, up: int, padding: int, resample_filter: Optional[torch.Tensor],
-        demodulate: bool, flip_weight: bool
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    styles: torch.Tensor,
+    up: int,
+    padding: int,
+    resample_filter: Optional[torch.Tensor],
+    demodulate: bool,
+    flip_weight: bool,
 ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
     """Scale the activations and convolve; the demodulation, `[N, C_out]`, is still to come."""
     weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
@@ -108,10 +154,14 @@ def _modulated_conv2d(
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
     weight = _for_pictures(weight, x)
-    return conv2d_resample.conv2d_resample(x=x, w=weight, f=resample_filter, up=up, padding=padding, flip_weight=flip_weight), dcoefs
+    return conv2d_resample.conv2d_resample(
+        x=x, w=weight, f=resample_filter, up=up, padding=padding, flip_weight=flip_weight
+    ), dcoefs
 
 
-def _demodulate(x: torch.Tensor, dcoefs: Optional[torch.Tensor], noise: Optional[torch.Tensor]) -> torch.Tensor:
+def _demodulate(
+    x: torch.Tensor, dcoefs: Optional[torch.Tensor], noise: Optional[torch.Tensor]
+) -> torch.Tensor:
     if dcoefs is None:
         return x if noise is None else x + noise.to(x.dtype)
     dcoefs = dcoefs.to(x.dtype)[:, :, None, None]
@@ -128,14 +178,21 @@ def _fp16_from(img_resolution_log2: int, num_fp16_res: int) -> int:
 
 
 def _memory_format(channels_last: bool, half: bool, like: torch.Tensor) -> torch.memory_format:
-    """The layout of a block's activations. A CPU and tensor cores are quicker with the channels together, whatever the block says."""
+    """The layout of a block's activations. A CPU and tensor cores are quicker with the channels
+    together, whatever the block says.
+    """
     together = channels_last or half or not like.is_cuda or _may_use_tf32()
     return torch.channels_last if together else torch.contiguous_format
 
 
 def _may_use_tf32() -> bool:
-    convolutions = getattr(torch.backends.cudnn, 'conv', None)  # newer versions have a switch for each kind of operator
-    return torch.backends.cudnn.allow_tf32 if convolutions is None else convolutions.fp32_precision == 'tf32'
+    # newer versions have a switch for each kind of operator
+    convolutions = getattr(torch.backends.cudnn, 'conv', None)
+    return (
+        torch.backends.cudnn.allow_tf32
+        if convolutions is None
+        else convolutions.fp32_precision == 'tf32'
+    )
 
 
 @persistence.persistent_class
@@ -148,15 +205,22 @@ class FullyConnectedLayer(torch.nn.Module):
     """
 
     def __init__(
-            self, in_features: int, out_features: int, bias: bool = True, activation: str = 'linear',
-            lr_multiplier: float = 1, bias_init: float = 0
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        activation: str = 'linear',
+        lr_multiplier: float = 1,
+        bias_init: float = 0,
     ) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
         self.activation = activation
         self.weight = torch.nn.Parameter(torch.randn([out_features, in_features]) / lr_multiplier)
-        self.bias = torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
+        self.bias = (
+            torch.nn.Parameter(torch.full([out_features], float(bias_init))) if bias else None
+        )
         self.weight_gain = lr_multiplier / math.sqrt(in_features)
         self.bias_gain = lr_multiplier
 
@@ -183,9 +247,18 @@ class Conv2dLayer(torch.nn.Module):
     """
 
     def __init__(
-            self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = True, activation: str = 'linear',
-            up: int = 1, down: int = 1, resample_filter: Sequence[int] = FIR_FILTER, conv_clamp: Optional[float] = None,
-            channels_last: bool = False, trainable: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        bias: bool = True,
+        activation: str = 'linear',
+        up: int = 1,
+        down: int = 1,
+        resample_filter: Sequence[int] = FIR_FILTER,
+        conv_clamp: Optional[float] = None,
+        channels_last: bool = False,
+        trainable: bool = True,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -197,10 +270,12 @@ class Conv2dLayer(torch.nn.Module):
         self.resample_filter: torch.Tensor
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.padding = kernel_size // 2
-        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size ** 2, 1))
+        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size**2, 1))
         self.act_gain = float(bias_act.activation_funcs[activation].def_gain)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format)
+        weight = torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(
+            memory_format=memory_format
+        )
         bias_values = torch.zeros([out_channels]) if bias else None
         self.weight: torch.Tensor
         self.bias: Optional[torch.Tensor]
@@ -218,15 +293,28 @@ class Conv2dLayer(torch.nn.Module):
         """`[N, in_channels, H, W]` to `[N, out_channels, H * up / down, W * up / down]`."""
         w = _for_pictures(self.weight * self.weight_gain, x)
         b = self.bias.to(x.dtype) if self.bias is not None else None
-        x = conv2d_resample.conv2d_resample(x=x, w=w, f=self.resample_filter, up=self.up, down=self.down,
-                                            padding=self.padding, flip_weight=(self.up == 1))
-        return bias_act.bias_act(x, b, act=self.activation, gain=self.act_gain * gain,
-                                 clamp=None if self.conv_clamp is None else self.conv_clamp * gain)
+        x = conv2d_resample.conv2d_resample(
+            x=x,
+            w=w,
+            f=self.resample_filter,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            flip_weight=(self.up == 1),
+        )
+        return bias_act.bias_act(
+            x,
+            b,
+            act=self.activation,
+            gain=self.act_gain * gain,
+            clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
+        )
 
 
 @persistence.persistent_class
 class MappingNetwork(torch.nn.Module):
-    """z and c to w (StyleGAN2, figure 2): normalisation, optional label embedding, fully connected layers.
+    """z and c to w (StyleGAN2, figure 2): normalisation, optional label embedding, fully connected
+    layers.
 
     Args:
         z_dim: 0 for no latent (the discriminator's mapping of labels).
@@ -237,9 +325,17 @@ class MappingNetwork(torch.nn.Module):
     """
 
     def __init__(
-            self, z_dim: int, c_dim: int, w_dim: int, num_ws: Optional[int], num_layers: int = 8,
-            embed_features: Optional[int] = None, layer_features: Optional[int] = None, activation: str = 'lrelu',
-            lr_multiplier: float = 0.01, w_avg_beta: Optional[float] = 0.995
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        num_ws: Optional[int],
+        num_layers: int = 8,
+        embed_features: Optional[int] = None,
+        layer_features: Optional[int] = None,
+        activation: str = 'lrelu',
+        lr_multiplier: float = 0.01,
+        w_avg_beta: Optional[float] = 0.995,
     ) -> None:
         super().__init__()
         self.z_dim = z_dim
@@ -254,15 +350,22 @@ class MappingNetwork(torch.nn.Module):
         if c_dim > 0:
             self.embed = FullyConnectedLayer(c_dim, embed_features)
         for i in range(num_layers):
-            layer = FullyConnectedLayer(features[i], features[i + 1], activation=activation, lr_multiplier=lr_multiplier)
+            layer = FullyConnectedLayer(
+                features[i], features[i + 1], activation=activation, lr_multiplier=lr_multiplier
+            )
             setattr(self, 'fc{}'.format(i), layer)
         if num_ws is not None and w_avg_beta is not None:
             self.w_avg: torch.Tensor
             self.register_buffer('w_avg', torch.zeros([w_dim]))
 
     def forward(
-            self, z: Any, c: Any, truncation_psi: float = 1,
-            truncation_cutoff: Optional[int] = None, skip_w_avg_update: bool = False, update_emas: Optional[bool] = None
+        self,
+        z: Any,
+        c: Any,
+        truncation_psi: float = 1,
+        truncation_cutoff: Optional[int] = None,
+        skip_w_avg_update: bool = False,
+        update_emas: Optional[bool] = None,
     ) -> torch.Tensor:
         """Map latents.
 
@@ -302,9 +405,18 @@ class SynthesisLayer(torch.nn.Module):
     """Modulated convolution, noise, bias, activation."""
 
     def __init__(
-            self, in_channels: int, out_channels: int, w_dim: int, resolution: int, kernel_size: int = 3, up: int = 1,
-            use_noise: bool = True, activation: str = 'lrelu', resample_filter: Sequence[int] = FIR_FILTER,
-            conv_clamp: Optional[float] = None, channels_last: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        kernel_size: int = 3,
+        up: int = 1,
+        use_noise: bool = True,
+        activation: str = 'lrelu',
+        resample_filter: Sequence[int] = FIR_FILTER,
+        conv_clamp: Optional[float] = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -321,7 +433,11 @@ class SynthesisLayer(torch.nn.Module):
         self.act_gain = float(bias_act.activation_funcs[activation].def_gain)
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
+        self.weight = torch.nn.Parameter(
+            torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(
+                memory_format=memory_format
+            )
+        )
         if use_noise:
             self.noise_const: torch.Tensor
             self.register_buffer('noise_const', torch.randn([resolution, resolution]))
@@ -329,9 +445,16 @@ class SynthesisLayer(torch.nn.Module):
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
 
     def forward(
-            self, x: torch.Tensor, w: torch.Tensor, noise_mode: str = 'random', fused_modconv: bool = False, gain: float = 1
+        self,
+        x: torch.Tensor,
+        w: torch.Tensor,
+        noise_mode: str = 'random',
+        fused_modconv: bool = False,
+        gain: float = 1,
     ) -> torch.Tensor:
-        """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, resolution, resolution]`."""
+        """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, resolution,
+        resolution]`.
+        """
         styles = self.affine(w)
         noise: Any = None
         if self.use_noise and noise_mode == 'random':
@@ -341,9 +464,21 @@ class SynthesisLayer(torch.nn.Module):
         strength: Any = None if noise is None else self.noise_strength
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
         act: Any = dict(act=self.activation, gain=self.act_gain * gain, clamp=clamp)
-        conv: Any = dict(up=self.up, padding=self.padding, resample_filter=self.resample_filter, flip_weight=(self.up == 1))
+        conv: Any = dict(
+            up=self.up,
+            padding=self.padding,
+            resample_filter=self.resample_filter,
+            flip_weight=(self.up == 1),
+        )
         if fused_modconv:
-            x = modulated_conv2d(x, self.weight, styles, None if noise is None else noise * strength, fused_modconv=True, **conv)
+            x = modulated_conv2d(
+                x,
+                self.weight,
+                styles,
+                None if noise is None else noise * strength,
+                fused_modconv=True,
+                **conv,
+            )
         else:
             dcoefs: Any
             x, dcoefs = _modulated_conv2d(x, self.weight, styles, demodulate=True, **conv)
@@ -358,8 +493,13 @@ class ToRGBLayer(torch.nn.Module):
     """Modulated 1×1 convolution to colours, without demodulation."""
 
     def __init__(
-            self, in_channels: int, out_channels: int, w_dim: int, kernel_size: int = 1, conv_clamp: Optional[float] = None,
-            channels_last: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        kernel_size: int = 1,
+        conv_clamp: Optional[float] = None,
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -368,14 +508,22 @@ class ToRGBLayer(torch.nn.Module):
         self.conv_clamp = conv_clamp
         self.affine = FullyConnectedLayer(w_dim, in_channels, bias_init=1)
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.weight = torch.nn.Parameter(torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(memory_format=memory_format))
+        self.weight = torch.nn.Parameter(
+            torch.randn([out_channels, in_channels, kernel_size, kernel_size]).to(
+                memory_format=memory_format
+            )
+        )
         self.bias = torch.nn.Parameter(torch.zeros([out_channels]))
-        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size ** 2, 1))
+        self.weight_gain = 1 / math.sqrt(max(in_channels * kernel_size**2, 1))
 
-    def forward(self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False
+    ) -> torch.Tensor:
         """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, H, W]`."""
         styles = self.affine(w) * self.weight_gain
-        x = modulated_conv2d(x=x, weight=self.weight, styles=styles, demodulate=False, fused_modconv=fused_modconv)
+        x = modulated_conv2d(
+            x=x, weight=self.weight, styles=styles, demodulate=False, fused_modconv=fused_modconv
+        )
         return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
 
 
@@ -385,17 +533,30 @@ class SynthesisBlock(torch.nn.Module):
 
     Args:
         in_channels: 0 for the first block, which starts from a learned constant.
-        architecture: `skip` (a ToRGB at every resolution, summed), `resnet` or `orig` (ToRGB at the last one only).
+        architecture: `skip` (a ToRGB at every resolution, summed), `resnet` or `orig` (ToRGB at the
+            last one only).
         fp16_channels_last: use that memory format where the block is in float16.
-        fused_modconv_default: `inference_only` scales weights rather than activations when a single picture is made and no kernel scales
-            activations in one pass; or True or False.
+        fused_modconv_default: `inference_only` scales weights rather than activations when a single
+            picture is made and no kernel scales activations in one pass; or True or False.
     """
 
     def __init__(
-            self, in_channels: int, out_channels: int, w_dim: int, resolution: int, img_channels: int, is_last: bool,
-            architecture: str = 'skip', resample_filter: Sequence[int] = FIR_FILTER, conv_clamp: Optional[float] = None,
-            use_fp16: bool = False, fp16_channels_last: bool = False, fused_modconv_default: Any = 'inference_only',
-            use_noise: bool = True, activation: str = 'lrelu', kernel_size: int = 3
+        self,
+        in_channels: int,
+        out_channels: int,
+        w_dim: int,
+        resolution: int,
+        img_channels: int,
+        is_last: bool,
+        architecture: str = 'skip',
+        resample_filter: Sequence[int] = FIR_FILTER,
+        conv_clamp: Optional[float] = None,
+        use_fp16: bool = False,
+        fp16_channels_last: bool = False,
+        fused_modconv_default: Any = 'inference_only',
+        use_noise: bool = True,
+        activation: str = 'lrelu',
+        kernel_size: int = 3,
     ) -> None:
         if architecture not in ('orig', 'skip', 'resnet'):
             raise ValueError('architecture is orig, skip or resnet, not {!r}'.format(architecture))
@@ -413,25 +574,52 @@ class SynthesisBlock(torch.nn.Module):
         self.register_buffer('resample_filter', upfirdn2d.setup_filter(list(resample_filter)))
         self.num_conv = 0
         self.num_torgb = 0
-        layer = dict(w_dim=w_dim, resolution=resolution, conv_clamp=conv_clamp, channels_last=self.channels_last,
-                     use_noise=use_noise, activation=activation, kernel_size=kernel_size)  # type: Dict[str, Any]
+        layer = dict(
+            w_dim=w_dim,
+            resolution=resolution,
+            conv_clamp=conv_clamp,
+            channels_last=self.channels_last,
+            use_noise=use_noise,
+            activation=activation,
+            kernel_size=kernel_size,
+        )  # type: Dict[str, Any]
         if in_channels == 0:
             self.const = torch.nn.Parameter(torch.randn([out_channels, resolution, resolution]))
         else:
-            self.conv0 = SynthesisLayer(in_channels, out_channels, up=2, resample_filter=resample_filter, **layer)
+            self.conv0 = SynthesisLayer(
+                in_channels, out_channels, up=2, resample_filter=resample_filter, **layer
+            )
             self.num_conv += 1
         self.conv1 = SynthesisLayer(out_channels, out_channels, **layer)
         self.num_conv += 1
         if is_last or architecture == 'skip':
-            self.torgb = ToRGBLayer(out_channels, img_channels, w_dim=w_dim, conv_clamp=conv_clamp, channels_last=self.channels_last)
+            self.torgb = ToRGBLayer(
+                out_channels,
+                img_channels,
+                w_dim=w_dim,
+                conv_clamp=conv_clamp,
+                channels_last=self.channels_last,
+            )
             self.num_torgb += 1
         if in_channels != 0 and architecture == 'resnet':
-            self.skip = Conv2dLayer(in_channels, out_channels, kernel_size=1, bias=False, up=2,
-                                    resample_filter=resample_filter, channels_last=self.channels_last)
+            self.skip = Conv2dLayer(
+                in_channels,
+                out_channels,
+                kernel_size=1,
+                bias=False,
+                up=2,
+                resample_filter=resample_filter,
+                channels_last=self.channels_last,
+            )
 
     def forward(
-            self, x: Any, img: Any, ws: torch.Tensor, noise_mode: str = 'random',
-            force_fp32: bool = False, fused_modconv: Optional[bool] = None
+        self,
+        x: Any,
+        img: Any,
+        ws: torch.Tensor,
+        noise_mode: str = 'random',
+        force_fp32: bool = False,
+        fused_modconv: Optional[bool] = None,
     ) -> Any:
         """One resolution up.
 
@@ -443,19 +631,29 @@ class SynthesisBlock(torch.nn.Module):
         Returns:
             `x` and `img` at this block's resolution.
         """
-        half = self.use_fp16 and not force_fp32 and ws.is_cuda  # a CPU computes such blocks in float32
+        # a CPU computes such blocks in float32
+        half = self.use_fp16 and not force_fp32 and ws.is_cuda
         dtype = torch.float16 if half else torch.float32
         memory_format = _memory_format(self.channels_last, half, ws)
         if fused_modconv is None:
             fused_modconv = self.fused_modconv_default
         if fused_modconv == 'inference_only':
-            kernels = modulated_act is not None and memory_format == torch.channels_last and modulated_act.has_kernels(ws.device)
+            kernels = (
+                modulated_act is not None
+                and memory_format == torch.channels_last
+                and modulated_act.has_kernels(ws.device)
+            )
             fused_modconv = not self.training and ws.shape[0] == 1 and not kernels
         w_iter = iter(ws.unbind(dim=1))
         style: Dict[str, Any] = dict(noise_mode=noise_mode, fused_modconv=fused_modconv)
 
         if self.in_channels == 0:
-            x = self.const.to(dtype).unsqueeze(0).repeat([ws.shape[0], 1, 1, 1]).contiguous(memory_format=memory_format)
+            x = (
+                self.const.to(dtype)
+                .unsqueeze(0)
+                .repeat([ws.shape[0], 1, 1, 1])
+                .contiguous(memory_format=memory_format)
+            )
             x = self.conv1(x, next(w_iter), **style)
         else:
             x = x.to(dtype=dtype, memory_format=memory_format)
@@ -488,33 +686,52 @@ class SynthesisNetwork(torch.nn.Module):
     """
 
     def __init__(
-            self, w_dim: int, img_resolution: int, img_channels: int, channel_base: int = 32768, channel_max: int = 512,
-            num_fp16_res: int = 0, **block_kwargs: Any
+        self,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        **block_kwargs: Any,
     ) -> None:
         if img_resolution < 4 or img_resolution & (img_resolution - 1) != 0:
-            raise ValueError('img_resolution is a power of two, at least 4, not {}'.format(img_resolution))
+            raise ValueError(
+                'img_resolution is a power of two, at least 4, not {}'.format(img_resolution)
+            )
         super().__init__()
         self.w_dim = w_dim
         self.img_resolution = img_resolution
         self.img_resolution_log2 = int(math.log2(img_resolution))
         self.img_channels = img_channels
         self.num_fp16_res = num_fp16_res
-        self.block_resolutions = [2 ** i for i in range(2, self.img_resolution_log2 + 1)]
+        self.block_resolutions = [2**i for i in range(2, self.img_resolution_log2 + 1)]
         fp16_resolution = _fp16_from(self.img_resolution_log2, num_fp16_res)
         self.num_ws = 0
         for res in self.block_resolutions:
             is_last = res == img_resolution
             block = SynthesisBlock(
-                _channels(res // 2, channel_base, channel_max) if res > 4 else 0, _channels(res, channel_base, channel_max),
-                w_dim=w_dim, resolution=res, img_channels=img_channels, is_last=is_last, use_fp16=(res >= fp16_resolution), **block_kwargs)
+                _channels(res // 2, channel_base, channel_max) if res > 4 else 0,
+                _channels(res, channel_base, channel_max),
+                w_dim=w_dim,
+                resolution=res,
+                img_channels=img_channels,
+                is_last=is_last,
+                use_fp16=(res >= fp16_resolution),
+                **block_kwargs,
+            )
             self.num_ws += block.num_conv
             if is_last:
                 self.num_ws += block.num_torgb
             setattr(self, 'b{}'.format(res), block)
 
     def forward(
-            self, ws: torch.Tensor, noise_mode: str = 'random', force_fp32: bool = False,
-            fused_modconv: Optional[bool] = None, update_emas: bool = False
+        self,
+        ws: torch.Tensor,
+        noise_mode: str = 'random',
+        force_fp32: bool = False,
+        fused_modconv: Optional[bool] = None,
+        update_emas: bool = False,
     ) -> torch.Tensor:
         """Draw pictures.
 
@@ -523,7 +740,8 @@ class SynthesisNetwork(torch.nn.Module):
             noise_mode: `random`, `const` (the stored noise) or `none`.
             force_fp32: compute every block in float32.
             fused_modconv: None for the blocks' default.
-            update_emas: accepted for callers of StyleGAN3's interface; these networks have nothing to update here.
+            update_emas: accepted for callers of StyleGAN3's interface; these networks have nothing
+                to update here.
 
         Returns:
             float32 `[N, img_channels, img_resolution, img_resolution]`, about −1…1.
@@ -536,8 +754,16 @@ class SynthesisNetwork(torch.nn.Module):
         index = 0
         for res in self.block_resolutions:
             block = getattr(self, 'b{}'.format(res))
-            block_ws = ws.narrow(1, index, block.num_conv + block.num_torgb)  # ToRGB shares its w with the next block
-            x, img = block(x, img, block_ws, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv)
+            # ToRGB shares its w with the next block
+            block_ws = ws.narrow(1, index, block.num_conv + block.num_torgb)
+            x, img = block(
+                x,
+                img,
+                block_ws,
+                noise_mode=noise_mode,
+                force_fp32=force_fp32,
+                fused_modconv=fused_modconv,
+            )
             index += block.num_conv
         return img
 
@@ -546,13 +772,20 @@ class SynthesisNetwork(torch.nn.Module):
 class Generator(torch.nn.Module):
     """Mapping and synthesis.
 
-    The arguments of `SynthesisNetwork` come nested in `synthesis_kwargs`, or flat beside the others, or both.
+    The arguments of `SynthesisNetwork` come nested in `synthesis_kwargs`, or flat beside the
+    others, or both.
     """
 
     def __init__(
-            self, z_dim: int, c_dim: int, w_dim: int, img_resolution: int, img_channels: int,
-            mapping_kwargs: Optional[Dict[str, Any]] = None, synthesis_kwargs: Optional[Dict[str, Any]] = None,
-            **flat_synthesis_kwargs: Any
+        self,
+        z_dim: int,
+        c_dim: int,
+        w_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        mapping_kwargs: Optional[Dict[str, Any]] = None,
+        synthesis_kwargs: Optional[Dict[str, Any]] = None,
+        **flat_synthesis_kwargs: Any,
     ) -> None:
         super().__init__()
         self.z_dim = z_dim
@@ -561,19 +794,41 @@ class Generator(torch.nn.Module):
         self.img_resolution = img_resolution
         self.img_channels = img_channels
         synthesis_kwargs = dict(synthesis_kwargs or {}, **flat_synthesis_kwargs)
-        self.synthesis = SynthesisNetwork(w_dim=w_dim, img_resolution=img_resolution, img_channels=img_channels, **synthesis_kwargs)
+        self.synthesis = SynthesisNetwork(
+            w_dim=w_dim,
+            img_resolution=img_resolution,
+            img_channels=img_channels,
+            **synthesis_kwargs,
+        )
         self.num_ws = self.synthesis.num_ws
-        self.mapping = MappingNetwork(z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, **(mapping_kwargs or {}))
+        self.mapping = MappingNetwork(
+            z_dim=z_dim, c_dim=c_dim, w_dim=w_dim, num_ws=self.num_ws, **(mapping_kwargs or {})
+        )
 
     def forward(
-            self, z: torch.Tensor, c: Optional[torch.Tensor], truncation_psi: float = 1,
-            truncation_cutoff: Optional[int] = None, noise_mode: str = 'random', force_fp32: bool = False,
-            fused_modconv: Optional[bool] = None, skip_w_avg_update: bool = False, update_emas: Optional[bool] = None
+        self,
+        z: torch.Tensor,
+        c: Optional[torch.Tensor],
+        truncation_psi: float = 1,
+        truncation_cutoff: Optional[int] = None,
+        noise_mode: str = 'random',
+        force_fp32: bool = False,
+        fused_modconv: Optional[bool] = None,
+        skip_w_avg_update: bool = False,
+        update_emas: Optional[bool] = None,
     ) -> torch.Tensor:
         """z `[N, z_dim]` and c `[N, c_dim]` to pictures; the arguments are those of the two parts."""
-        ws = self.mapping(z, c, truncation_psi=truncation_psi, truncation_cutoff=truncation_cutoff,
-                          skip_w_avg_update=skip_w_avg_update, update_emas=update_emas)
-        return self.synthesis(ws, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv)
+        ws = self.mapping(
+            z,
+            c,
+            truncation_psi=truncation_psi,
+            truncation_cutoff=truncation_cutoff,
+            skip_w_avg_update=skip_w_avg_update,
+            update_emas=update_emas,
+        )
+        return self.synthesis(
+            ws, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv
+        )
 
 
 @persistence.persistent_class
@@ -587,10 +842,20 @@ class DiscriminatorBlock(torch.nn.Module):
     """
 
     def __init__(
-            self, in_channels: int, tmp_channels: int, out_channels: int, resolution: int, img_channels: int,
-            first_layer_idx: int, architecture: str = 'resnet', activation: str = 'lrelu',
-            resample_filter: Sequence[int] = FIR_FILTER, conv_clamp: Optional[float] = None, use_fp16: bool = False,
-            fp16_channels_last: bool = False, freeze_layers: int = 0
+        self,
+        in_channels: int,
+        tmp_channels: int,
+        out_channels: int,
+        resolution: int,
+        img_channels: int,
+        first_layer_idx: int,
+        architecture: str = 'resnet',
+        activation: str = 'lrelu',
+        resample_filter: Sequence[int] = FIR_FILTER,
+        conv_clamp: Optional[float] = None,
+        use_fp16: bool = False,
+        fp16_channels_last: bool = False,
+        freeze_layers: int = 0,
     ) -> None:
         if architecture not in ('orig', 'skip', 'resnet'):
             raise ValueError('architecture is orig, skip or resnet, not {!r}'.format(architecture))
@@ -609,13 +874,26 @@ class DiscriminatorBlock(torch.nn.Module):
         def layer(c_in: int, c_out: int, kernel_size: int, **kwargs: Any) -> Conv2dLayer:
             trainable = self.first_layer_idx + self.num_layers >= freeze_layers
             self.num_layers += 1
-            return Conv2dLayer(c_in, c_out, kernel_size=kernel_size, trainable=trainable, channels_last=self.channels_last,
-                               resample_filter=resample_filter, **kwargs)
+            return Conv2dLayer(
+                c_in,
+                c_out,
+                kernel_size=kernel_size,
+                trainable=trainable,
+                channels_last=self.channels_last,
+                resample_filter=resample_filter,
+                **kwargs,
+            )
 
         if in_channels == 0 or architecture == 'skip':
-            self.fromrgb = layer(img_channels, tmp_channels, 1, activation=activation, conv_clamp=conv_clamp)
-        self.conv0 = layer(tmp_channels, tmp_channels, 3, activation=activation, conv_clamp=conv_clamp)
-        self.conv1 = layer(tmp_channels, out_channels, 3, activation=activation, conv_clamp=conv_clamp, down=2)
+            self.fromrgb = layer(
+                img_channels, tmp_channels, 1, activation=activation, conv_clamp=conv_clamp
+            )
+        self.conv0 = layer(
+            tmp_channels, tmp_channels, 3, activation=activation, conv_clamp=conv_clamp
+        )
+        self.conv1 = layer(
+            tmp_channels, out_channels, 3, activation=activation, conv_clamp=conv_clamp, down=2
+        )
         if architecture == 'resnet':
             self.skip = layer(tmp_channels, out_channels, 1, bias=False, down=2)
 
@@ -624,7 +902,8 @@ class DiscriminatorBlock(torch.nn.Module):
 
         Args:
             x: `[N, in_channels, resolution, resolution]`; None in the first block.
-            img: float32 `[N, img_channels, resolution, resolution]`, or None where it has been used up.
+            img: float32 `[N, img_channels, resolution, resolution]`, or None where it has been used
+                up.
 
         Returns:
             `x` and `img` at half the resolution; `img` is None but in the `skip` architecture.
@@ -638,7 +917,11 @@ class DiscriminatorBlock(torch.nn.Module):
         if self.in_channels == 0 or self.architecture == 'skip':
             y = self.fromrgb(img.to(dtype=dtype, memory_format=memory_format))
             x = x + y if x is not None else y
-            img = upfirdn2d.downsample2d(img, self.resample_filter) if self.architecture == 'skip' else None
+            img = (
+                upfirdn2d.downsample2d(img, self.resample_filter)
+                if self.architecture == 'skip'
+                else None
+            )
         if self.architecture == 'resnet':
             y = self.skip(x, gain=math.sqrt(0.5))
             x = self.conv0(x)
@@ -651,7 +934,8 @@ class DiscriminatorBlock(torch.nn.Module):
 
 @persistence.persistent_class
 class MinibatchStdLayer(torch.nn.Module):
-    """Appends the standard deviation over groups of the batch as feature maps (Karras et al. 2018, section 3).
+    """Appends the standard deviation over groups of the batch as feature maps (Karras et al. 2018,
+    section 3).
 
     Args:
         group_size: samples a group; None for the whole batch.
@@ -664,10 +948,12 @@ class MinibatchStdLayer(torch.nn.Module):
         self.num_channels = num_channels
 
     def forward(self, x: torch.Tensor, batches: int = 1) -> torch.Tensor:
-        """`[N, C, H, W]` to `[N, C + num_channels, H, W]`. A batch that no group fits is split into the largest equal groups that do.
+        """`[N, C, H, W]` to `[N, C + num_channels, H, W]`. A batch that no group fits is split into
+        the largest equal groups that do.
 
         Args:
-            batches: so many of equal size follow one another in `x`, and no group has members of two.
+            batches: so many of equal size follow one another in `x`, and no group has members of
+                two.
         """
         n, c, h, w = x.shape
         n //= batches
@@ -691,9 +977,16 @@ class DiscriminatorEpilogue(torch.nn.Module):
     """
 
     def __init__(
-            self, in_channels: int, cmap_dim: int, resolution: int, img_channels: int, architecture: str = 'resnet',
-            mbstd_group_size: Optional[int] = 4, mbstd_num_channels: int = 1, activation: str = 'lrelu',
-            conv_clamp: Optional[float] = None
+        self,
+        in_channels: int,
+        cmap_dim: int,
+        resolution: int,
+        img_channels: int,
+        architecture: str = 'resnet',
+        mbstd_group_size: Optional[int] = 4,
+        mbstd_num_channels: int = 1,
+        activation: str = 'lrelu',
+        conv_clamp: Optional[float] = None,
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
@@ -702,16 +995,32 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.img_channels = img_channels
         self.architecture = architecture
         if architecture == 'skip':
-            self.fromrgb = Conv2dLayer(img_channels, in_channels, kernel_size=1, activation=activation)
-        self.mbstd = MinibatchStdLayer(group_size=mbstd_group_size, num_channels=mbstd_num_channels) if mbstd_num_channels > 0 else None
-        self.conv = Conv2dLayer(in_channels + mbstd_num_channels, in_channels, kernel_size=3, activation=activation, conv_clamp=conv_clamp)
-        self.fc = FullyConnectedLayer(in_channels * resolution ** 2, in_channels, activation=activation)
+            self.fromrgb = Conv2dLayer(
+                img_channels, in_channels, kernel_size=1, activation=activation
+            )
+        self.mbstd = (
+            MinibatchStdLayer(group_size=mbstd_group_size, num_channels=mbstd_num_channels)
+            if mbstd_num_channels > 0
+            else None
+        )
+        self.conv = Conv2dLayer(
+            in_channels + mbstd_num_channels,
+            in_channels,
+            kernel_size=3,
+            activation=activation,
+            conv_clamp=conv_clamp,
+        )
+        self.fc = FullyConnectedLayer(
+            in_channels * resolution**2, in_channels, activation=activation
+        )
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def forward(
-            self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False, batches: int = 1
+        self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False, batches: int = 1
     ) -> torch.Tensor:
-        """`[N, in_channels, resolution, resolution]` and cmap `[N, cmap_dim]` to logits float32 `[N, 1]`. Always in float32."""
+        """`[N, in_channels, resolution, resolution]` and cmap `[N, cmap_dim]` to logits float32
+        `[N, 1]`. Always in float32.
+        """
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == 'skip':
             x = x + self.fromrgb(img.to(torch.float32))
@@ -731,46 +1040,77 @@ class Discriminator(torch.nn.Module):
 
     Args:
         cmap_dim: None for the number of feature maps at 4×4.
-        block_kwargs, mapping_kwargs, epilogue_kwargs: arguments of `DiscriminatorBlock`, `MappingNetwork`, `DiscriminatorEpilogue`.
+        block_kwargs, mapping_kwargs, epilogue_kwargs: arguments of `DiscriminatorBlock`,
+            `MappingNetwork`, `DiscriminatorEpilogue`.
     """
 
     def __init__(
-            self, c_dim: int, img_resolution: int, img_channels: int, architecture: str = 'resnet',
-            channel_base: int = 32768, channel_max: int = 512, num_fp16_res: int = 0, conv_clamp: Optional[float] = None,
-            cmap_dim: Optional[int] = None, block_kwargs: Optional[dict] = None, mapping_kwargs: Optional[dict] = None,
-            epilogue_kwargs: Optional[dict] = None
+        self,
+        c_dim: int,
+        img_resolution: int,
+        img_channels: int,
+        architecture: str = 'resnet',
+        channel_base: int = 32768,
+        channel_max: int = 512,
+        num_fp16_res: int = 0,
+        conv_clamp: Optional[float] = None,
+        cmap_dim: Optional[int] = None,
+        block_kwargs: Optional[dict] = None,
+        mapping_kwargs: Optional[dict] = None,
+        epilogue_kwargs: Optional[dict] = None,
     ) -> None:
         if img_resolution < 8 or img_resolution & (img_resolution - 1) != 0:
-            raise ValueError('img_resolution is a power of two, at least 8, not {}'.format(img_resolution))
+            raise ValueError(
+                'img_resolution is a power of two, at least 8, not {}'.format(img_resolution)
+            )
         super().__init__()
         self.c_dim = c_dim
         self.img_resolution = img_resolution
         self.img_resolution_log2 = int(math.log2(img_resolution))
         self.img_channels = img_channels
-        self.block_resolutions: List[int] = [2 ** i for i in range(self.img_resolution_log2, 2, -1)]
+        self.block_resolutions: List[int] = [2**i for i in range(self.img_resolution_log2, 2, -1)]
         fp16_resolution = _fp16_from(self.img_resolution_log2, num_fp16_res)
         if cmap_dim is None:
             cmap_dim = _channels(4, channel_base, channel_max)
         if c_dim == 0:
             cmap_dim = 0
-        common: Dict[str, Any] = dict(img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp)
+        common: Dict[str, Any] = dict(
+            img_channels=img_channels, architecture=architecture, conv_clamp=conv_clamp
+        )
         layers = 0
         for res in self.block_resolutions:
             in_channels = _channels(res, channel_base, channel_max) if res < img_resolution else 0
             block = DiscriminatorBlock(
-                in_channels, _channels(res, channel_base, channel_max), _channels(res // 2, channel_base, channel_max), resolution=res,
-                first_layer_idx=layers, use_fp16=(res >= fp16_resolution), **dict(common, **(block_kwargs or {})))
+                in_channels,
+                _channels(res, channel_base, channel_max),
+                _channels(res // 2, channel_base, channel_max),
+                resolution=res,
+                first_layer_idx=layers,
+                use_fp16=(res >= fp16_resolution),
+                **dict(common, **(block_kwargs or {})),
+            )
             setattr(self, 'b{}'.format(res), block)
             layers += block.num_layers
         if c_dim > 0:
             mapping_kwargs = dict({'w_avg_beta': None}, **(mapping_kwargs or {}))
-            self.mapping = MappingNetwork(z_dim=0, c_dim=c_dim, w_dim=cmap_dim, num_ws=None, **mapping_kwargs)
+            self.mapping = MappingNetwork(
+                z_dim=0, c_dim=c_dim, w_dim=cmap_dim, num_ws=None, **mapping_kwargs
+            )
         epilogue_kwargs = dict(common, **(epilogue_kwargs or {}))
-        self.b4 = DiscriminatorEpilogue(_channels(4, channel_base, channel_max), cmap_dim=cmap_dim, resolution=4, **epilogue_kwargs)
+        self.b4 = DiscriminatorEpilogue(
+            _channels(4, channel_base, channel_max),
+            cmap_dim=cmap_dim,
+            resolution=4,
+            **epilogue_kwargs,
+        )
 
     def forward(
-            self, img: torch.Tensor, c: Optional[torch.Tensor], force_fp32: bool = False, update_emas: bool = False,
-            batches: int = 1
+        self,
+        img: torch.Tensor,
+        c: Optional[torch.Tensor],
+        force_fp32: bool = False,
+        update_emas: bool = False,
+        batches: int = 1,
     ) -> torch.Tensor:
         """Judge pictures.
 
@@ -778,8 +1118,10 @@ class Discriminator(torch.nn.Module):
             img: float32 `[N, img_channels, img_resolution, img_resolution]`, −1…1.
             c: float32 `[N, c_dim]`, one-hot; unused where c_dim is 0.
             force_fp32: compute every block in float32.
-            update_emas: accepted for callers of StyleGAN3's interface; these networks have nothing to update here.
-            batches: so many of equal size follow one another in `img`, judged as if each came alone: their statistics stay apart.
+            update_emas: accepted for callers of StyleGAN3's interface; these networks have nothing
+                to update here.
+            batches: so many of equal size follow one another in `img`, judged as if each came
+                alone: their statistics stay apart.
 
         Returns:
             Logits, float32 `[N, 1]`; positive means real.

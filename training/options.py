@@ -18,29 +18,67 @@ from .state import config_of, load_state, stored_settings
 
 # Option → field of TrainingConfig.
 FIELDS = {
-    'data': 'data.path', 'cond': 'data.cond', 'mirror': 'data.xflip', 'mirrory': 'data.yflip', 'subset': 'data.subset',
-    'workers': 'data.workers', 'cache': 'data.cache',
-    'aug': 'augment.mode', 'p': 'augment.p', 'aug_strength': 'augment.p', 'target': 'augment.target', 'augpipe': 'augment.pipe',
-    'ada_kimg': 'augment.kimg', 'ada_max': 'augment.p_max',
-    'cbase': 'network.channel_base', 'cmax': 'network.channel_max', 'map_depth': 'network.mapping_layers',
+    'data': 'data.path',
+    'cond': 'data.cond',
+    'mirror': 'data.xflip',
+    'mirrory': 'data.yflip',
+    'subset': 'data.subset',
+    'workers': 'data.workers',
+    'cache': 'data.cache',
+    'aug': 'augment.mode',
+    'p': 'augment.p',
+    'aug_strength': 'augment.p',
+    'target': 'augment.target',
+    'augpipe': 'augment.pipe',
+    'ada_kimg': 'augment.kimg',
+    'ada_max': 'augment.p_max',
+    'cbase': 'network.channel_base',
+    'cmax': 'network.channel_max',
+    'map_depth': 'network.mapping_layers',
     'mbstd_group': 'network.mbstd_group_size',
-    'freezed': 'network.freeze_layers', 'freezed_res': 'network.freeze_resolution',
-    'gamma': 'loss.r1_gamma', 'style_mix': 'loss.style_mixing_prob', 'pl_weight': 'loss.pl_weight',
-    'lrate': 'optimizer.lr', 'glr': 'optimizer.g_lr', 'dlr': 'optimizer.d_lr', 'ema_kimg': 'ema.kimg',
-    'batch': 'batch_size', 'batch_gpu': 'batch_gpu', 'gpus': 'gpus', 'kimg': 'total_kimg', 'nkimg': 'start_kimg', 'tick': 'tick_kimg',
-    'snap': 'snapshot_ticks', 'keep': 'keep_snapshots', 'metrics': 'metrics', 'metrics_kimg': 'metrics_kimg', 'seed': 'seed',
-    'img_snap': 'image_snapshot_ticks', 'desc': 'desc', 'fp32': 'fp32', 'tf32': 'tf32', 'graphs': 'graphs',
-    'resume': 'resume', 'resume_labels': 'resume_labels', 'resume_missing': 'resume_missing',
+    'freezed': 'network.freeze_layers',
+    'freezed_res': 'network.freeze_resolution',
+    'gamma': 'loss.r1_gamma',
+    'style_mix': 'loss.style_mixing_prob',
+    'pl_weight': 'loss.pl_weight',
+    'lrate': 'optimizer.lr',
+    'glr': 'optimizer.g_lr',
+    'dlr': 'optimizer.d_lr',
+    'ema_kimg': 'ema.kimg',
+    'batch': 'batch_size',
+    'batch_gpu': 'batch_gpu',
+    'gpus': 'gpus',
+    'kimg': 'total_kimg',
+    'nkimg': 'start_kimg',
+    'tick': 'tick_kimg',
+    'snap': 'snapshot_ticks',
+    'keep': 'keep_snapshots',
+    'metrics': 'metrics',
+    'metrics_kimg': 'metrics_kimg',
+    'seed': 'seed',
+    'img_snap': 'image_snapshot_ticks',
+    'desc': 'desc',
+    'fp32': 'fp32',
+    'tf32': 'tf32',
+    'graphs': 'graphs',
+    'resume': 'resume',
+    'resume_labels': 'resume_labels',
+    'resume_missing': 'resume_missing',
 }
 # Of a run that is continued. The device is no setting of the run.
 CHANGEABLE = ('kimg', 'snap', 'img_snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
-CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'workers', 'gpus', 'batch_gpu', 'trust_pickle')  # that come from other machines
+# that come from other machines
+CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'workers', 'gpus', 'batch_gpu', 'trust_pickle')
 
 SMALL_SET = 2048  # pictures, below which FID is biased
 
 ARCHITECTURE = ('cbase', 'cmax', 'map_depth', 'mbstd_group')  # options about new networks
 
-IDLE = {'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'), 'fixed': ('target', 'ada_kimg', 'ada_max')}  # options that would be ignored
+# options that would be ignored
+IDLE = {
+    'noaug': ('target', 'augpipe', 'ada_kimg', 'ada_max'),
+    'fixed': ('target', 'ada_kimg', 'ada_max'),
+}
 
 
 @dataclass
@@ -52,7 +90,8 @@ class Plan:
         run_dir: the existing folder to go on in; None makes a new one.
         outdir: where to make it.
         notes: lines for the log.
-        trust_pickle: execute what the snapshot of `config.resume` asks for. Never stored with a run.
+        trust_pickle: execute what the snapshot of `config.resume` asks for. Never stored with a
+            run.
     """
 
     config: TrainingConfig
@@ -76,16 +115,23 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
         UserError: options that contradict each other, the preset, or the data.
     """
     if (given.get('aug') == 'fixed') != ('p' in given):
-        raise UserError('--aug=fixed needs --p, and --p needs --aug=fixed (--aug-strength is where ada starts)')
+        raise UserError(
+            '--aug=fixed needs --p, and --p needs --aug=fixed (--aug-strength is where ada starts)'
+        )
     if 'aug_strength' in given and given.get('aug', 'ada') != 'ada':
-        raise UserError(f"--aug-strength={given['aug_strength']} is where ada starts; it does nothing with --aug={given['aug']}")
+        raise UserError(
+            f'--aug-strength={given["aug_strength"]} is where ada starts; it does '
+            f'nothing with --aug={given["aug"]}'
+        )
     given = {'gpus': int(os.environ.get('WORLD_SIZE', '1')), **given}  # torchrun's number
     if given['gpus'] < 1:
-        raise UserError(f"--gpus={given['gpus']}: at least 1")
+        raise UserError(f'--gpus={given["gpus"]}: at least 1')
     for mode, idle in IDLE.items():
         for name in idle:
             if given.get('aug') == mode and name in given:
-                raise UserError(f"--{name.replace('_', '-')}={given[name]} does nothing with --aug={mode}")
+                raise UserError(
+                    f'--{name.replace("_", "-")}={given[name]} does nothing with --aug={mode}'
+                )
     trust_pickle = given.pop('trust_pickle', False)
     if trust_pickle and 'resume' not in given:
         raise UserError('--trust-pickle is about the snapshot of --resume; there is none')
@@ -98,10 +144,14 @@ def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu
             )
     settings: dict[str, Any] = {'data': {'workers': 0}} if on_cpu else {}
     if 'resume' in given:
-        settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})  # the networks are past their beginnings
+        # the networks are past their beginnings
+        settings.update({'augment': {'kimg': 100.0}, 'ema': {'rampup': None}})
     settings = nest(given, settings)
-    dataset = open_dataset(merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0))
-    settings['data']['path'] = str(Path(settings['data']['path']).absolute())  # so that it can be continued from any folder
+    dataset = open_dataset(
+        merge(DataConfig(), settings['data'], 'the command line'), given.get('seed', 0)
+    )
+    # so that it can be continued from any folder
+    settings['data']['path'] = str(Path(settings['data']['path']).absolute())
     settings.setdefault('metrics', () if on_cpu else default_metrics(dataset.stored_shape[0]))
     config = build_config(preset, dataset.resolution, given['gpus'], settings)
     return Plan(config, dataset, outdir=outdir, trust_pickle=trust_pickle)
@@ -122,7 +172,8 @@ def try_plan(plan: Plan, device: str) -> list[str]:
         device: `cuda`, `cpu` or `mps`.
 
     Returns:
-        Lines about the snapshot of `--resume`, which is loaded if it need not be downloaded, the cost, and warnings.
+        Lines about the snapshot of `--resume`, which is loaded if it need not be downloaded, the
+        cost, and warnings.
 
     Raises:
         UserError: the snapshot can't be read, or doesn't fit the data.
@@ -134,22 +185,26 @@ def try_plan(plan: Plan, device: str) -> list[str]:
     else:
         source = new_source(config, plan.dataset)
         if config.resume is not None and plan.state is None:
-            lines.append(f"--resume={config.resume}: not downloaded by a dry run; what follows is for the preset's architecture")
+            lines.append(
+                f'--resume={config.resume}: not downloaded by a dry run; what follows is '
+                f"for the preset's architecture"
+            )
     price = cost.estimate(source.config, source.G, source.D, device)
     lines += cost.describe(price, source.config, device)
     return lines + watch.advice_at_start(source.config, plan.dataset.stored_shape[0], price, device)
 
 
 def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
-    """The rest of a run: of ours from its state, or from the beginning if it was stopped before there was one; of NVIDIA's
-    from its last snapshot, in a new folder beside it.
+    """The rest of a run: of ours from its state, or from the beginning if it was stopped before
+    there was one; of NVIDIA's from its last snapshot, in a new folder beside it.
 
     Args:
         run_dir: the run's folder.
         given: what the user gave, by option.
 
     Raises:
-        UserError: an option that can't be changed now, no run, or the data are gone or have changed.
+        UserError: an option that can't be changed now, no run, or the data are gone or have
+            changed.
     """
     if not run_dir.is_dir():
         raise UserError(f'--continue={run_dir}: no such run folder')
@@ -157,7 +212,11 @@ def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
     options = load_options(run_dir)
     if nvidia_run.is_nvidia_run(options):
         return _plan_after_nvidia(run_dir, options, given)
-    if options and not (own_files(run_dir, STATE_NAME) or own_files(run_dir, SNAPSHOT_NAME) or (run_dir / INDEX).exists()):
+    if options and not (
+        own_files(run_dir, STATE_NAME)
+        or own_files(run_dir, SNAPSHOT_NAME)
+        or (run_dir / INDEX).exists()
+    ):
         return _plan_from_the_beginning(run_dir, options, given)
     state = load_state(run_dir)
     config = config_of(state)
@@ -166,7 +225,10 @@ def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
         given['data'] = str(Path(given['data']).absolute())
     config = check(merge(config, _nest_changes(given, CHANGEABLE), 'the command line'))
     if 'kimg' in given and config.total_kimg * 1000 < state['counters']['cur_nimg']:
-        raise UserError(f"--kimg={config.total_kimg:g}: the run is at {state['counters']['cur_nimg'] / 1000:g} already")
+        raise UserError(
+            f'--kimg={config.total_kimg:g}: the run is at '
+            f'{state["counters"]["cur_nimg"] / 1000:g} already'
+        )
     return Plan(config, open_dataset(config.data, config.seed), state, run_dir)
 
 
@@ -175,19 +237,31 @@ def _plan_from_the_beginning(run_dir: Path, options: dict[str, Any], given: dict
     trust_pickle = given.get('trust_pickle', False)
     given = {name: value for name, value in given.items() if name != 'trust_pickle'}
     config = merge(TrainingConfig(), stored_settings(options), f'{run_dir}/training_options.json')
-    if config.resume is not None and 'resume' not in given:  # a file in a folder must not choose what is downloaded and read
-        raise UserError(f'--continue={run_dir}: stopped before its first state was saved, so it begins again; '
-                        f'name its snapshot, --resume={config.resume}')
+    # a file in a folder must not choose what is downloaded and read
+    if config.resume is not None and 'resume' not in given:
+        raise UserError(
+            f'--continue={run_dir}: stopped before its first state was saved, so it '
+            f'begins again; '
+            f'name its snapshot, --resume={config.resume}'
+        )
     if config.resume is None and trust_pickle:
         raise UserError('--trust-pickle is about the snapshot of --resume; this run has none')
     if config.resume is None and 'resume' in given:
-        raise UserError(f"--resume={given['resume']}: this run began without a snapshot; start a new run")
-    config = check(merge(config, _nest_changes(given, (*CHANGEABLE, 'resume')), 'the command line'), networks_known=config.resume is None)
-    return Plan(config, open_dataset(config.data, config.seed), None, run_dir, trust_pickle=trust_pickle)
+        raise UserError(
+            f'--resume={given["resume"]}: this run began without a snapshot; start a new run'
+        )
+    config = check(
+        merge(config, _nest_changes(given, (*CHANGEABLE, 'resume')), 'the command line'),
+        networks_known=config.resume is None,
+    )
+    return Plan(
+        config, open_dataset(config.data, config.seed), None, run_dir, trust_pickle=trust_pickle
+    )
 
 
 def processes_of(run_dir: Path, given: dict[str, Any]) -> int:
-    """Return how many processes `--continue` needs, before the run's folder is claimed and its state is read.
+    """Return how many processes `--continue` needs, before the run's folder is claimed and its
+    state is read.
 
     Raises:
         UserError: it is no run folder.
@@ -196,28 +270,47 @@ def processes_of(run_dir: Path, given: dict[str, Any]) -> int:
         raise UserError(f'--continue={run_dir}: no such run folder')
     refuse_links(run_dir)
     options = load_options(run_dir)
-    default = int(os.environ.get('WORLD_SIZE', '1')) if nvidia_run.is_nvidia_run(options) else options.get('gpus', 1)
+    default = (
+        int(os.environ.get('WORLD_SIZE', '1'))
+        if nvidia_run.is_nvidia_run(options)
+        else options.get('gpus', 1)
+    )
     gpus = given.get('gpus', default)
     return gpus if type(gpus) is int and gpus > 0 else 1
 
 
 def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
     settings, notes = nvidia_run.settings_of(options)
-    snapshot, kimg, networks = _last_whole_snapshot(run_dir, given.get('trust_pickle', False), notes)
+    snapshot, kimg, networks = _last_whole_snapshot(
+        run_dir, given.get('trust_pickle', False), notes
+    )
     settings.update(resume=str(snapshot), start_kimg=kimg)
     if networks.augment_pipe is not None:
         settings['augment']['p'] = float(networks.augment_pipe.p)
     config = merge(TrainingConfig(preset='nvidia'), settings, f'{run_dir}/training_options.json')
     changes = _nest_changes(given, CHANGEABLE_IN_NVIDIA_RUNS)
     config = check(merge(config, changes, 'the command line'))
-    config = merge(config, {'data': {'path': str(Path(config.data.path).absolute())}}, 'the command line')
-    notes = [f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} kimg), p ({config.augment.p:.3f}) and "
-             'settings are its own', f"Not restored: {'; '.join([nvidia_run.LOST, *notes])}"]
-    return Plan(config, open_dataset(config.data, config.seed), outdir=run_dir.absolute().parent, notes=notes,
-                trust_pickle=given.get('trust_pickle', False))
+    config = merge(
+        config, {'data': {'path': str(Path(config.data.path).absolute())}}, 'the command line'
+    )
+    notes = [
+        f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} "
+        f'kimg), p ({config.augment.p:.3f}) and '
+        'settings are its own',
+        f'Not restored: {"; ".join([nvidia_run.LOST, *notes])}',
+    ]
+    return Plan(
+        config,
+        open_dataset(config.data, config.seed),
+        outdir=run_dir.absolute().parent,
+        notes=notes,
+        trust_pickle=given.get('trust_pickle', False),
+    )
 
 
-def _last_whole_snapshot(run_dir: Path, trust_pickle: bool, notes: list[str]) -> tuple[Path, float, Networks]:
+def _last_whole_snapshot(
+    run_dir: Path, trust_pickle: bool, notes: list[str]
+) -> tuple[Path, float, Networks]:
     problem: UserError | None = None
     for path, kimg in nvidia_run.snapshots(run_dir):
         try:
@@ -232,14 +325,24 @@ def _last_whole_snapshot(run_dir: Path, trust_pickle: bool, notes: list[str]) ->
 def _nest_changes(given: dict[str, Any], changeable: tuple[str, ...]) -> dict[str, Any]:
     fixed = [name for name in given if name not in changeable]
     if fixed:
-        options = ', '.join(f"--{name.replace('_', '-')}" for name in (*changeable, 'device'))
-        raise UserError(f"--{fixed[0].replace('_', '-')} can't be changed when a run is continued; {options} can")
+        options = ', '.join(f'--{name.replace("_", "-")}' for name in (*changeable, 'device'))
+        raise UserError(
+            f"--{fixed[0].replace('_', '-')} can't be changed when a run is continued; "
+            f'{options} can'
+        )
     return nest(given, {})
 
 
 def open_dataset(data: DataConfig, seed: int) -> ImageFolderDataset:
     """The pictures that the settings name."""
-    return ImageFolderDataset(Path(data.path), use_labels=data.cond, max_size=data.subset, xflip=data.xflip, yflip=data.yflip, seed=seed)
+    return ImageFolderDataset(
+        Path(data.path),
+        use_labels=data.cond,
+        max_size=data.subset,
+        xflip=data.xflip,
+        yflip=data.yflip,
+        seed=seed,
+    )
 
 
 def nest(given: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""What a tick leaves behind: snapshots and their metrics, sheets of pictures, the pictures' progress."""
+"""What a tick leaves behind: snapshots and their metrics, sheets of pictures, the pictures'
+progress.
+"""
 
 import json
 import logging
@@ -55,7 +57,10 @@ def snapshot_name(run: 'Run') -> str:
 def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet') -> None:
     """Write the networks as they are, and what G_ema draws."""
     name = snapshot_name(run)
-    meta = {'training_set_kwargs': run.dataset.kwargs, 'toonify': {**run.meta, 'cur_nimg': run.cur_nimg}}
+    meta = {
+        'training_set_kwargs': run.dataset.kwargs,
+        'toonify': {**run.meta, 'cur_nimg': run.cur_nimg},
+    }
     save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
     add_snapshot(run_dir, name, run.cur_nimg, {}, keep=run.config.keep_snapshots)
     sheet.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
@@ -85,16 +90,30 @@ def evaluate_snapshot(run: 'Run', run_dir: Path, evaluation: Evaluation, signals
     """
     name = snapshot_name(run)
     try:
-        with signals.at_once(), torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []):
+        with (
+            signals.at_once(),
+            torch.random.fork_rng(devices=[run.device] if run.device.type == 'cuda' else []),
+        ):
             results = evaluation.compute(run.G_ema)
     except Stopped:
         log.info('metrics of %s stopped by a signal; --continue computes them', name)
         return False
     except Exception as error:  # whatever goes wrong in a metric must not cost the training
-        log.warning('metrics failed and are left out (%s: %s)', type(error).__name__, ' '.join(str(error).split()))
+        log.warning(
+            'metrics failed and are left out (%s: %s)',
+            type(error).__name__,
+            ' '.join(str(error).split()),
+        )
         return True
     write_metrics(run_dir, name, results, run.config.metrics)
-    add_snapshot(run_dir, name, run.cur_nimg, results, criterion=evaluation.criterion, keep=run.config.keep_snapshots)
+    add_snapshot(
+        run_dir,
+        name,
+        run.cur_nimg,
+        results,
+        criterion=evaluation.criterion,
+        keep=run.config.keep_snapshots,
+    )
     return True
 
 
@@ -106,7 +125,9 @@ def is_evaluated(run: 'Run', run_dir: Path) -> bool | None:
     return bool(rows[0]['metrics'])
 
 
-def write_metrics(run_dir: Path, snapshot: str, results: dict[str, float], metrics: tuple[str, ...]) -> None:
+def write_metrics(
+    run_dir: Path, snapshot: str, results: dict[str, float], metrics: tuple[str, ...]
+) -> None:
     """Append to `metric-NAME.jsonl` all results that begin with NAME, and log them.
 
     Args:
@@ -120,7 +141,17 @@ def write_metrics(run_dir: Path, snapshot: str, results: dict[str, float], metri
         rows.setdefault(max(names, key=len, default=key), {})[key] = value
     for name, row in rows.items():
         with (run_dir / f'metric-{name}.jsonl').open('a', encoding='utf-8') as file:
-            file.write(json.dumps({'results': row, 'metric': name, 'snapshot_pkl': snapshot, 'timestamp': time.time()}) + '\n')
+            file.write(
+                json.dumps(
+                    {
+                        'results': row,
+                        'metric': name,
+                        'snapshot_pkl': snapshot,
+                        'timestamp': time.time(),
+                    }
+                )
+                + '\n'
+            )
 
 
 class Sheet:
@@ -135,9 +166,13 @@ class Sheet:
         self._run, self._dir = run, run_dir
         self._columns, rows = grid_size(run.dataset.resolution)
         count = self._columns * rows
-        picks = np.random.RandomState(run.config.seed % (1 << 31)).permutation(len(run.dataset))[:count]
+        picks = np.random.RandomState(run.config.seed % (1 << 31)).permutation(len(run.dataset))[
+            :count
+        ]
         indices = [int(picks[i % len(picks)]) for i in range(count)]
-        self._z = torch.randn([count, run.G.z_dim], generator=torch.Generator().manual_seed(run.config.seed))
+        self._z = torch.randn(
+            [count, run.G.z_dim], generator=torch.Generator().manual_seed(run.config.seed)
+        )
         self._c = torch.from_numpy(np.stack([run.dataset.label(i) for i in indices]))
         self.reals = np.stack([run.dataset[i][0] for i in indices])
         self.fakes: np.ndarray | None = None
@@ -150,8 +185,14 @@ class Sheet:
         """`NAME.png` from G_ema."""
         run = self._run
         with torch.no_grad():
-            images = torch.cat([run.G_ema(z.to(run.device), c.to(run.device), noise_mode='const').cpu()
-                                for z, c in zip(self._z.split(run.config.batch_gpu), self._c.split(run.config.batch_gpu))])
+            images = torch.cat(
+                [
+                    run.G_ema(z.to(run.device), c.to(run.device), noise_mode='const').cpu()
+                    for z, c in zip(
+                        self._z.split(run.config.batch_gpu), self._c.split(run.config.batch_gpu)
+                    )
+                ]
+            )
         self.fakes = to_uint8(images).numpy()
         save_picture(self._dir / f'{name}.png', tile(self.fakes, self._columns))
 
@@ -165,16 +206,23 @@ class Sheet:
 
 
 def save_progress(run_dir: Path, resolution: int) -> None:
-    """Write `progress.png`: a row of pictures from `fakes_init.png` and from each of at most so many `fakes*.png`, from old to new.
+    """Write `progress.png`: a row of pictures from `fakes_init.png` and from each of at most so
+    many `fakes*.png`, from old to new.
 
     A file of that name that isn't a sheet of this run is skipped.
 
     Args:
         resolution: of the pictures in the sheets, pixels.
     """
-    sheets = {_kimg_of_sheet(path): path for path in own_files(run_dir, SHEET_NAME) if path.stem not in ('reals', 'progress')}
+    sheets = {
+        _kimg_of_sheet(path): path
+        for path in own_files(run_dir, SHEET_NAME)
+        if path.stem not in ('reals', 'progress')
+    }
     counters = sorted(sheets)
-    picks = np.unique(np.linspace(0, len(counters) - 1, min(len(counters), PROGRESS_ROWS)).round().astype(int))
+    picks = np.unique(
+        np.linspace(0, len(counters) - 1, min(len(counters), PROGRESS_ROWS)).round().astype(int)
+    )
     columns, size = min(PROGRESS_COLUMNS, grid_size(resolution)[0]), min(resolution, PROGRESS_SIZE)
     strips = {}
     for pick in picks:
@@ -185,7 +233,11 @@ def save_progress(run_dir: Path, resolution: int) -> None:
     page = Image.new('RGB', (MARGIN + columns * size, max(len(strips), 1) * size), 'white')
     for row, (kimg, strip) in enumerate(strips.items()):
         page.paste(strip, (MARGIN, row * size))
-        ImageDraw.Draw(page).text((6, row * size + size // 2 - 5), f'{kimg:g} kimg' if kimg >= 0 else 'start', fill='black')
+        ImageDraw.Draw(page).text(
+            (6, row * size + size // 2 - 5),
+            f'{kimg:g} kimg' if kimg >= 0 else 'start',
+            fill='black',
+        )
     save_picture(run_dir / 'progress.png', np.asarray(page))
 
 
@@ -195,10 +247,16 @@ def _kimg_of_sheet(path: Path) -> float:
 
 
 def _first_row(path: Path, resolution: int) -> Image.Image | None:
-    """The first row of a sheet, RGB; None if the file isn't a PNG of the size that this run's sheets have."""
+    """The first row of a sheet, RGB; None if the file isn't a PNG of the size that this run's
+    sheets have.
+    """
     columns, rows = grid_size(resolution)
     try:
-        data = path.read_bytes() if path.stat().st_size <= 2 * 4 * columns * rows * resolution ** 2 + 4096 else b''
+        data = (
+            path.read_bytes()
+            if path.stat().st_size <= 2 * 4 * columns * rows * resolution**2 + 4096
+            else b''
+        )
         size = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
         if data[:8] != b'\x89PNG\r\n\x1a\n' or size != (columns * resolution, rows * resolution):
             return None

@@ -1,4 +1,6 @@
-"""Lazy regularisation: which losses run at which step, with optimisers scaled to match (StyleGAN2, appendix B)."""
+"""Lazy regularisation: which losses run at which step, with optimisers scaled to match (StyleGAN2,
+appendix B).
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,9 @@ from .networks import Discriminator, Generator
 
 @dataclass
 class Batch:
-    """The inputs of one phase, a part of it at a time: `real_img` float32 `[N, C, H, W]`, `z` `[N, z_dim]`, labels `[N, c_dim]`."""
+    """The inputs of one phase, a part of it at a time: `real_img` float32 `[N, C, H, W]`, `z` `[N,
+    z_dim]`, labels `[N, c_dim]`.
+    """
 
     real_img: torch.Tensor
     real_c: torch.Tensor
@@ -26,7 +30,12 @@ class Batch:
 
     def split(self, size: int) -> Iterator['Batch']:
         """Parts of at most `size` samples."""
-        for parts in zip(self.real_img.split(size), self.real_c.split(size), self.z.split(size), self.gen_c.split(size)):
+        for parts in zip(
+            self.real_img.split(size),
+            self.real_c.split(size),
+            self.z.split(size),
+            self.gen_c.split(size),
+        ):
             yield Batch(*parts)
 
     def clone(self) -> 'Batch':
@@ -53,8 +62,9 @@ class Phase:
         module: the network that learns; the other one takes no gradients meanwhile.
         interval: runs every so many steps; its loss is scaled by as much.
         compute: a part of the batch to its loss, float32 `[N]` or `[N, 1]`.
-        running: averages that `compute` moves in place. All parts of the batch move them from where they were before it, and the mean
-            of where they came to is kept: neither `batch_gpu` nor the number of processes matters.
+        running: averages that `compute` moves in place. All parts of the batch move them from where
+            they were before it, and the mean of where they came to is kept: neither `batch_gpu` nor
+            the number of processes matters.
         bad: `[]`, 1 if the last step was skipped, else 0.
         bad_in_a_row: `[]`, how many steps have been skipped one after the other.
     """
@@ -73,9 +83,11 @@ class Phase:
         self._ends = [torch.zeros_like(tensor) for tensor in self.running]
 
     def run(self, batch: Batch, batch_gpu: int, ranks: Ranks = ALONE) -> torch.Tensor:
-        """Accumulate the gradient of the mean loss over the batch of all processes, in parts of `batch_gpu`, and step.
+        """Accumulate the gradient of the mean loss over the batch of all processes, in parts of
+        `batch_gpu`, and step.
 
-        A gradient that is not finite changes nothing. Nobody waits to find out: the optimiser is told on the device.
+        A gradient that is not finite changes nothing. Nobody waits to find out: the optimiser is
+        told on the device.
 
         Args:
             batch: the share of this process.
@@ -90,7 +102,9 @@ class Phase:
 
     @property
     def reduced(self) -> list[torch.Tensor]:
-        """What `accumulate` leaves and `apply` takes, to be averaged over the processes in between: gradients, and running averages."""
+        """What `accumulate` leaves and `apply` takes, to be averaged over the processes in between:
+        gradients, and running averages.
+        """
         return [*self._grads(), *self._ends]
 
     def accumulate(self, batch: Batch, batch_gpu: int) -> None:
@@ -98,7 +112,8 @@ class Phase:
         try:
             for parameter in self.module.parameters():
                 parameter.requires_grad_(True)
-                if parameter.grad is None:  # Adam must see every parameter at every step, also those that a loss leaves alone
+                # Adam must see every parameter at every step, also those that a loss leaves alone
+                if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
             self.optimizer.zero_grad(set_to_none=False)
             starts = [tensor.clone() for tensor in self.running]
@@ -110,7 +125,8 @@ class Phase:
                 for tensor, start, end in zip(self.running, starts, self._ends):
                     end.add_(tensor, alpha=share)
                     tensor.copy_(start)
-        finally:  # also when the memory is full: what follows must not compute gradients for nothing
+        # also when the memory is full: what follows must not compute gradients for nothing
+        finally:
             self.module.requires_grad_(False)
 
     def apply(self) -> None:
@@ -124,7 +140,9 @@ class Phase:
         self.bad_in_a_row.add_(1).mul_(self.bad)
 
     def _grads(self) -> list[torch.Tensor]:
-        return [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
+        return [
+            parameter.grad for parameter in self.module.parameters() if parameter.grad is not None
+        ]
 
 
 class Losses:
@@ -136,13 +154,32 @@ class Losses:
         pl_mean: `[]`, the running mean of path lengths, updated in place.
     """
 
-    def __init__(self, G: Generator, D: Discriminator, augment_pipe: AugmentPipe | None, ada: AdaController | None,
-                 config: LossConfig, stats: Collector, pl_mean: torch.Tensor) -> None:
-        self.G, self.D, self.ada, self.config, self.stats, self.pl_mean = G, D, ada, config, stats, pl_mean
-        self.augment: loss.Augment = augment_pipe if augment_pipe is not None else (lambda images: images)
+    def __init__(
+        self,
+        G: Generator,
+        D: Discriminator,
+        augment_pipe: AugmentPipe | None,
+        ada: AdaController | None,
+        config: LossConfig,
+        stats: Collector,
+        pl_mean: torch.Tensor,
+    ) -> None:
+        self.G, self.D, self.ada, self.config, self.stats, self.pl_mean = (
+            G,
+            D,
+            ada,
+            config,
+            stats,
+            pl_mean,
+        )
+        self.augment: loss.Augment = (
+            augment_pipe if augment_pipe is not None else (lambda images: images)
+        )
 
     def G_main(self, batch: Batch) -> torch.Tensor:
-        terms = loss.G_main(self.G, self.D, self.augment, batch.z, batch.gen_c, self.config.style_mixing_prob)
+        terms = loss.G_main(
+            self.G, self.D, self.augment, batch.z, batch.gen_c, self.config.style_mixing_prob
+        )
         self.stats.report('Loss/scores/fake', terms.gen_logits)
         self.stats.report('Loss/signs/fake', terms.gen_logits.sign())
         self.stats.report('Loss/G/loss', terms.loss)
@@ -150,7 +187,14 @@ class Losses:
 
     def G_pl(self, batch: Batch) -> torch.Tensor:
         size = max(len(batch) // self.config.pl_batch_shrink, 1)
-        terms = loss.G_pl(self.G, batch.z[:size], batch.gen_c[:size], self.pl_mean, self.config.pl_decay, self.config.style_mixing_prob)
+        terms = loss.G_pl(
+            self.G,
+            batch.z[:size],
+            batch.gen_c[:size],
+            self.pl_mean,
+            self.config.pl_decay,
+            self.config.style_mixing_prob,
+        )
         self.pl_mean.copy_(terms.mean)
         value = terms.penalty * self.config.pl_weight
         self.stats.report('Loss/pl_penalty', terms.penalty)
@@ -158,7 +202,16 @@ class Losses:
         return value
 
     def D_main(self, batch: Batch) -> torch.Tensor:
-        terms = loss.D_main(self.G, self.D, self.augment, batch.z, batch.gen_c, batch.real_img, batch.real_c, self.config.style_mixing_prob)
+        terms = loss.D_main(
+            self.G,
+            self.D,
+            self.augment,
+            batch.z,
+            batch.gen_c,
+            batch.real_img,
+            batch.real_c,
+            self.config.style_mixing_prob,
+        )
         if self.ada is not None:
             self.ada.observe(terms.real_logits)
         self.stats.report('Loss/scores/real', terms.real_logits)
@@ -182,14 +235,20 @@ def build_phases(losses: Losses, optimizer: OptimizerConfig) -> list[Phase]:
     w_avg = losses.G.mapping.w_avg
     phases = [Phase('Gmain', losses.G, G_opt, 1, losses.G_main, [w_avg])]
     if config.pl_weight != 0:
-        phases.append(Phase('Greg', losses.G, G_opt, config.g_reg_interval, losses.G_pl, [w_avg, losses.pl_mean]))
+        phases.append(
+            Phase(
+                'Greg', losses.G, G_opt, config.g_reg_interval, losses.G_pl, [w_avg, losses.pl_mean]
+            )
+        )
     phases.append(Phase('Dmain', losses.D, D_opt, 1, losses.D_main))
     if config.r1_gamma != 0:
         phases.append(Phase('Dreg', losses.D, D_opt, config.d_reg_interval, losses.D_r1))
     return phases
 
 
-def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int, lr: float | None = None) -> torch.optim.Adam:
+def lazy_adam(
+    module: torch.nn.Module, config: OptimizerConfig, interval: int, lr: float | None = None
+) -> torch.optim.Adam:
     """Adam that counts r / (r + 1) of its settings, because every r-th step has a second update.
 
     Args:
@@ -197,5 +256,10 @@ def lazy_adam(module: torch.nn.Module, config: OptimizerConfig, interval: int, l
         lr: instead of that of `config`.
     """
     ratio = interval / (interval + 1)
-    rate, betas = (config.lr if lr is None else lr) * ratio, (config.beta1 ** ratio, config.beta2 ** ratio)
-    return torch.optim.Adam(list(module.parameters()), lr=rate, betas=betas, eps=config.eps, fused=True)
+    rate, betas = (
+        (config.lr if lr is None else lr) * ratio,
+        (config.beta1**ratio, config.beta2**ratio),
+    )
+    return torch.optim.Adam(
+        list(module.parameters()), lr=rate, betas=betas, eps=config.eps, fused=True
+    )

@@ -18,7 +18,7 @@ FOREIGN = {
     r'24gb-gpu.*': 'nearest is --cfg=stylegan2 --batch=8',
     r'48gb-gpu.*': 'nearest is --cfg=stylegan2 --batch=16',
     r'aydao': 'nearest is --cfg=stylegan2 --style-mix=0 --pl-weight=0, for a new network also '
-              '--cbase=65536 --cmax=1024 --map-depth=4',
+    '--cbase=65536 --cmax=1024 --map-depth=4',
     r'stylegan3.*': 'only StyleGAN2 is supported; take --cfg=stylegan2 or --cfg=auto',
     r'(ffhq|celebahq|lsun|metfaces|afhq).*': 'a snapshot to start from is named with --resume',
 }

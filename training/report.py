@@ -25,7 +25,14 @@ class Reporter:
         end_nimg: where the counter ends.
     """
 
-    def __init__(self, run_dir: Path, device: torch.device, elapsed: float = 0.0, p: float = 0.0, end_nimg: int = 0) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        device: torch.device,
+        elapsed: float = 0.0,
+        p: float = 0.0,
+        end_nimg: int = 0,
+    ) -> None:
         self._file = (run_dir / 'stats.jsonl').open('a', encoding='utf-8')
         self._device = device
         self._tick_start = time.time()
@@ -34,7 +41,14 @@ class Reporter:
         self._p, self._end_nimg = p, end_nimg
         self._tensorboard = _tensorboard_writer(run_dir)
 
-    def tick(self, number: int, cur_nimg: int, tick_nimg: int, p: float, stats: dict[str, dict[str, float]]) -> str:
+    def tick(
+        self,
+        number: int,
+        cur_nimg: int,
+        tick_nimg: int,
+        p: float,
+        stats: dict[str, dict[str, float]],
+    ) -> str:
         """Close a tick: write its statistics and return its status line.
 
         Args:
@@ -46,32 +60,57 @@ class Reporter:
         now = time.time()
         sec_per_tick = now - self._tick_start
         speed, self._p = ((p - self._p) / tick_nimg * 1000 if tick_nimg else 0.0), p
-        left = (sec_per_tick + self._maintenance) * (self._end_nimg - cur_nimg) / tick_nimg if tick_nimg else 0.0
+        left = (
+            (sec_per_tick + self._maintenance) * (self._end_nimg - cur_nimg) / tick_nimg
+            if tick_nimg
+            else 0.0
+        )
         fields = {
-            'Progress/tick': float(number), 'Progress/kimg': cur_nimg / 1000, 'Progress/augment': p, 'Progress/augment_per_kimg': speed,
-            'Timing/total_sec': now - self._start, 'Timing/sec_per_tick': sec_per_tick,
-            'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0, 'Timing/maintenance_sec': self._maintenance,
-            'Resources/cpu_mem_gb': _cpu_memory_gb(), 'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
+            'Progress/tick': float(number),
+            'Progress/kimg': cur_nimg / 1000,
+            'Progress/augment': p,
+            'Progress/augment_per_kimg': speed,
+            'Timing/total_sec': now - self._start,
+            'Timing/sec_per_tick': sec_per_tick,
+            'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0,
+            'Timing/maintenance_sec': self._maintenance,
+            'Resources/cpu_mem_gb': _cpu_memory_gb(),
+            'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
         }
-        rows = {name: summary(1, value, value ** 2) for name, value in fields.items()}
+        rows = {name: summary(1, value, value**2) for name, value in fields.items()}
         rows.update(stats)
         self._file.write(json.dumps({**rows, 'timestamp': now}) + '\n')
         self._file.flush()
         if self._tensorboard is not None:
             for name, row in rows.items():
-                self._tensorboard.add_scalar(name, row['mean'], global_step=cur_nimg // 1000, walltime=now)
+                self._tensorboard.add_scalar(
+                    name, row['mean'], global_step=cur_nimg // 1000, walltime=now
+                )
             self._tensorboard.flush()
-        return ' '.join([
-            f'tick {number:<5d}', f'kimg {cur_nimg / 1000:<8.1f}', f'time {format_time(now - self._start):<12s}',
-            f'sec/tick {sec_per_tick:<7.1f}',
-            f"sec/kimg {fields['Timing/sec_per_kimg']:<7.2f}", f'maintenance {self._maintenance:<6.1f}',
-            f"cpumem {fields['Resources/cpu_mem_gb']:<6.2f}", f"gpumem {fields['Resources/peak_gpu_mem_gb']:<6.2f}",
-            f'augment {p:.3f} ({speed:+.4f}/kimg)',
-            *([f"signs {stats['Loss/signs/real']['mean']:+.2f}"] if 'Loss/signs/real' in stats else []),
-            *([f'left {format_time(left)}'] if left > 0 else [])])
+        return ' '.join(
+            [
+                f'tick {number:<5d}',
+                f'kimg {cur_nimg / 1000:<8.1f}',
+                f'time {format_time(now - self._start):<12s}',
+                f'sec/tick {sec_per_tick:<7.1f}',
+                f'sec/kimg {fields["Timing/sec_per_kimg"]:<7.2f}',
+                f'maintenance {self._maintenance:<6.1f}',
+                f'cpumem {fields["Resources/cpu_mem_gb"]:<6.2f}',
+                f'gpumem {fields["Resources/peak_gpu_mem_gb"]:<6.2f}',
+                f'augment {p:.3f} ({speed:+.4f}/kimg)',
+                *(
+                    [f'signs {stats["Loss/signs/real"]["mean"]:+.2f}']
+                    if 'Loss/signs/real' in stats
+                    else []
+                ),
+                *([f'left {format_time(left)}'] if left > 0 else []),
+            ]
+        )
 
     def begin_tick(self, closed: float) -> None:
-        """Start the clock of the next tick; what passed since `closed` (time.time()) was maintenance."""
+        """Start the clock of the next tick; what passed since `closed` (time.time()) was
+        maintenance.
+        """
         self._tick_start = time.time()
         self._maintenance = self._tick_start - closed
 
@@ -95,11 +134,16 @@ def _cpu_memory_gb() -> float:
     if os.name == 'nt':
         return 0.0
     import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024) / 2 ** 30
+
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        * (1 if sys.platform == 'darwin' else 1024)
+        / 2**30
+    )
 
 
 def _gpu_memory_gb(device: torch.device) -> float:
-    return torch.cuda.max_memory_allocated(device) / 2 ** 30 if device.type == 'cuda' else 0.0
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == 'cuda' else 0.0
 
 
 def grid_size(resolution: int) -> tuple[int, int]:

@@ -1,4 +1,6 @@
-"""`--resume`: the networks of a snapshot as the beginning of a new run, and a report of every tensor."""
+"""`--resume`: the networks of a snapshot as the beginning of a new run, and a report of every
+tensor.
+"""
 
 import dataclasses
 import logging
@@ -44,20 +46,27 @@ def new_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
     return Source(G, new_discriminator(config.network, dataset), persistence.clone(G), config)
 
 
-def load_source(config: TrainingConfig, dataset: ImageFolderDataset, trust_pickle: bool = False) -> Source:
-    """The networks of `config.resume`, all of whose tensors are taken unless the user asked for something else.
+def load_source(
+    config: TrainingConfig, dataset: ImageFolderDataset, trust_pickle: bool = False
+) -> Source:
+    """The networks of `config.resume`, all of whose tensors are taken unless the user asked for
+    something else.
 
     Raises:
-        UserError: the file can't be read, lacks G or D, or disagrees with the data about resolution, channels or labels.
+        UserError: the file can't be read, lacks G or D, or disagrees with the data about
+            resolution, channels or labels.
     """
     assert config.resume is not None
     name = f'--resume={config.resume}'
     networks = load_networks(config.resume, trust_pickle=trust_pickle)
     missing = [key for key in ('G', 'D') if getattr(networks, key) is None]
     if missing and config.resume_missing != 'fresh':
-        raise UserError(f"{name}: it has no {' and no '.join(missing)}; with --resume-missing=fresh training starts from G_ema, "
-                        'with a new D where there is none')
-    notes = [f"{name}: sha256 {networks.meta['sha256']}"]
+        raise UserError(
+            f'{name}: it has no {" and no ".join(missing)}; with '
+            f'--resume-missing=fresh training starts from G_ema, '
+            'with a new D where there is none'
+        )
+    notes = [f'{name}: sha256 {networks.meta["sha256"]}']
     G = networks.G if networks.G is not None else persistence.clone(networks.G_ema)
     for part in (G, networks.D, networks.G_ema):
         if part is not None:
@@ -71,35 +80,66 @@ def load_source(config: TrainingConfig, dataset: ImageFolderDataset, trust_pickl
     else:
         if config.resume_labels == 'drop':
             notes.append('--resume-labels=drop: neither the snapshot nor the data has labels')
-        notes += [f'{key}: {Count(copied=len(list(named_tensors(part))))}' for key, part in parts.items() if part is not None]
+        notes += [
+            f'{key}: {Count(copied=len(list(named_tensors(part))))}'
+            for key, part in parts.items()
+            if part is not None
+        ]
     if networks.G is None:
         notes.append('G: G_ema, since the file has no G')
     if parts['D'] is None:
         parts['D'] = new_discriminator(config.network, dataset)
         notes.append('D: new, since the file has none')
     network = dataclasses.replace(config.network, **architecture_of(parts['G'], parts['D']))
-    if network.num_fp16_res == min(config.network.num_fp16_res, len(parts['D'].block_resolutions)):  # there are no more blocks
+    # there are no more blocks
+    if network.num_fp16_res == min(config.network.num_fp16_res, len(parts['D'].block_resolutions)):
         network = dataclasses.replace(network, num_fp16_res=config.network.num_fp16_res)
-    overridden = [f'{key} {value} (preset {getattr(config.network, key)})' for key, value in vars(network).items()
-                  if value != getattr(config.network, key)]
+    overridden = [
+        f'{key} {value} (preset {getattr(config.network, key)})'
+        for key, value in vars(network).items()
+        if value != getattr(config.network, key)
+    ]
     if overridden:
         notes.append(f"The snapshot's architecture overrides the preset's: {', '.join(overridden)}")
     if networks.augment_pipe is not None and config.augment.mode == 'ada':
-        notes.append(f"The snapshot's augmentation probability was {float(networks.augment_pipe.p):.3f}; this run starts at "
-                     f'{config.augment.p:.3f} (--aug-strength)')
-    return Source(parts['G'], parts['D'], parts['G_ema'], check(dataclasses.replace(config, network=network)), ancestry(networks), notes)
+        notes.append(
+            f"The snapshot's augmentation probability was "
+            f'{float(networks.augment_pipe.p):.3f}; this run starts at '
+            f'{config.augment.p:.3f} (--aug-strength)'
+        )
+    return Source(
+        parts['G'],
+        parts['D'],
+        parts['G_ema'],
+        check(dataclasses.replace(config, network=network)),
+        ancestry(networks),
+        notes,
+    )
 
 
-def _check_fit(name: str, network: Generator | Discriminator, dataset: ImageFolderDataset, config: TrainingConfig) -> None:
+def _check_fit(
+    name: str,
+    network: Generator | Discriminator,
+    dataset: ImageFolderDataset,
+    config: TrainingConfig,
+) -> None:
     labels = 'number of classes'
-    for what, theirs, ours in [('resolution', network.img_resolution, dataset.resolution),
-                               ('number of channels', network.img_channels, dataset.num_channels),
-                               (labels, network.c_dim, dataset.label_dim)]:
+    for what, theirs, ours in [
+        ('resolution', network.img_resolution, dataset.resolution),
+        ('number of channels', network.img_channels, dataset.num_channels),
+        (labels, network.c_dim, dataset.label_dim),
+    ]:
         if theirs != ours and not (what == labels and config.resume_labels == 'drop'):
-            hint = {labels: '; --resume-labels=drop starts its label layers anew, --cond=1 or 0 uses or ignores the labels of the data',
-                    'resolution': f'; prepare the pictures with prepare_data.py --resolution {theirs}'}.get(what, '')
+            hint = {
+                labels: '; --resume-labels=drop starts its label layers anew, --cond=1 or 0 '
+                'uses or ignores the labels of the data',
+                'resolution': f'; prepare the pictures with prepare_data.py --resolution {theirs}',
+            }.get(what, '')
             continued = config.preset == 'nvidia'  # whose options are not to be chosen
-            raise UserError(f"{name}: its {what} is {theirs}, that of {config.data.path} is {ours}{'' if continued else hint}")
+            raise UserError(
+                f'{name}: its {what} is {theirs}, that of {config.data.path} is '
+                f'{ours}{"" if continued else hint}'
+            )
 
 
 # ----------------------------------------------------------------------------
@@ -123,15 +163,25 @@ class Count:
     new: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lists = [(self.mismatched, 'of another shape'), (self.skipped, 'skipped'), (self.new, 'new')]
-        return ', '.join([f'{self.copied} tensors copied', *(f'{len(names)} {what} ({" ".join(names)})' for names, what in lists if names)])
+        lists = [
+            (self.mismatched, 'of another shape'),
+            (self.skipped, 'skipped'),
+            (self.new, 'new'),
+        ]
+        return ', '.join(
+            [
+                f'{self.copied} tensors copied',
+                *(f'{len(names)} {what} ({" ".join(names)})' for names, what in lists if names),
+            ]
+        )
 
 
 def relabel(network: M, c_dim: int) -> tuple[M, Count]:
     """A copy for other classes: the layers that know labels are new, everything else is as it was.
 
-    The generator's first mapping layer takes the latent and, in conditional networks, the embedded label. Its columns for the
-    latent are kept, those for a label that was not there start at 0: all classes begin with the pictures of the source.
+    The generator's first mapping layer takes the latent and, in conditional networks, the embedded
+    label. Its columns for the latent are kept, those for a label that was not there start at 0: all
+    classes begin with the pictures of the source.
 
     Args:
         c_dim: number of classes, 0 for none.
@@ -139,7 +189,13 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
     Returns:
         The network, and what became of its tensors.
     """
-    other = persistence.construct(type(network), {**persistence.constructor_kwargs(network), 'c_dim': c_dim}).eval().requires_grad_(False)
+    other = (
+        persistence.construct(
+            type(network), {**persistence.constructor_kwargs(network), 'c_dim': c_dim}
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     old, new = dict(named_tensors(network)), dict(named_tensors(other))
     count = Count(skipped=sorted(old.keys() - new.keys()))
     for key, tensor in new.items():
@@ -151,8 +207,11 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
         else:
             count.mismatched.append(key)
             if key == 'mapping.fc0.weight' and isinstance(network, Generator):
-                tensor.zero_()  # the gain divides by the root of the number of columns, which changes
-                tensor[:, :network.z_dim] = old[key][:, :network.z_dim] * math.sqrt(tensor.shape[1] / old[key].shape[1])
+                # the gain divides by the root of the number of columns, which changes
+                tensor.zero_()
+                tensor[:, : network.z_dim] = old[key][:, : network.z_dim] * math.sqrt(
+                    tensor.shape[1] / old[key].shape[1]
+                )
     return other, count
 
 
@@ -163,17 +222,35 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
 def new_generator(n: NetworkConfig, dataset: ImageFolderDataset) -> Generator:
     """A randomly initialised generator for these data."""
     return Generator(
-        n.z_dim, dataset.label_dim, n.w_dim, dataset.resolution, dataset.num_channels, mapping_kwargs=dict(num_layers=n.mapping_layers),
-        synthesis_kwargs=dict(architecture=n.g_architecture, channel_base=n.channel_base, channel_max=n.channel_max,
-                              num_fp16_res=n.num_fp16_res, conv_clamp=n.conv_clamp))
+        n.z_dim,
+        dataset.label_dim,
+        n.w_dim,
+        dataset.resolution,
+        dataset.num_channels,
+        mapping_kwargs=dict(num_layers=n.mapping_layers),
+        synthesis_kwargs=dict(
+            architecture=n.g_architecture,
+            channel_base=n.channel_base,
+            channel_max=n.channel_max,
+            num_fp16_res=n.num_fp16_res,
+            conv_clamp=n.conv_clamp,
+        ),
+    )
 
 
 def new_discriminator(n: NetworkConfig, dataset: ImageFolderDataset) -> Discriminator:
     """A randomly initialised discriminator for these data."""
     return Discriminator(
-        dataset.label_dim, dataset.resolution, dataset.num_channels, architecture=n.d_architecture, channel_base=n.channel_base,
-        channel_max=n.channel_max, num_fp16_res=n.num_fp16_res, conv_clamp=n.conv_clamp,
-        epilogue_kwargs=dict(mbstd_group_size=n.mbstd_group_size))
+        dataset.label_dim,
+        dataset.resolution,
+        dataset.num_channels,
+        architecture=n.d_architecture,
+        channel_base=n.channel_base,
+        channel_max=n.channel_max,
+        num_fp16_res=n.num_fp16_res,
+        conv_clamp=n.conv_clamp,
+        epilogue_kwargs=dict(mbstd_group_size=n.mbstd_group_size),
+    )
 
 
 def architecture_of(G: Generator, D: Discriminator) -> dict[str, Any]:
@@ -182,10 +259,17 @@ def architecture_of(G: Generator, D: Discriminator) -> dict[str, Any]:
     kwargs = persistence.constructor_kwargs(G)
     kwargs = {**kwargs, **(kwargs.get('synthesis_kwargs') or {})}
     return dict(
-        z_dim=G.z_dim, w_dim=G.w_dim, channel_base=kwargs.get('channel_base', 32768), channel_max=kwargs.get('channel_max', 512),
-        mapping_layers=G.mapping.num_layers, num_fp16_res=sum(block.use_fp16 for block in blocks), conv_clamp=blocks[-1].conv1.conv_clamp,
-        g_architecture=blocks[-1].architecture, d_architecture=getattr(D, f'b{D.img_resolution}').architecture,
-        mbstd_group_size=D.b4.mbstd.group_size if D.b4.mbstd is not None else 1)
+        z_dim=G.z_dim,
+        w_dim=G.w_dim,
+        channel_base=kwargs.get('channel_base', 32768),
+        channel_max=kwargs.get('channel_max', 512),
+        mapping_layers=G.mapping.num_layers,
+        num_fp16_res=sum(block.use_fp16 for block in blocks),
+        conv_clamp=blocks[-1].conv1.conv_clamp,
+        g_architecture=blocks[-1].architecture,
+        d_architecture=getattr(D, f'b{D.img_resolution}').architecture,
+        mbstd_group_size=D.b4.mbstd.group_size if D.b4.mbstd is not None else 1,
+    )
 
 
 def without_fp16(network: M) -> M:

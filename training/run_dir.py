@@ -30,7 +30,8 @@ LOG_NAME = re.compile(r'log\.txt|stats\.jsonl|metric-\w+\.jsonl')
 _OWN = (SNAPSHOT_NAME, STATE_NAME, SHEET_NAME, LOG_NAME, re.compile(f'{OPTIONS}|{INDEX}'))
 _TEMPORARY = re.compile(
     rf'\.(?:network-snapshot-{_COUNTER}|training-state-{_COUNTER}|fakes{_COUNTER}|fakes_init|reals'
-    r'|progress|training_options|snapshots|stats|metric-\w+)\.[a-z0-9_]{8}\.tmp\.(?:pkl|pt|png|jsonl?)')
+    r'|progress|training_options|snapshots|stats|metric-\w+)\.[a-z0-9_]{8}\.tmp\.(?:pkl|pt|png|jsonl?)'
+)
 
 
 def counter_name(cur_nimg: int, batch_size: int) -> str:
@@ -50,12 +51,16 @@ def counter_name(cur_nimg: int, batch_size: int) -> str:
 
 def own_files(run_dir: Path, pattern: re.Pattern[str]) -> list[Path]:
     """Return the regular files of a run folder whose whole names match, sorted by name."""
-    return sorted(path for path in run_dir.iterdir()
-                  if pattern.fullmatch(path.name) and path.is_file() and not path.is_symlink())
+    return sorted(
+        path
+        for path in run_dir.iterdir()
+        if pattern.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    )
 
 
 def make_run_dir(outdir: Path, config: TrainingConfig) -> Path:
-    """Make a new folder `00000-NAME` with the next free number; it holds its options from the start.
+    """Make a new folder `00000-NAME` with the next free number; it holds its options from the
+    start.
 
     Raises:
         UserError: it can't be made.
@@ -69,14 +74,20 @@ def make_run_dir(outdir: Path, config: TrainingConfig) -> Path:
         os.umask(umask)
         temp.chmod(0o777 & ~umask)  # mkdtemp's 0700 is not what a shared folder should have
         while True:
-            numbers = [int(match[0]) for entry in outdir.iterdir() if (match := re.match(r'\d+', entry.name))]
+            numbers = [
+                int(match[0])
+                for entry in outdir.iterdir()
+                if (match := re.match(r'\d+', entry.name))
+            ]
             path = outdir / f'{max(numbers, default=-1) + 1:05d}-{run_name(config)}'
             if not path.exists():
                 return temp.rename(path)
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f'--outdir={outdir}: {error.filename} is a file, not a folder') from error
     except OSError as error:
-        raise UserError(f'--outdir={outdir}: cannot be written: {error.strerror or error}') from error
+        raise UserError(
+            f'--outdir={outdir}: cannot be written: {error.strerror or error}'
+        ) from error
     finally:
         if temp is not None:
             shutil.rmtree(temp, ignore_errors=True)
@@ -128,7 +139,9 @@ def claim(run_dir: Path, patience: float = 10.0) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise UserError(f'{run_dir}: another process is going on with this run') from None
+                    raise UserError(
+                        f'{run_dir}: another process is going on with this run'
+                    ) from None
                 time.sleep(0.2)
             except OSError:  # a file system without locks
                 break
@@ -148,8 +161,11 @@ def refuse_links(run_dir: Path) -> None:
     for path in sorted(run_dir.iterdir()):
         is_ours = any(pattern.fullmatch(path.name) for pattern in _OWN)
         if is_ours and (path.is_symlink() or not path.is_file()):
-            raise UserError(f'{path}: not a regular file (a link, a folder, a pipe or a device), so it '
-                            'was not written by a training run; remove it to go on')
+            raise UserError(
+                f'{path}: not a regular file (a link, a folder, a pipe or a device), '
+                f'so it '
+                'was not written by a training run; remove it to go on'
+            )
 
 
 def remove_leftovers(run_dir: Path) -> None:
@@ -162,8 +178,14 @@ def remove_leftovers(run_dir: Path) -> None:
 # Snapshots
 
 
-def add_snapshot(run_dir: Path, name: str, cur_nimg: int, metrics: Mapping[str, float],
-                 criterion: Criterion | None = None, keep: int | None = None) -> None:
+def add_snapshot(
+    run_dir: Path,
+    name: str,
+    cur_nimg: int,
+    metrics: Mapping[str, float],
+    criterion: Criterion | None = None,
+    keep: int | None = None,
+) -> None:
     """Enter a snapshot in `snapshots.json`, and delete those that need not be kept any longer.
 
     Args:
@@ -175,7 +197,11 @@ def add_snapshot(run_dir: Path, name: str, cur_nimg: int, metrics: Mapping[str, 
     """
     index = _load_index(run_dir)
     criterion = criterion or _criterion_of(index)
-    rows = [row for row in load_snapshots(run_dir) if row['file'] != name and (run_dir / row['file']).exists()]
+    rows = [
+        row
+        for row in load_snapshots(run_dir)
+        if row['file'] != name and (run_dir / row['file']).exists()
+    ]
     rows.append({'file': name, 'kimg': cur_nimg / 1000, 'metrics': dict(metrics)})
     rows.sort(key=lambda row: row['kimg'])
     best = criterion.best(rows) if criterion is not None else None
@@ -183,18 +209,24 @@ def add_snapshot(run_dir: Path, name: str, cur_nimg: int, metrics: Mapping[str, 
     if former is not None and criterion is not None and criterion.key in former['metrics']:
         former = None  # it has competed with the others; if another metric chose it, it stays
     best = best or former
-    kept = [row for i, row in enumerate(rows)
-            if keep is None or i >= len(rows) - keep or row is best or row is former]
+    kept = [
+        row
+        for i, row in enumerate(rows)
+        if keep is None or i >= len(rows) - keep or row is best or row is former
+    ]
     for row in rows:
         if row not in kept:
             (run_dir / row['file']).unlink(missing_ok=True)
-    _write_json(run_dir / INDEX, {
-        'last': rows[-1]['file'],
-        'best': best['file'] if best else None,
-        'metric': criterion.key if criterion else None,
-        'higher_is_better': criterion.higher_is_better if criterion else None,
-        'snapshots': kept,
-    })
+    _write_json(
+        run_dir / INDEX,
+        {
+            'last': rows[-1]['file'],
+            'best': best['file'] if best else None,
+            'metric': criterion.key if criterion else None,
+            'higher_is_better': criterion.higher_is_better if criterion else None,
+            'snapshots': kept,
+        },
+    )
 
 
 def load_snapshots(run_dir: Path) -> list[dict[str, Any]]:

@@ -17,9 +17,11 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Within the `with` block SIGINT, SIGTERM and SIGHUP ask the run to save and stop, SIGUSR1 to save and go on.
+    """Within the `with` block SIGINT, SIGTERM and SIGHUP ask the run to save and stop, SIGUSR1 to
+    save and go on.
 
-    A second SIGINT is an ordinary KeyboardInterrupt. Outside of the main thread nothing is installed.
+    A second SIGINT is an ordinary KeyboardInterrupt. Outside of the main thread nothing is
+    installed.
 
     Attributes:
         exit_code: of the stop that was asked for, else None.

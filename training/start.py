@@ -18,23 +18,32 @@ from .state import cut_logs
 from .training_loop import Run, setup, train
 
 
-def start(make_plan: Callable[[], Plan], gpus: int, device: torch.device, make_evaluation: Callable[[Run], Evaluation | None],
-          command: Sequence[str], run_dir: Path | None = None) -> int:
+def start(
+    make_plan: Callable[[], Plan],
+    gpus: int,
+    device: torch.device,
+    make_evaluation: Callable[[Run], Evaluation | None],
+    command: Sequence[str],
+    run_dir: Path | None = None,
+) -> int:
     """Train as planned, in as many processes as planned.
 
     Args:
-        make_plan: gives the plan; for a continued run it reads the state, which it may only when the run's folder is claimed.
+        make_plan: gives the plan; for a continued run it reads the state, which it may only when
+            the run's folder is claimed.
         gpus: number of processes.
         device: `cuda`, `cpu` or `mps`.
         make_evaluation: called in the first process.
-        command: what starts this program once more with the same arguments; for `--gpus` without `torchrun`.
+        command: what starts this program once more with the same arguments; for `--gpus` without
+            `torchrun`.
         run_dir: of the run to continue; None for a new run.
 
     Returns:
         The exit code.
 
     Raises:
-        UserError: `torchrun` has started another number of processes than planned, or what `setup` and `train` raise.
+        UserError: `torchrun` has started another number of processes than planned, or what `setup`
+            and `train` raise.
     """
     if gpus > 1 and device.type == 'mps':
         raise dnnlib.UserError(f'--gpus={gpus}: --device=mps is one GPU')
@@ -44,14 +53,18 @@ def start(make_plan: Callable[[], Plan], gpus: int, device: torch.device, make_e
         return distributed.launch(command, gpus)
     with distributed.join(device.type) as ranks, contextlib.ExitStack() as stack:
         if ranks.count != gpus:
-            raise dnnlib.UserError(f'{ranks.count} processes were started for a run with --gpus={gpus}; they must be as many')
+            raise dnnlib.UserError(
+                f'{ranks.count} processes were started for a run with '
+                f'--gpus={gpus}; they must be as many'
+            )
         if device.type == 'cuda':
             device = torch.device('cuda', ranks.local_rank)
         if run_dir is not None and ranks.is_main:
             stack.enter_context(claim(run_dir))
         ranks.wait_for_main()  # nobody reads a state before the folder is claimed
         plan = make_plan()
-        run = setup(plan.config, plan.dataset, device, plan.state, ranks, plan.trust_pickle)  # before anything is written: it may not fit
+        # before anything is written: it may not fit
+        run = setup(plan.config, plan.dataset, device, plan.state, ranks, plan.trust_pickle)
         run.notes = [*plan.notes, *run.notes]
         evaluation = make_evaluation(run) if ranks.is_main else None
         folder = plan.run_dir
@@ -68,5 +81,9 @@ def start(make_plan: Callable[[], Plan], gpus: int, device: torch.device, make_e
         handler = logging.StreamHandler(sys.stdout)
         level = logging.INFO if ranks.is_main else logging.ERROR
         logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
-        logging.info('Run: %s%s', folder, '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg')
+        logging.info(
+            'Run: %s%s',
+            folder,
+            '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg',
+        )
         return train(run, folder, evaluation)

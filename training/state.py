@@ -1,4 +1,6 @@
-"""The exact state of a run: `training-state-*.pt`, from which `--continue` goes on as if nothing had happened."""
+"""The exact state of a run: `training-state-*.pt`, from which `--continue` goes on as if nothing
+had happened.
+"""
 
 import json
 import os
@@ -23,7 +25,12 @@ if TYPE_CHECKING:
     from .training_loop import Run
 
 VERSION = 2
-CLASSES: dict[str, type[torch.nn.Module]] = {'G': Generator, 'D': Discriminator, 'G_ema': Generator, 'augment_pipe': AugmentPipe}
+CLASSES: dict[str, type[torch.nn.Module]] = {
+    'G': Generator,
+    'D': Discriminator,
+    'G_ema': Generator,
+    'augment_pipe': AugmentPipe,
+}
 
 
 def save_state(run: 'Run', run_dir: Path) -> Path:
@@ -38,9 +45,17 @@ def save_state(run: 'Run', run_dir: Path) -> Path:
     if run.saved_nimg == run.cur_nimg:
         return path
     rng = run.ranks.gather(torch.get_rng_state())
-    cuda_rng = run.ranks.gather(torch.cuda.get_rng_state(run.device)) if run.device.type == 'cuda' else None
-    own = {'stats': run.stats.state(), 'ada_signs': run.ada.signs.cpu() if run.ada is not None else None}
-    owned = run.ranks.gather(own)  # what the processes have gathered since they last told one another
+    cuda_rng = (
+        run.ranks.gather(torch.cuda.get_rng_state(run.device))
+        if run.device.type == 'cuda'
+        else None
+    )
+    own = {
+        'stats': run.stats.state(),
+        'ada_signs': run.ada.signs.cpu() if run.ada is not None else None,
+    }
+    # what the processes have gathered since they last told one another
+    owned = run.ranks.gather(own)
     if not run.ranks.is_main:
         run.saved_nimg, run.saved_at = run.cur_nimg, time.time()
         return path
@@ -49,9 +64,21 @@ def save_state(run: 'Run', run_dir: Path) -> Path:
         'data': run.dataset.fingerprint,
         'config': json.dumps(run.config.to_dict()),
         'meta': json.dumps(run.meta),
-        'networks': {name: _pack(getattr(run, name)) for name in CLASSES if getattr(run, name) is not None},
-        'optimizers': {phase.name: phase.optimizer.state_dict() for phase in run.phases if phase.name in ('Gmain', 'Dmain')},
-        'counters': dict(cur_nimg=run.cur_nimg, step=run.step, tick=run.tick, start_nimg=run.start_nimg, tick_nimg=run.tick_nimg),
+        'networks': {
+            name: _pack(getattr(run, name)) for name in CLASSES if getattr(run, name) is not None
+        },
+        'optimizers': {
+            phase.name: phase.optimizer.state_dict()
+            for phase in run.phases
+            if phase.name in ('Gmain', 'Dmain')
+        },
+        'counters': dict(
+            cur_nimg=run.cur_nimg,
+            step=run.step,
+            tick=run.tick,
+            start_nimg=run.start_nimg,
+            tick_nimg=run.tick_nimg,
+        ),
         'pl_mean': run.losses.pl_mean.cpu(),
         'owned': owned,
         'rng': rng,
@@ -69,7 +96,8 @@ def save_state(run: 'Run', run_dir: Path) -> Path:
 
 
 def load_state(run_dir: Path) -> dict[str, Any]:
-    """The newest state of a run directory; damaged ones are passed over while an older one is whole.
+    """The newest state of a run directory; damaged ones are passed over while an older one is
+    whole.
 
     Raises:
         UserError: there is no state in it, or none that can be read.
@@ -77,7 +105,10 @@ def load_state(run_dir: Path) -> dict[str, Any]:
     states = own_files(run_dir, STATE_NAME)
     paths = sorted(states, key=lambda path: path.stat().st_mtime_ns, reverse=True)
     if not paths:
-        raise UserError(f'--continue={run_dir}: there is no training-state-*.pt in it; --resume starts a new run from a snapshot')
+        raise UserError(
+            f'--continue={run_dir}: there is no training-state-*.pt in it; --resume '
+            f'starts a new run from a snapshot'
+        )
     problem = ''
     for path in paths:
         try:
@@ -109,18 +140,28 @@ def stored_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def networks_of(state: dict[str, Any]) -> dict[str, Any]:
     """The networks of a state, on the CPU; None for those that it doesn't have."""
     packed = state['networks']
-    return {name: persistence.build(cls, json.loads(packed[name]['kwargs']), packed[name]['tensors'], name) if name in packed else None
-            for name, cls in CLASSES.items()}
+    return {
+        name: persistence.build(
+            cls, json.loads(packed[name]['kwargs']), packed[name]['tensors'], name
+        )
+        if name in packed
+        else None
+        for name, cls in CLASSES.items()
+    }
 
 
 def restore(run: 'Run', state: dict[str, Any]) -> None:
-    """Put a freshly set up run, whose networks are those of the state, where the state was saved. The random state comes last.
+    """Put a freshly set up run, whose networks are those of the state, where the state was saved.
+    The random state comes last.
 
     Raises:
         UserError: the data are others than they were.
     """
     if state['data'] != run.dataset.fingerprint:
-        raise UserError(f'{run.config.data.path} has changed since the run was stopped: other names, numbers, shapes or labels')
+        raise UserError(
+            f'{run.config.data.path} has changed since the run was stopped: other '
+            f'names, numbers, shapes or labels'
+        )
     rank = run.ranks.rank
     own = state['owned'][rank]
     for phase in run.phases:
@@ -172,5 +213,7 @@ def _kimg_of_line(line: str) -> float:
 
 
 def _pack(module: torch.nn.Module) -> dict[str, Any]:
-    return {'kwargs': json.dumps(persistence.constructor_kwargs(module)),
-            'tensors': {name: tensor.detach().cpu() for name, tensor in named_tensors(module)}}
+    return {
+        'kwargs': json.dumps(persistence.constructor_kwargs(module)),
+        'tensors': {name: tensor.detach().cpu() for name, tensor in named_tensors(module)},
+    }

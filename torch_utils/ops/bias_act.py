@@ -22,7 +22,8 @@ class Activation:
         func: `(x, alpha) -> y`, elementwise.
         def_alpha: the default of alpha, which only `lrelu` has a use for.
         def_gain: the gain that keeps the variance of a unit normal input, as used by StyleGAN2.
-        homogeneous: whether `func(k * x) == k * func(x)` for k > 0, so that the gain may come first.
+        homogeneous: whether `func(k * x) == k * func(x)` for k > 0, so that the gain may come
+            first.
     """
 
     func: Callable[[torch.Tensor, float], torch.Tensor]
@@ -72,9 +73,17 @@ def bias_act(
     if impl == 'ref':
         return _bias_act_ref(x, b, dim, act, alpha, gain, clamp)
     spec, slope, factor = _resolve(act, alpha, gain)
-    if x.is_cuda and x.dtype in custom_ops.TYPES and slope >= 0 and factor > 0 and custom_ops.enabled(x.device):
+    if (
+        x.is_cuda
+        and x.dtype in custom_ops.TYPES
+        and slope >= 0
+        and factor > 0
+        and custom_ops.enabled(x.device)
+    ):
         b = None if b is None else b.to(x.dtype)
-        return torch.ops.stylegan.bias_act(x, b, dim, act, slope, factor, NO_CLAMP if clamp is None else float(clamp))
+        return torch.ops.stylegan.bias_act(
+            x, b, dim, act, slope, factor, NO_CLAMP if clamp is None else float(clamp)
+        )
     if not spec.homogeneous:
         return _bias_act_ref(x, b, dim, act, alpha, gain, clamp)
     return _bias_act_homogeneous(x, b, dim, act, alpha, gain, clamp)
@@ -82,15 +91,26 @@ def bias_act(
 
 def _resolve(act: str, alpha: float | None, gain: float | None) -> tuple[Activation, float, float]:
     spec = activation_funcs[act]
-    return spec, float(spec.def_alpha if alpha is None else alpha), float(spec.def_gain if gain is None else gain)
+    return (
+        spec,
+        float(spec.def_alpha if alpha is None else alpha),
+        float(spec.def_gain if gain is None else gain),
+    )
 
 
 def _broadcast_bias(b: torch.Tensor, ndim: int, dim: int) -> torch.Tensor:
     return b.reshape([-1 if i == dim else 1 for i in range(ndim)])
 
 
-def _bias_act_ref(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str,
-                  alpha: float | None, gain: float | None, clamp: float | None) -> torch.Tensor:
+def _bias_act_ref(
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float | None,
+    gain: float | None,
+    clamp: float | None,
+) -> torch.Tensor:
     spec, alpha, gain = _resolve(act, alpha, gain)
     if b is not None:
         x = x + _broadcast_bias(b, x.ndim, dim)
@@ -100,10 +120,17 @@ def _bias_act_ref(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str,
     return x if clamp is None else x.clamp(-float(clamp), float(clamp))
 
 
-def _bias_act_homogeneous(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str,
-                          alpha: float | None, gain: float | None, clamp: float | None) -> torch.Tensor:
-    """The gain goes in before the activation, where neither factor nor sum keeps anything for the backward pass;
-    so bias, gain and activation share one new buffer instead of making three.
+def _bias_act_homogeneous(
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float | None,
+    gain: float | None,
+    clamp: float | None,
+) -> torch.Tensor:
+    """The gain goes in before the activation, where neither factor nor sum keeps anything for the
+    backward pass; so bias, gain and activation share one new buffer instead of making three.
     """
     spec, alpha, gain = _resolve(act, alpha, gain)
     if gain < 0:  # homogeneity holds for positive factors only
@@ -124,33 +151,43 @@ def _bias_act_homogeneous(x: torch.Tensor, b: torch.Tensor | None, dim: int, act
 
 
 # ----------------------------------------------------------------------------
-# The kernel as ops of PyTorch: `bias_act`, its derivative in x applied to dy, and that one's derivative in x applied to ddx.
-# `bias_act_grad_sums` is the first derivative of channels_last pictures with that in b, in one pass, which cannot be differentiated again.
-# They take resolved numbers, alpha >= 0 and gain > 0, and NO_CLAMP for no limit. Their CPU versions are what kernels are held against.
+# The kernel as ops of PyTorch: `bias_act`, its derivative in x applied to dy, and that one's
+# derivative in x applied to ddx. `bias_act_grad_sums` is the first derivative of channels_last
+# pictures with that in b, in one pass, which cannot be differentiated again. They take resolved
+# numbers, alpha >= 0 and gain > 0, and NO_CLAMP for no limit. Their CPU versions are what kernels
+# are held against.
 
 NO_CLAMP = -1.0
-_PIECEWISE = ('linear', 'relu', 'lrelu')  # the sign of the result tells the derivative, so the input need not be kept
+# the sign of the result tells the derivative, so the input need not be kept
+_PIECEWISE = ('linear', 'relu', 'lrelu')
 _THREADS = 256
 _PIXELS = 64  # that a thread adds up, of many
 
 _SETTINGS = 'Tensor? b, int dim, str act, float alpha, float gain, float clamp'
 torch.library.define('stylegan::bias_act', f'(Tensor x, {_SETTINGS}) -> Tensor')
 torch.library.define('stylegan::bias_act_grad', f'(Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
-torch.library.define('stylegan::bias_act_grad2', f'(Tensor ddx, Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor')
-torch.library.define('stylegan::bias_act_grad_sums', '(Tensor dy, Tensor ref, str act, float alpha, float gain, float clamp) '
-                                                     '-> (Tensor, Tensor)')
+torch.library.define(
+    'stylegan::bias_act_grad2', f'(Tensor ddx, Tensor dy, Tensor ref, {_SETTINGS}) -> Tensor'
+)
+torch.library.define(
+    'stylegan::bias_act_grad_sums',
+    '(Tensor dy, Tensor ref, str act, float alpha, float gain, float clamp) -> (Tensor, Tensor)',
+)
 
 
 def _sigmoid_slope(u: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(u) * torch.sigmoid(-u)
 
 
-_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717  # Klambauer et al. 2017
+# Klambauer et al. 2017
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
 def _first_derivative(u: torch.Tensor, act: str, alpha: float) -> torch.Tensor:
     if act in _PIECEWISE:
-        return torch.where(u > 0, 1.0, {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]).to(u.dtype)
+        return torch.where(u > 0, 1.0, {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]).to(
+            u.dtype
+        )
     return {
         'tanh': lambda: 1 - u.tanh().square(),
         'sigmoid': lambda: _sigmoid_slope(u),
@@ -174,7 +211,9 @@ def _second_derivative(u: torch.Tensor, act: str) -> torch.Tensor:
     }[act]()
 
 
-def _unclamped(ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+def _unclamped(
+    ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float
+) -> torch.Tensor:
     reached = ref if act in _PIECEWISE else activation_funcs[act].func(ref, alpha) * gain
     limit = torch.tensor(clamp, dtype=ref.dtype)  # as results are stored
     return reached.abs() < limit if clamp >= 0 else torch.ones_like(reached, dtype=torch.bool)
@@ -184,78 +223,165 @@ def _input_of(ref: torch.Tensor, b: torch.Tensor | None, dim: int) -> torch.Tens
     return ref if b is None else ref + _broadcast_bias(b, ref.ndim, dim)
 
 
-def _bias_act_cpu(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+def _bias_act_cpu(
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     return _bias_act_ref(x, b, dim, act, alpha, gain, clamp if clamp >= 0 else None).clone()
 
 
-def _bias_act_grad_cpu(dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float,
-                       clamp: float) -> torch.Tensor:
+def _bias_act_grad_cpu(
+    dy: torch.Tensor,
+    ref: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     u = _input_of(ref, b, dim)
     return dy * gain * _first_derivative(u, act, alpha) * _unclamped(u, act, alpha, gain, clamp)
 
 
-def _bias_act_grad2_cpu(ddx: torch.Tensor, dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float,
-                        gain: float, clamp: float) -> torch.Tensor:
+def _bias_act_grad2_cpu(
+    ddx: torch.Tensor,
+    dy: torch.Tensor,
+    ref: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     u = _input_of(ref, b, dim)
     return ddx * dy * gain * _second_derivative(u, act) * _unclamped(u, act, alpha, gain, clamp)
 
 
-def _bias_act_cuda(x: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float, clamp: float) -> torch.Tensor:
+def _bias_act_cuda(
+    x: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     return _launch(0, _dense(x), None, None, b, dim, act, alpha, gain, clamp)
 
 
-def _bias_act_grad_cuda(dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float, gain: float,
-                        clamp: float) -> torch.Tensor:
+def _bias_act_grad_cuda(
+    dy: torch.Tensor,
+    ref: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     ref = _dense(ref)
     return _launch(1, _laid_out_as(ref, dy), None, ref, b, dim, act, alpha, gain, clamp)
 
 
-def _bias_act_grad2_cuda(ddx: torch.Tensor, dy: torch.Tensor, ref: torch.Tensor, b: torch.Tensor | None, dim: int, act: str, alpha: float,
-                         gain: float, clamp: float) -> torch.Tensor:
+def _bias_act_grad2_cuda(
+    ddx: torch.Tensor,
+    dy: torch.Tensor,
+    ref: torch.Tensor,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     ref = _dense(ref)
-    return _launch(2, _laid_out_as(ref, dy), _laid_out_as(ref, ddx), ref, b, dim, act, alpha, gain, clamp)
+    return _launch(
+        2, _laid_out_as(ref, dy), _laid_out_as(ref, ddx), ref, b, dim, act, alpha, gain, clamp
+    )
 
 
-def _bias_act_grad_sums_cpu(dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float,
-                            clamp: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _bias_act_grad_sums_cpu(
+    dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     dx = _bias_act_grad_cpu(dy, ref, None, 1, act, alpha, gain, clamp)
     return dx, _sum_to_bias(dx, 1)
 
 
-def _bias_act_grad_sums_cuda(dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float,
-                             clamp: float) -> tuple[torch.Tensor, torch.Tensor]:
+def _bias_act_grad_sums_cuda(
+    dy: torch.Tensor, ref: torch.Tensor, act: str, alpha: float, gain: float, clamp: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     dy, dx, channels = _laid_out_as(ref, dy), torch.empty_like(ref), ref.shape[1]
     if ref.numel() == 0:
         return dx, ref.new_zeros(channels)
     pixels = ref.numel() // channels
     lanes = -(-pixels // (_PIXELS if pixels >= 1 << 16 else 8))
-    sums = torch.empty([lanes, channels], dtype=torch.promote_types(ref.dtype, torch.float32), device=ref.device)
+    sums = torch.empty(
+        [lanes, channels], dtype=torch.promote_types(ref.dtype, torch.float32), device=ref.device
+    )
     width = channels_at_once(dy, ref, dx)
-    kernel = custom_ops.get_kernel('bias_act.cu', f'bias_act_grad_sums<{custom_ops.TYPES[ref.dtype]}, {width}>', ref.device.index)
+    kernel = custom_ops.get_kernel(
+        'bias_act.cu',
+        f'bias_act_grad_sums<{custom_ops.TYPES[ref.dtype]}, {width}>',
+        ref.device.index,
+    )
     addresses = [tensor.data_ptr() for tensor in (dy, ref, dx, sums)]
     slope = {'linear': 1.0, 'relu': 0.0, 'lrelu': alpha}[act]
-    kernel((-(-(channels // width * lanes) // _THREADS), 1, 1), _THREADS,
-           [*addresses, ctypes.c_longlong(pixels), *map(ctypes.c_int, (channels, lanes)), *map(ctypes.c_float, (slope, gain, clamp))])
+    kernel(
+        (-(-(channels // width * lanes) // _THREADS), 1, 1),
+        _THREADS,
+        [
+            *addresses,
+            ctypes.c_longlong(pixels),
+            *map(ctypes.c_int, (channels, lanes)),
+            *map(ctypes.c_float, (slope, gain, clamp)),
+        ],
+    )
     return dx, sums.sum(dim=0).to(ref.dtype)
 
 
 def channels_at_once(*tensors: torch.Tensor) -> int:
     """How many channels a thread may read and write in one access, of channels_last pictures."""
     count = 16 // tensors[0].element_size()
-    return count if tensors[0].shape[1] % count == 0 and all(tensor.data_ptr() % 16 == 0 for tensor in tensors) else 1
+    return (
+        count
+        if tensors[0].shape[1] % count == 0
+        and all(tensor.data_ptr() % 16 == 0 for tensor in tensors)
+        else 1
+    )
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
     """With elements that fill a stretch of memory, in the order of `x` where it has one."""
-    return x if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)) else x.contiguous()
+    return (
+        x
+        if x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
+        else x.contiguous()
+    )
 
 
 def _laid_out_as(like: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return x if x.stride() == like.stride() else torch.empty_like(like).copy_(x)
 
 
-def _launch(order: int, x: torch.Tensor, ddx: torch.Tensor | None, ref: torch.Tensor | None, b: torch.Tensor | None, dim: int, act: str,
-            alpha: float, gain: float, clamp: float) -> torch.Tensor:
+def _launch(
+    order: int,
+    x: torch.Tensor,
+    ddx: torch.Tensor | None,
+    ref: torch.Tensor | None,
+    b: torch.Tensor | None,
+    dim: int,
+    act: str,
+    alpha: float,
+    gain: float,
+    clamp: float,
+) -> torch.Tensor:
     """Run the kernel over dense tensors of one layout."""
     out = torch.empty_like(x)
     count = x.numel()
@@ -276,10 +402,20 @@ def _launch(order: int, x: torch.Tensor, ddx: torch.Tensor | None, ref: torch.Te
     else:
         bias = 'NEIGHBOURS' if step == 1 and size % width == 0 else 'ANY_BIAS'
     blocks = -(-count // (width * _THREADS))
-    index = 'unsigned' if blocks * width * _THREADS < 2 ** 32 else 'int64'
-    name = f'bias_act<{custom_ops.TYPES[x.dtype]}, {act.upper()}, {order}, {width}, {bias}, {index}>'
+    index = 'unsigned' if blocks * width * _THREADS < 2**32 else 'int64'
+    name = (
+        f'bias_act<{custom_ops.TYPES[x.dtype]}, {act.upper()}, {order}, {width}, {bias}, {index}>'
+    )
     kernel = custom_ops.get_kernel('bias_act.cu', name, x.device.index)
-    kernel((blocks, 1, 1), _THREADS, [*addresses, *map(ctypes.c_longlong, (count, step, size)), *map(ctypes.c_float, (alpha, gain, clamp))])
+    kernel(
+        (blocks, 1, 1),
+        _THREADS,
+        [
+            *addresses,
+            *map(ctypes.c_longlong, (count, step, size)),
+            *map(ctypes.c_float, (alpha, gain, clamp)),
+        ],
+    )
     return out
 
 
@@ -292,9 +428,16 @@ torch.library.impl('stylegan::bias_act_grad2', 'cuda', _bias_act_grad2_cuda)
 torch.library.impl('stylegan::bias_act_grad_sums', 'cpu', _bias_act_grad_sums_cpu)
 torch.library.impl('stylegan::bias_act_grad_sums', 'cuda', _bias_act_grad_sums_cuda)
 torch.library.register_fake('stylegan::bias_act', lambda x, *settings: torch.empty_like(x))
-torch.library.register_fake('stylegan::bias_act_grad', lambda dy, ref, *settings: torch.empty_like(ref))
-torch.library.register_fake('stylegan::bias_act_grad2', lambda ddx, dy, ref, *settings: torch.empty_like(ref))
-torch.library.register_fake('stylegan::bias_act_grad_sums', lambda dy, ref, *settings: (torch.empty_like(ref), ref.new_empty(ref.shape[1])))
+torch.library.register_fake(
+    'stylegan::bias_act_grad', lambda dy, ref, *settings: torch.empty_like(ref)
+)
+torch.library.register_fake(
+    'stylegan::bias_act_grad2', lambda ddx, dy, ref, *settings: torch.empty_like(ref)
+)
+torch.library.register_fake(
+    'stylegan::bias_act_grad_sums',
+    lambda dy, ref, *settings: (torch.empty_like(ref), ref.new_empty(ref.shape[1])),
+)
 
 
 def _sum_to_bias(dx: torch.Tensor, dim: int) -> torch.Tensor:
@@ -310,7 +453,12 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
 def _backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     dx = db = None
     (ref, b), summed = ctx.saved_tensors, ctx.needs_input_grad[1] and weight_gradients_enabled()
-    if summed and ctx.act in _PIECEWISE and _is_channels_last(ref, ctx.dim) and not torch.is_grad_enabled():
+    if (
+        summed
+        and ctx.act in _PIECEWISE
+        and _is_channels_last(ref, ctx.dim)
+        and not torch.is_grad_enabled()
+    ):
         dx, db = torch.ops.stylegan.bias_act_grad_sums(dy, ref, *ctx.settings[1:])
     elif any(ctx.needs_input_grad[:2]):
         dx = torch.ops.stylegan.bias_act_grad(dy, ref, b, *ctx.settings)
@@ -340,4 +488,6 @@ def _backward_of_grad(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None,
 
 
 torch.library.register_autograd('stylegan::bias_act', _backward, setup_context=_setup_context)
-torch.library.register_autograd('stylegan::bias_act_grad', _backward_of_grad, setup_context=_setup_context_of_grad)
+torch.library.register_autograd(
+    'stylegan::bias_act_grad', _backward_of_grad, setup_context=_setup_context_of_grad
+)

@@ -1,8 +1,10 @@
-"""Convolutions whose gradients of any order are again convolutions, and that can leave weight gradients out.
+"""Convolutions whose gradients of any order are again convolutions, and that can leave weight
+gradients out.
 
-PyTorch's own second derivative of a convolution picks poor algorithms (R1 and path length spend most of their time
-there). Here each derivative is written as one of two ops, a convolution and its weight gradient, which are each
-other's derivatives. R1 and path length need no weight gradients in their first backward pass: `no_weight_gradients`.
+PyTorch's own second derivative of a convolution picks poor algorithms (R1 and path length spend
+most of their time there). Here each derivative is written as one of two ops, a convolution and its
+weight gradient, which are each other's derivatives. R1 and path length need no weight gradients in
+their first backward pass: `no_weight_gradients`.
 """
 
 import contextlib
@@ -17,8 +19,9 @@ _WIDE = 64  # channels
 
 @contextlib.contextmanager
 def no_weight_gradients(disable: bool = True) -> Iterator[None]:
-    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights' gradients; those through the kernels of
-    `bias_act` and `modulated_act` skip those of biases and of the noise's strength.
+    """Within the block, backward passes through `conv2d` and `conv_transpose2d` skip the weights'
+    gradients; those through the kernels of `bias_act` and `modulated_act` skip those of biases and
+    of the noise's strength.
     """
     global _weight_gradients_enabled
     before = _weight_gradients_enabled
@@ -35,8 +38,15 @@ def weight_gradients_enabled() -> bool:
     return _weight_gradients_enabled
 
 
-def conv2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
-           padding: int | tuple[int, int] = 0, dilation: int | tuple[int, int] = 1, groups: int = 1) -> torch.Tensor:
+def conv2d(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    groups: int = 1,
+) -> torch.Tensor:
     """`torch.nn.functional.conv2d`, differentiable any number of times.
 
     Args:
@@ -48,9 +58,16 @@ def conv2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None 
     return _with_bias(_Conv.apply(input, _laid_out_for(input, weight), geometry), bias)
 
 
-def conv_transpose2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, stride: int | tuple[int, int] = 1,
-                     padding: int | tuple[int, int] = 0, output_padding: int | tuple[int, int] = 0, groups: int = 1,
-                     dilation: int | tuple[int, int] = 1) -> torch.Tensor:
+def conv_transpose2d(
+    input: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    stride: int | tuple[int, int] = 1,
+    padding: int | tuple[int, int] = 0,
+    output_padding: int | tuple[int, int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+) -> torch.Tensor:
     """`torch.nn.functional.conv_transpose2d`, differentiable any number of times.
 
     Args:
@@ -58,7 +75,9 @@ def conv_transpose2d(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tens
         weight: `[C_in, C_out / groups, kh, kw]`, the dtype of `input`.
         bias: `[C_out]` or None.
     """
-    geometry = _Geometry(_pair(stride), _pair(padding), _pair(dilation), _pair(output_padding), groups, True)
+    geometry = _Geometry(
+        _pair(stride), _pair(padding), _pair(dilation), _pair(output_padding), groups, True
+    )
     return _with_bias(_Conv.apply(input, _laid_out_for(input, weight), geometry), bias)
 
 
@@ -70,13 +89,23 @@ class _Geometry(NamedTuple):
     groups: int
     transposed: bool
 
-    def adjoint(self, input_shape: torch.Size, output_shape: torch.Size, weight_shape: torch.Size) -> '_Geometry':
+    def adjoint(
+        self, input_shape: torch.Size, output_shape: torch.Size, weight_shape: torch.Size
+    ) -> '_Geometry':
         """The geometry of the map from gradients of the output to gradients of the input."""
         if self.transposed:
             return self._replace(transposed=False, output_padding=(0, 0))
-        reached = [(output_shape[i] - 1) * self.stride[i - 2] - 2 * self.padding[i - 2] + self.dilation[i - 2] * (weight_shape[i] - 1) + 1
-                   for i in (2, 3)]
-        return self._replace(transposed=True, output_padding=(input_shape[2] - reached[0], input_shape[3] - reached[1]))
+        reached = [
+            (output_shape[i] - 1) * self.stride[i - 2]
+            - 2 * self.padding[i - 2]
+            + self.dilation[i - 2] * (weight_shape[i] - 1)
+            + 1
+            for i in (2, 3)
+        ]
+        return self._replace(
+            transposed=True,
+            output_padding=(input_shape[2] - reached[0], input_shape[3] - reached[1]),
+        )
 
 
 class _Conv(torch.autograd.Function):
@@ -87,7 +116,9 @@ class _Conv(torch.autograd.Function):
         g = geometry
         if g.transposed and x.device.type == 'cpu':  # four times as fast in this layout
             x = x.contiguous(memory_format=torch.channels_last)
-        return torch.ops.aten.convolution(x, w, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups)
+        return torch.ops.aten.convolution(
+            x, w, None, g.stride, g.padding, g.dilation, g.transposed, g.output_padding, g.groups
+        )
 
     @staticmethod
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -102,15 +133,29 @@ class _Conv(torch.autograd.Function):
 
 class _ConvWeightGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, x: torch.Tensor, geometry: _Geometry, w_shape: torch.Size) -> torch.Tensor:
+    def forward(
+        ctx: Any, dy: torch.Tensor, x: torch.Tensor, geometry: _Geometry, w_shape: torch.Size
+    ) -> torch.Tensor:
         ctx.save_for_backward(dy if x.requires_grad else None, x if dy.requires_grad else None)
         ctx.geometry, ctx.x_shape, ctx.dy_shape, ctx.w_shape = geometry, x.shape, dy.shape, w_shape
         g = geometry
-        if x.device.type == 'cpu' and min(x.shape[1], dy.shape[1]) >= _WIDE:  # twice as fast in this layout, the copies included
+        # twice as fast in this layout, the copies included
+        if x.device.type == 'cpu' and min(x.shape[1], dy.shape[1]) >= _WIDE:
             dy, x = dy.contiguous(), x.contiguous()
         like_w = dy.new_empty(1).expand(w_shape)  # only its shape is looked at
-        return torch.ops.aten.convolution_backward(dy, x, like_w, None, g.stride, g.padding, g.dilation, g.transposed,
-                                                   g.output_padding, g.groups, [False, True, False])[1]
+        return torch.ops.aten.convolution_backward(
+            dy,
+            x,
+            like_w,
+            None,
+            g.stride,
+            g.padding,
+            g.dilation,
+            g.transposed,
+            g.output_padding,
+            g.groups,
+            [False, True, False],
+        )[1]
 
     @staticmethod
     def backward(ctx: Any, ddw: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -124,8 +169,12 @@ class _ConvWeightGradient(torch.autograd.Function):
 
 
 def _laid_out_for(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
-    """Weights in the layout of the pictures. On a GPU cuDNN would else bring a copy there, and another one for each derivative."""
-    channels_last = x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    """Weights in the layout of the pictures. On a GPU cuDNN would else bring a copy there, and
+    another one for each derivative.
+    """
+    channels_last = (
+        x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    )
     return w.contiguous(memory_format=torch.channels_last) if channels_last else w
 
 

@@ -8,7 +8,8 @@ import torch
 def grid_sample(input: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """`torch.nn.functional.grid_sample`: bilinear, zeros outside, `align_corners=False`.
 
-    The result is linear in `input`, so its gradients of any order exist. `grid` gets a gradient of the first order only.
+    The result is linear in `input`, so its gradients of any order exist. `grid` gets a gradient of
+    the first order only.
 
     Args:
         input: float `[N, C, H, W]`.
@@ -34,18 +35,26 @@ class _GridSample(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = _GridSampleTransposed.apply(dy, grid, ctx.x_shape)
         if ctx.needs_input_grad[1]:
-            dgrid = torch.ops.aten.grid_sampler_2d_backward(dy, x, grid, 0, 0, False, [False, True])[1]
+            dgrid = torch.ops.aten.grid_sampler_2d_backward(
+                dy, x, grid, 0, 0, False, [False, True]
+            )[1]
         return dx, dgrid
 
 
 class _GridSampleTransposed(torch.autograd.Function):
-    """The transpose of the sampling matrix: from gradients of the samples to gradients of the picture."""
+    """The transpose of the sampling matrix: from gradients of the samples to gradients of the
+    picture.
+    """
 
     @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, grid: torch.Tensor, x_shape: torch.Size) -> torch.Tensor:
+    def forward(
+        ctx: Any, dy: torch.Tensor, grid: torch.Tensor, x_shape: torch.Size
+    ) -> torch.Tensor:
         ctx.save_for_backward(grid)
         like_x = dy.new_empty(1).expand(x_shape)  # only its shape is looked at
-        return torch.ops.aten.grid_sampler_2d_backward(dy, like_x, grid, 0, 0, False, [True, False])[0]
+        return torch.ops.aten.grid_sampler_2d_backward(
+            dy, like_x, grid, 0, 0, False, [True, False]
+        )[0]
 
     @staticmethod
     def backward(ctx: Any, ddx: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:

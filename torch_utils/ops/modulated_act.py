@@ -1,7 +1,8 @@
-"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp), and what comes before it (the styles), in one
-kernel each way; for GPUs only.
+"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp), and
+what comes before it (the styles), in one kernel each way; for GPUs only.
 
-What it is held against, and what serves where there are no kernels, is the composition of `fma` and `bias_act` in `training/networks.py`.
+What it is held against, and what serves where there are no kernels, is the composition of `fma` and
+`bias_act` in `training/networks.py`.
 """
 
 import ctypes
@@ -27,14 +28,29 @@ def has_kernels(device: torch.device) -> bool:
 
 def available(x: torch.Tensor, noise: torch.Tensor | None, act: str) -> bool:
     """Whether there is a kernel for these arguments of `modulated_act`."""
-    if not x.is_cuda or x.dtype not in custom_ops.TYPES or not x.is_contiguous(memory_format=torch.channels_last):
+    if (
+        not x.is_cuda
+        or x.dtype not in custom_ops.TYPES
+        or not x.is_contiguous(memory_format=torch.channels_last)
+    ):
         return False
-    return act in _SLOPES and not (noise is not None and noise.requires_grad) and has_kernels(x.device)
+    return (
+        act in _SLOPES and not (noise is not None and noise.requires_grad) and has_kernels(x.device)
+    )
 
 
-def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None = None, strength: torch.Tensor | None = None,
-                  b: torch.Tensor | None = None, act: str = 'linear', gain: float = 1.0, clamp: float | None = None) -> torch.Tensor:
-    """`clamp(gain * act(x * scale + strength * noise + b))`, twice differentiable in all but `noise`; sums are the same each time.
+def modulated_act(
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    noise: torch.Tensor | None = None,
+    strength: torch.Tensor | None = None,
+    b: torch.Tensor | None = None,
+    act: str = 'linear',
+    gain: float = 1.0,
+    clamp: float | None = None,
+) -> torch.Tensor:
+    """`clamp(gain * act(x * scale + strength * noise + b))`, twice differentiable in all but
+    `noise`; sums are the same each time.
 
     Args:
         x: `[N, C, H, W]`, channels_last; see `available`.
@@ -51,17 +67,45 @@ def modulated_act(x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | No
     """
     assert gain > 0
     if noise is not None and strength is not None:
-        noise, strength = noise.detach().to(torch.float32).reshape(-1, x.shape[2] * x.shape[3]).contiguous(), strength.to(torch.float32)
-    parameters = [scale.to(torch.float32).contiguous(), strength, None if b is None else b.to(torch.float32).contiguous()]
-    return _ModulatedAct.apply(x, *parameters, noise, act, (_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)))
+        noise, strength = (
+            noise.detach().to(torch.float32).reshape(-1, x.shape[2] * x.shape[3]).contiguous(),
+            strength.to(torch.float32),
+        )
+    parameters = [
+        scale.to(torch.float32).contiguous(),
+        strength,
+        None if b is None else b.to(torch.float32).contiguous(),
+    ]
+    return _ModulatedAct.apply(
+        x,
+        *parameters,
+        noise,
+        act,
+        (_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)),
+    )
 
 
 class _ModulatedAct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, scale: torch.Tensor, strength: torch.Tensor | None, b: torch.Tensor | None,
-                noise: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        scale: torch.Tensor,
+        strength: torch.Tensor | None,
+        b: torch.Tensor | None,
+        noise: torch.Tensor | None,
+        act: str,
+        numbers: tuple[float, float, float],
+    ) -> torch.Tensor:
         y = torch.empty_like(x)
-        _launch('modulated_act', [x, scale, noise, strength, b, y], x, numbers, channels_at_once(x, y), _step(noise))
+        _launch(
+            'modulated_act',
+            [x, scale, noise, strength, b, y],
+            x,
+            numbers,
+            channels_at_once(x, y),
+            _step(noise),
+        )
         bent = act != 'linear' or numbers[2] != NO_CLAMP
         ctx.save_for_backward(x, scale, noise, y if bent else None)
         ctx.biased, ctx.act, ctx.numbers = b is not None, act, numbers
@@ -71,14 +115,19 @@ class _ModulatedAct(torch.autograd.Function):
     def backward(ctx: Any, dy: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scale, noise, y = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            dx, d_scale, d_strength, d_b = _gradients(dy, x, scale, noise, y, ctx.biased, ctx.numbers)
+            dx, d_scale, d_strength, d_b = _gradients(
+                dy, x, scale, noise, y, ctx.biased, ctx.numbers
+            )
             return dx, d_scale, d_strength, d_b, None, None, None
-        dx, d_scale = _Gradients.apply(dy, x, scale, y, ctx.act, ctx.numbers)  # of which gradients are wanted
+        # of which gradients are wanted
+        dx, d_scale = _Gradients.apply(dy, x, scale, y, ctx.act, ctx.numbers)
         d_strength = d_b = None
         if weight_gradients_enabled() and (ctx.biased or noise is not None):
             du = _times_slope(dy, y, ctx.act, ctx.numbers)
             if noise is not None:
-                d_strength = (du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])).sum()
+                d_strength = (
+                    du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])
+                ).sum()
             d_b = du.sum(dim=(0, 2, 3), dtype=scale.dtype) if ctx.biased else None
         return dx, d_scale, d_strength, d_b, None, None, None
 
@@ -87,45 +136,110 @@ class _Gradients(torch.autograd.Function):
     """Of x and of scale; differentiable in one pass as well."""
 
     @staticmethod
-    def forward(ctx: Any, dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, y: torch.Tensor | None, act: str,
-                numbers: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        ctx: Any,
+        dy: torch.Tensor,
+        x: torch.Tensor,
+        scale: torch.Tensor,
+        y: torch.Tensor | None,
+        act: str,
+        numbers: tuple[float, float, float],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(dy, x, scale, y)
         ctx.act, ctx.numbers = act, numbers
         dx, d_scale, _, _ = _gradients(dy, x, scale, None, y, False, numbers)
         return dx, d_scale
 
     @staticmethod
-    def backward(ctx: Any, ddx: torch.Tensor, dd_scale: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(
+        ctx: Any, ddx: torch.Tensor, dd_scale: torch.Tensor
+    ) -> tuple[torch.Tensor | None, ...]:
         dy, x, scale, y = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a third derivative
-            du, factor, weight = _times_slope(dy, y, ctx.act, ctx.numbers), *(t.to(x.dtype)[:, :, None, None] for t in (scale, dd_scale))
+            du, factor, weight = (
+                _times_slope(dy, y, ctx.act, ctx.numbers),
+                *(t.to(x.dtype)[:, :, None, None] for t in (scale, dd_scale)),
+            )
             to_dy = _times_slope(ddx * factor + x * weight, y, ctx.act, ctx.numbers)
-            return to_dy, du * weight, (du * ddx).sum(dim=(2, 3), dtype=scale.dtype), None, None, None
-        return *_gradients_of_gradients(ddx, dd_scale, dy, x, scale, y, ctx.numbers, ctx.needs_input_grad[1]), None, None, None
+            return (
+                to_dy,
+                du * weight,
+                (du * ddx).sum(dim=(2, 3), dtype=scale.dtype),
+                None,
+                None,
+                None,
+            )
+        return (
+            *_gradients_of_gradients(
+                ddx, dd_scale, dy, x, scale, y, ctx.numbers, ctx.needs_input_grad[1]
+            ),
+            None,
+            None,
+            None,
+        )
 
 
-def _times_slope(t: torch.Tensor, y: torch.Tensor | None, act: str, numbers: tuple[float, float, float]) -> torch.Tensor:
-    """What reaches the activation's input of a gradient of its result `y`, by an op that can be differentiated."""
-    return t * numbers[1] if y is None else torch.ops.stylegan.bias_act_grad(t, y, None, 1, act, *numbers)
+def _times_slope(
+    t: torch.Tensor, y: torch.Tensor | None, act: str, numbers: tuple[float, float, float]
+) -> torch.Tensor:
+    """What reaches the activation's input of a gradient of its result `y`, by an op that can be
+    differentiated.
+    """
+    return (
+        t * numbers[1]
+        if y is None
+        else torch.ops.stylegan.bias_act_grad(t, y, None, 1, act, *numbers)
+    )
 
 
-def _gradients(dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor, noise: torch.Tensor | None, y: torch.Tensor | None, biased: bool,
-               numbers: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+def _gradients(
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    noise: torch.Tensor | None,
+    y: torch.Tensor | None,
+    biased: bool,
+    numbers: tuple[float, float, float],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Of x, scale, strength and b, in one pass."""
-    y = x if y is None else y  # where there is neither bend nor clamp, nobody asks on which side a result is
+    # where there is neither bend nor clamp, nobody asks on which side a result is
+    y = x if y is None else y
     dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
     channels, count = x.shape[1], channels_at_once(x, y, dy, dx)
     d_scale = _sums(x, channels)
-    d_b, d_strength = _sums(x, channels) if biased else None, None if noise is None else _sums(x, channels // count)
-    _launch('modulated_act_grad', [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength], x, numbers, count, _step(noise))
-    return (dx, d_scale.sum(dim=1).to(scale.dtype), None if d_strength is None else d_strength.sum().to(scale.dtype),
-            None if d_b is None else d_b.sum(dim=(0, 1)).to(scale.dtype))
+    d_b, d_strength = (
+        _sums(x, channels) if biased else None,
+        None if noise is None else _sums(x, channels // count),
+    )
+    _launch(
+        'modulated_act_grad',
+        [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength],
+        x,
+        numbers,
+        count,
+        _step(noise),
+    )
+    return (
+        dx,
+        d_scale.sum(dim=1).to(scale.dtype),
+        None if d_strength is None else d_strength.sum().to(scale.dtype),
+        None if d_b is None else d_b.sum(dim=(0, 1)).to(scale.dtype),
+    )
 
 
-def _gradients_of_gradients(ddx: torch.Tensor, dd_scale: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, scale: torch.Tensor,
-                            y: torch.Tensor | None, numbers: tuple[float, float, float],
-                            of_x: bool) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """What the gradients `ddx` and `dd_scale` of the results of `_Gradients` are to its dy, x and scale."""
+def _gradients_of_gradients(
+    ddx: torch.Tensor,
+    dd_scale: torch.Tensor,
+    dy: torch.Tensor,
+    x: torch.Tensor,
+    scale: torch.Tensor,
+    y: torch.Tensor | None,
+    numbers: tuple[float, float, float],
+    of_x: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
+    """What the gradients `ddx` and `dd_scale` of the results of `_Gradients` are to its dy, x and
+    scale.
+    """
     y = x if y is None else y
     ddx, dy = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (ddx, dy))
     to_dy, to_x = torch.empty_like(x), torch.empty_like(x) if of_x else None
@@ -152,14 +266,26 @@ def _step(noise: torch.Tensor | None) -> ctypes.c_longlong:
     return ctypes.c_longlong(0 if noise is None or len(noise) == 1 else noise.shape[1])
 
 
-def _launch(name: str, tensors: list[torch.Tensor | None], x: torch.Tensor, numbers: tuple[float, float, float], count: int,
-            *more: ctypes.c_longlong) -> None:
+def _launch(
+    name: str,
+    tensors: list[torch.Tensor | None],
+    x: torch.Tensor,
+    numbers: tuple[float, float, float],
+    count: int,
+    *more: ctypes.c_longlong,
+) -> None:
     if x.numel() == 0:
         return
     batch, channels, height, width = x.shape
     lanes, pixels = _lanes(x), height * width
-    kernel = custom_ops.get_kernel('modulated_act.cu', f'{name}<{custom_ops.TYPES[x.dtype]}, {count}>', x.device.index)
+    kernel = custom_ops.get_kernel(
+        'modulated_act.cu', f'{name}<{custom_ops.TYPES[x.dtype]}, {count}>', x.device.index
+    )
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     sizes = map(ctypes.c_int, (batch, channels, pixels, lanes))
     blocks = -(-(channels // count * lanes) // _THREADS)
-    kernel((blocks, 1, min(batch, _BLOCKS)), _THREADS, [*addresses, *sizes, *more, *map(ctypes.c_float, numbers)])
+    kernel(
+        (blocks, 1, min(batch, _BLOCKS)),
+        _THREADS,
+        [*addresses, *sizes, *more, *map(ctypes.c_float, numbers)],
+    )

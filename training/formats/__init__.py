@@ -1,1 +1,3 @@
-"""Readers and writers of snapshot files, one format a file. Nothing here executes what a file contains."""
+"""Readers and writers of snapshot files, one format a file. Nothing here executes what a file
+contains.
+"""

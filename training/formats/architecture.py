@@ -26,7 +26,8 @@ Check = Callable[[Any], Any]
 
 
 # ----------------------------------------------------------------------------
-# Settings. A file can put anything in their place, so they are looked at before they are compared, hashed or printed.
+# Settings. A file can put anything in their place, so they are looked at before they are compared,
+# hashed or printed.
 
 
 def whole(value: Any, low: int, high: int) -> int:
@@ -50,7 +51,7 @@ def number(value: Any, low: float = -1e6, high: float = 1e6) -> float:
 def word(value: Any, choices: tuple[str, ...]) -> str:
     """One of a few words. See `whole`."""
     if type(value) is not str or len(value) > 20 or value not in choices:
-        raise ValueError(f"{_named(value)} where {', '.join(choices)} belongs")
+        raise ValueError(f'{_named(value)} where {", ".join(choices)} belongs')
     return value
 
 
@@ -77,9 +78,17 @@ def taps(value: Any) -> list[Any]:
         if value.ndim not in (1, 2) or max(value.shape) > MAX_TAPS:
             raise ValueError(f'a filter of more than {MAX_TAPS} taps a side')
         value = value.tolist()
-    rows = value if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple)) else [value]
+    rows = (
+        value
+        if isinstance(value, (list, tuple)) and value and isinstance(value[0], (list, tuple))
+        else [value]
+    )
     for row in (rows, *rows):
-        if not isinstance(row, (list, tuple)) or not 0 < len(row) <= MAX_TAPS or (row is not rows and len(row) != len(rows[0])):
+        if (
+            not isinstance(row, (list, tuple))
+            or not 0 < len(row) <= MAX_TAPS
+            or (row is not rows and len(row) != len(rows[0]))
+        ):
             raise ValueError(f'a filter of no or more than {MAX_TAPS} taps a side')
     for row in rows:
         for tap in row:
@@ -109,14 +118,31 @@ def _kernel(value: Any) -> None:
 
 _NESTED = ('mapping_kwargs', 'synthesis_kwargs', 'block_kwargs', 'epilogue_kwargs')
 _CHECKS: dict[str, Check] = {  # of the networks' constructor arguments, wherever they are nested
-    'z_dim': _whole(1, MAX_WIDTH), 'c_dim': _whole(0, 1 << 20), 'w_dim': _whole(1, MAX_WIDTH), 'img_resolution': _whole(4, MAX_RESOLUTION),
-    'img_channels': _whole(1, 1000), 'num_layers': _whole(1, 100), 'layer_features': _whole(1, 1 << 16, none=True),
-    'embed_features': _whole(1, 1 << 16, none=True), 'cmap_dim': _whole(0, 1 << 16, none=True), 'lr_multiplier': _number(1e-9, 1e6),
-    'w_avg_beta': _number(0, 1, none=True), 'channel_base': _whole(1, 1 << 24), 'channel_max': _whole(1, 1 << 16),
-    'num_fp16_res': _whole(0, 100), 'conv_clamp': clamp, 'architecture': lambda value: word(value, ARCHITECTURES),
-    'activation': lambda value: word(value, ACTIVATIONS), 'use_noise': flag, 'kernel_size': _kernel,
-    'resample_filter': taps, 'fp16_channels_last': flag, 'fused_modconv_default': fused_modconv, 'freeze_layers': _whole(0, 100),
-    'mbstd_group_size': _whole(1, 1 << 16, none=True), 'mbstd_num_channels': _whole(0, 1 << 16),
+    'z_dim': _whole(1, MAX_WIDTH),
+    'c_dim': _whole(0, 1 << 20),
+    'w_dim': _whole(1, MAX_WIDTH),
+    'img_resolution': _whole(4, MAX_RESOLUTION),
+    'img_channels': _whole(1, 1000),
+    'num_layers': _whole(1, 100),
+    'layer_features': _whole(1, 1 << 16, none=True),
+    'embed_features': _whole(1, 1 << 16, none=True),
+    'cmap_dim': _whole(0, 1 << 16, none=True),
+    'lr_multiplier': _number(1e-9, 1e6),
+    'w_avg_beta': _number(0, 1, none=True),
+    'channel_base': _whole(1, 1 << 24),
+    'channel_max': _whole(1, 1 << 16),
+    'num_fp16_res': _whole(0, 100),
+    'conv_clamp': clamp,
+    'architecture': lambda value: word(value, ARCHITECTURES),
+    'activation': lambda value: word(value, ACTIVATIONS),
+    'use_noise': flag,
+    'kernel_size': _kernel,
+    'resample_filter': taps,
+    'fp16_channels_last': flag,
+    'fused_modconv_default': fused_modconv,
+    'freeze_layers': _whole(0, 100),
+    'mbstd_group_size': _whole(1, 1 << 16, none=True),
+    'mbstd_num_channels': _whole(0, 1 << 16),
 }
 
 
@@ -154,7 +180,9 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
     if isinstance(module, networks.Discriminator):
         last = module.b4
         if last.mbstd is not None and last.in_channels % last.mbstd.num_channels != 0:
-            raise ValueError(f'{last.mbstd.num_channels} statistics of {last.in_channels} feature maps')
+            raise ValueError(
+                f'{last.mbstd.num_channels} statistics of {last.in_channels} feature maps'
+            )
         if module.c_dim > 0 and last.cmap_dim < 1:
             raise ValueError('labels without a projection')
     return module
@@ -162,7 +190,9 @@ def build(cls: type[M], kwargs: dict[str, Any], tensors: dict[str, torch.Tensor]
 
 def _named(value: Any) -> str:
     """What stands in a setting's place, without printing anything long."""
-    if type(value) in (str, float, bool, type(None)) or (type(value) is int and value.bit_length() < 64):
+    if type(value) in (str, float, bool, type(None)) or (
+        type(value) is int and value.bit_length() < 64
+    ):
         return printable(value, 40)
     return f'<{type(value).__name__}>'
 
@@ -185,16 +215,24 @@ def channel_kwargs(channels: dict[int, int], hint: dict[str, int] | None = None)
         raise ValueError('no constructor arguments')
     most = max(channels.values())
     below = [count * res for res, count in channels.items() if count < most]
-    candidates = [(whole(hint.get('channel_base', 32768), 1, 1 << 24), whole(hint.get('channel_max', 512), 1, 1 << 24)),
-                  (below[0] if below else most * max(channels), most)]
+    candidates = [
+        (
+            whole(hint.get('channel_base', 32768), 1, 1 << 24),
+            whole(hint.get('channel_max', 512), 1, 1 << 24),
+        ),
+        (below[0] if below else most * max(channels), most),
+    ]
     for base, limit in candidates:
         if all(min(base // res, limit) == count for res, count in channels.items()):
             return dict(channel_base=base, channel_max=limit)
     raise ValueError(f'irregular numbers of feature maps: {channels}')
 
 
-def blank(cls: type[torch.nn.Module], kwargs: dict[str, Any]) -> tuple[dict[str, torch.Size], dict[str, torch.Tensor]]:
-    """The shapes that a network would have, without any memory for it, and its FIR filters, which some formats leave out.
+def blank(
+    cls: type[torch.nn.Module], kwargs: dict[str, Any]
+) -> tuple[dict[str, torch.Size], dict[str, torch.Tensor]]:
+    """The shapes that a network would have, without any memory for it, and its FIR filters, which
+    some formats leave out.
 
     Args:
         cls: with its default filter.
@@ -214,22 +252,30 @@ def check_no_bomb(tensors: Iterable[Any]) -> None:
     """Refuse tensors that share their data: a small file could hold any number of large ones.
 
     Raises:
-        ValueError: in float32 they take more than twice what they are made from, which is what float16 gives; or one is no
-            dense tensor of real numbers.
+        ValueError: in float32 they take more than twice what they are made from, which is what
+            float16 gives; or one is no dense tensor of real numbers.
     """
     needed, held = 0, {}
     for tensor in tensors:
-        if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided or tensor.dtype not in DTYPES:
+        if (
+            not isinstance(tensor, torch.Tensor)
+            or tensor.layout != torch.strided
+            or tensor.dtype not in DTYPES
+        ):
             raise ValueError('a weight is no dense tensor of real numbers')
         storage = tensor.untyped_storage()
         held[storage.data_ptr()] = storage.nbytes()
         needed += 4 * tensor.numel()
     if needed > 2 * sum(held.values()) + (1 << 20):
-        raise ValueError(f'{needed / 1e6:.0f} MB of tensors are made from {sum(held.values()) / 1e6:.0f} MB of data')
+        raise ValueError(
+            f'{needed / 1e6:.0f} MB of tensors are made from '
+            f'{sum(held.values()) / 1e6:.0f} MB of data'
+        )
 
 
 def plain_data(content: dict[Any, Any]) -> dict[str, Any]:
-    """What of a file's other content every format can keep: numbers, text, and lists and dicts of them; the rest becomes text.
+    """What of a file's other content every format can keep: numbers, text, and lists and dicts of
+    them; the rest becomes text.
 
     Raises:
         ValueError: it is too much, if only by referring to the same again and again.
@@ -247,7 +293,11 @@ def plain_data(content: dict[Any, Any]) -> dict[str, Any]:
             return [plain(item, depth - 1) for item in value]
         if isinstance(value, int) and value.bit_length() > 64:
             return '<int>'
-        return value if isinstance(value, (str, int, float, type(None))) else f'<{type(value).__name__}>'
+        return (
+            value
+            if isinstance(value, (str, int, float, type(None)))
+            else f'<{type(value).__name__}>'
+        )
 
     return {_key(key): plain(value, 10) for key, value in content.items()}
 

@@ -1,8 +1,8 @@
 """Unpickling that executes nothing.
 
-A pickle is a program. This reader runs it in an interpreter that knows a dozen harmless globals, builds only plain
-data and tensors, and refuses everything else. Pickled networks come out as `Record`s: a class name and a state; the
-source text beside them is dropped unread.
+A pickle is a program. This reader runs it in an interpreter that knows a dozen harmless globals,
+builds only plain data and tensors, and refuses everything else. Pickled networks come out as
+`Record`s: a class name and a state; the source text beside them is dropped unread.
 """
 
 import io
@@ -31,7 +31,8 @@ class Record:
 
     Attributes:
         class_name: as the file gives it.
-        state: the instance's `__dict__`; for a module with `_parameters`, `_buffers` and `_modules`.
+        state: the instance's `__dict__`; for a module with `_parameters`, `_buffers` and
+            `_modules`.
     """
 
     class_name: str
@@ -43,7 +44,11 @@ class Record:
     @property
     def modules(self) -> dict[str, 'Record']:
         """The sub-modules that are there."""
-        return {name: child for name, child in self.state.get('_modules', {}).items() if isinstance(child, Record)}
+        return {
+            name: child
+            for name, child in self.state.get('_modules', {}).items()
+            if isinstance(child, Record)
+        }
 
     def tensors(self, prefix: str = '') -> dict[str, torch.Tensor]:
         """All parameters and buffers of this module and those below it, by dotted name."""
@@ -67,32 +72,51 @@ def load(data: bytes, name: str, trusted: bool = False) -> Any:
     Args:
         data: the whole file.
         name: what to call it in an error.
-        trusted: whatever else the pickle asks for is imported and called, as Python's own `pickle` does. The source text
-            beside networks is dropped all the same.
+        trusted: whatever else the pickle asks for is imported and called, as Python's own `pickle`
+            does. The source text beside networks is dropped all the same.
 
     Raises:
-        UserError: the pickle is damaged, cut off, or asks for anything outside the allow-list; nothing was executed.
+        UserError: the pickle is damaged, cut off, or asks for anything outside the allow-list;
+            nothing was executed.
     """
     try:
-        return _TrustingUnpickler(data).load() if trusted else load_checked(_Unpickler, data, (Record, TFNetwork))
+        return (
+            _TrustingUnpickler(data).load()
+            if trusted
+            else load_checked(_Unpickler, data, (Record, TFNetwork))
+        )
     except Forbidden as error:
-        raise UserError(f'{name}: refused: {printable(error)}, which no StyleGAN2 snapshot needs; nothing in the file was executed '
-                        '(--trust-pickle executes it, if you know where it comes from)') from error
-    except Exception as error:  # a damaged program can fail in any way; whatever way, it is the file's fault
+        raise UserError(
+            f'{name}: refused: {printable(error)}, which no StyleGAN2 snapshot needs; '
+            f'nothing in the file was executed '
+            '(--trust-pickle executes it, if you know where it comes from)'
+        ) from error
+    # a damaged program can fail in any way; whatever way, it is the file's fault
+    except Exception as error:
         text = printable(error) or type(error).__name__
         reason = 'it ends too early' if isinstance(error, EOFError) or 'truncated' in text else text
-        raise UserError(f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again') from error
+        raise UserError(
+            f'{name}: a damaged or cut-off pickle ({reason}); copy or download it again'
+        ) from error
 
 
 @dataclass(eq=False)
 class TFNetwork:
-    """A pickled TensorFlow network: `version static_kwargs components build_func_name variables`, its source text dropped."""
+    """A pickled TensorFlow network: `version static_kwargs components build_func_name variables`,
+    its source text dropped.
+    """
 
     state: dict[str, Any] = field(default_factory=dict)
 
     def __setstate__(self, state: Any) -> None:
-        if self.state or not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise pickle.UnpicklingError('a TensorFlow network is built twice, or of something else than names')
+        if (
+            self.state
+            or not isinstance(state, dict)
+            or not all(isinstance(key, str) for key in state)
+        ):
+            raise pickle.UnpicklingError(
+                'a TensorFlow network is built twice, or of something else than names'
+            )
         self.state = {key: value for key, value in state.items() if key != 'build_module_src'}
 
 
@@ -115,7 +139,9 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array under construction. It is built once: a second time would free memory that something may still point to."""
+    """An array under construction. It is built once: a second time would free memory that something
+    may still point to.
+    """
 
     _built = False
 
@@ -125,7 +151,11 @@ class _Array(np.ndarray):
         self._built = True
         _, shape, dtype, is_fortran, data = state
         dtype = dtype.resolve()
-        if not isinstance(shape, tuple) or len(shape) > 32 or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > 32
+            or not all(type(n) is int and 0 <= n < 1 << 48 for n in shape)
+        ):
             raise pickle.UnpicklingError('an array with an impossible shape')
         if not isinstance(data, bytes) or math.prod(shape) * dtype.itemsize != len(data):
             raise pickle.UnpicklingError('an array whose shape and data disagree')
@@ -141,13 +171,21 @@ def _reconstruct_scalar(dtype: _Dtype, data: bytes = b'\0') -> int | float | com
 
 
 def _encode(text: str, encoding: str = 'latin1') -> bytes:  # how old pickles spell bytes
-    if not isinstance(text, str) or not isinstance(encoding, str) or encoding not in ('latin1', 'latin-1'):
+    if (
+        not isinstance(text, str)
+        or not isinstance(encoding, str)
+        or encoding not in ('latin1', 'latin-1')
+    ):
         raise Forbidden('it uses another encoding than latin1')
     return text.encode('latin1')
 
 
 def _reconstruct_record(meta: Any) -> Record:
-    if not isinstance(meta, dict) or not isinstance(meta.get('class_name'), str) or not isinstance(meta.get('state'), dict):
+    if (
+        not isinstance(meta, dict)
+        or not isinstance(meta.get('class_name'), str)
+        or not isinstance(meta.get('state'), dict)
+    ):
         raise pickle.UnpicklingError('a persistent object without class name or state')
     if not isinstance(meta.get('type'), str) or meta['type'] != 'class':
         raise pickle.UnpicklingError('a persistent object of another kind')
@@ -188,7 +226,9 @@ class _Unpickler(TensorUnpickler):
 
 
 class _TrustingUnpickler(pickle._Unpickler):
-    """Python's own interpreter; only networks, arrays and tensors become what they become in the other."""
+    """Python's own interpreter; only networks, arrays and tensors become what they become in the
+    other.
+    """
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data), fix_imports=False, encoding='latin1')

@@ -1,4 +1,5 @@
 """Executes the source in the file, as NVIDIA's loader does."""
+
 import types
 
 import dnnlib

@@ -1,7 +1,9 @@
 import torch
 
 
-def setup_filter(f, device=torch.device('cpu'), normalize=True, flip_filter=False, gain=1, separable=None):
+def setup_filter(
+    f, device=torch.device('cpu'), normalize=True, flip_filter=False, gain=1, separable=None
+):
     f = torch.as_tensor(f if f is not None else 1, dtype=torch.float32)
     if f.ndim == 0:
         f = f[None]
