@@ -148,9 +148,9 @@ def command(
         parse_mapping,
         parse_weights,
     )
+    from torch_utils.image_io import save_picture
     from torch_utils.misc import select_device
-    from torch_utils.pictures import save_picture
-    from training.checkpoint import load_networks, save_networks
+    from training.snapshots import load_networks, save_networks
 
     check_outputs(output, preview, grid, class_idx)
     for option_name, path in (('--output', output), ('--preview', preview), ('--grid', grid)):
@@ -206,8 +206,8 @@ def check_outputs(
     output: Path | None, preview: Path | None, grid: Path | None, class_idx: int | None
 ) -> None:
     """Refuse names that can't be written, and too few of them, before anything is read."""
-    from torch_utils.pictures import require_picture_suffix
-    from training.checkpoint import WRITERS
+    from torch_utils.image_io import require_picture_suffix
+    from training.snapshots import WRITERS
 
     if output is None and preview is None and grid is None:
         raise dnnlib.UserError(

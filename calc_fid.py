@@ -210,10 +210,10 @@ def calc_fid(
     from metrics import report
     from metrics.compare import Comparison, Result, refuse_idle_options
     from metrics.detectors import Detector, load_detector
-    from metrics.names import parse_metrics
+    from metrics.metric import parse_metrics
     from metrics.protocols import NVIDIA, PROTOCOLS
+    from torch_utils.image_io import require_picture_suffix, save_picture
     from torch_utils.misc import select_device
-    from torch_utils.pictures import require_picture_suffix, save_picture
 
     metrics = parse_metrics(names, detector)
     if not fakes and (save_stats is None or real is None):
@@ -314,15 +314,15 @@ def open_source(
     """
     from metrics.compare import Drawn, Source, open_files
     from metrics.ppl import path_length_metric
-    from training.checkpoint import is_elsewhere, load_networks
+    from training.snapshots import is_elsewhere, load_networks
 
     if not is_elsewhere(text) and (
         files := open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
     ):
         return files
-    from synthesis.images import sample_images
     from synthesis.labels import choose_labels
     from synthesis.path_pairs import path_pairs
+    from synthesis.sampling import sample_images
 
     G = load_networks(text, trust_pickle).G_ema.to(device)
     label_fn, classes = choose_labels(G, class_idx, labels_of, log)

@@ -28,7 +28,7 @@ from dnnlib.cli import echo, option
 @cli.trust_option()
 @option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
 def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool) -> None:
-    from training.checkpoint import (
+    from training.snapshots import (
         WRITERS,
         compare_networks,
         describe_networks,

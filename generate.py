@@ -193,7 +193,7 @@ NOTHING = {'default': None, 'show_default': False}
 @option('--batch', group='Output', type=click.IntRange(1), default=16, help='Pictures at a time.')
 @cli.device_option('Output')
 def command(network: str, trust_pickle: bool, device: str, **options: Any) -> None:
-    from synthesis.request import parse_request
+    from synthesis.generate.request import parse_request
 
     context = click.get_current_context()
     given = [
@@ -204,10 +204,10 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
     request = parse_request(options, given)
 
     from synthesis.drawing import draw
-    from synthesis.outputs import save_images, save_video
-    from synthesis.scenes import make_scene
+    from synthesis.generate.scenes import make_scene
+    from synthesis.generate.writing import save_images, save_video
     from torch_utils.misc import select_device
-    from training.checkpoint import load_networks
+    from training.snapshots import load_networks
 
     target = select_device(device)
     networks = load_networks(network, trust_pickle)

@@ -20,12 +20,12 @@ from dataset_tools import (
     options,
     prepare_dataset,
 )
-from dataset_tools.archive import FORMATS
-from dataset_tools.faces import FACES, check_detector
-from dataset_tools.landmarks import load_landmarks
+from dataset_tools.faces.detect import FACES, check_detector
+from dataset_tools.faces.landmarks import load_landmarks
 from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
+from dataset_tools.writer import FORMATS
 from dnnlib import UserError
 from dnnlib.cli import command, echo, given_path, given_text, option, progress, run
 

@@ -138,12 +138,12 @@ def command(
     batch: int,
     device: str,
 ) -> None:
-    from dataset_tools.targets import check_alignment, find_targets, load_targets
-    from synthesis.distances import choose_embedding
-    from synthesis.images import class_labels
+    from dataset_tools.faces.targets import check_alignment, find_targets, load_targets
     from synthesis.projection import Settings
+    from synthesis.projection_losses import choose_embedding
+    from synthesis.sampling import class_labels
     from torch_utils.misc import select_device
-    from training.checkpoint import load_networks
+    from training.snapshots import load_networks
 
     if w_plus_reg is not None and space == 'w':
         raise UserError(
@@ -206,7 +206,7 @@ def project_batch(
     from synthesis.latents import save_ws
     from synthesis.projection import project, render_projection
     from synthesis.video import VideoWriter
-    from torch_utils.pictures import save_picture
+    from torch_utils.image_io import save_picture
 
     size = pictures.shape[2] * 2, pictures.shape[1]
     every = -(-settings.num_steps // FRAMES)

@@ -139,11 +139,11 @@ def command(
     **networks: Any,
 ) -> None:
     check_options(photos, projected_w, networks)
-    from dataset_tools.targets import check_alignment, find_targets, load_targets
-    from synthesis.distances import choose_embedding
-    from synthesis.images import class_labels
+    from dataset_tools.faces.targets import check_alignment, find_targets, load_targets
     from synthesis.latents import read_ws, save_ws
     from synthesis.projection import Settings
+    from synthesis.projection_losses import choose_embedding
+    from synthesis.sampling import class_labels
     from synthesis.toonify import (
         Portrait,
         picture_of_steps,
@@ -151,8 +151,8 @@ def command(
         saved_portraits,
         toon_network,
     )
+    from torch_utils.image_io import save_picture
     from torch_utils.misc import select_device
-    from torch_utils.pictures import save_picture
 
     def warn(line: str) -> None:
         echo(line, err=True)

@@ -14,8 +14,8 @@ from dnnlib import cli, habits
 from dnnlib.cli import option
 
 if TYPE_CHECKING:
-    from training.options import Plan
     from training.outputs import Evaluation
+    from training.plan import Plan
 
 AUGPIPES = [
     'blit',
@@ -340,7 +340,7 @@ def command(
     **options: Any,
 ) -> int:
     from torch_utils.misc import select_device
-    from training.options import plan_continuation, plan_new_run, processes_of, try_plan
+    from training.plan import plan_continuation, plan_new_run, processes_of, try_plan
     from training.run_dir import options_text
     from training.start import start
 
@@ -378,7 +378,7 @@ def command(
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """The options that the user gave, as opposed to defaults."""
-    from metrics.names import parse_names
+    from metrics.metric import parse_names
 
     default = click.core.ParameterSource.DEFAULT
     given = {
@@ -398,10 +398,10 @@ def make_evaluation(run: Any) -> 'Evaluation | None':
     if not run.config.metrics:
         return None
     from metrics.evaluate import make_evaluator
-    from metrics.names import validate_metrics
+    from metrics.metric import validate_metrics
     from metrics.ppl import path_length_metric
-    from synthesis.images import sample_images
     from synthesis.path_pairs import path_pairs
+    from synthesis.sampling import sample_images
     from training.outputs import Evaluation
     from training.ranking import Criterion
 

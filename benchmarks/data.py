@@ -61,7 +61,7 @@ def command(
 ) -> None:
     import torch
 
-    from dataset_tools.archive import DatasetWriter, encode_png
+    from dataset_tools.writer import DatasetWriter, encode_png
     from torch_utils.misc import select_device
     from training.config import DataConfig
     from training.dataset import ImageFolderDataset, batches

@@ -41,7 +41,7 @@ def command(
     import torch
     from torch.utils.data import DataLoader, Dataset
 
-    from metrics.pictures import PictureSet
+    from metrics.image_set import PictureSet
     from metrics.protocols import PROTOCOLS
 
     def loader(dataset: Dataset) -> Iterable[torch.Tensor]:

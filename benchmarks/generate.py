@@ -42,9 +42,9 @@ def command(
 ) -> None:
     import torch
 
-    from synthesis.images import render
     from synthesis.rendering import Renderer
-    from torch_utils.graphs import WARM_UP
+    from synthesis.sampling import render
+    from torch_utils.cuda_graphs import WARM_UP
     from torch_utils.misc import select_device
     from training.config import build_config
 

@@ -47,12 +47,12 @@ def command(
 ) -> None:
     import torch
 
-    from synthesis.distances import choose_embedding
-    from synthesis.images import class_labels, latents_from_seeds, render
     from synthesis.projection import Settings, project, render_projection
+    from synthesis.projection_losses import choose_embedding
+    from synthesis.sampling import class_labels, latents_from_seeds, render
     from torch_utils.lpips import squared_distance
     from torch_utils.misc import select_device
-    from training.checkpoint import load_networks
+    from training.snapshots import load_networks
 
     place = select_device(device)
     G = load_networks(network).G_ema.to(place)

@@ -57,7 +57,7 @@ def command(
 ) -> None:
     import torch
 
-    from torch_utils.graphs import WARM_UP
+    from torch_utils.cuda_graphs import WARM_UP
     from torch_utils.misc import select_device
     from training.dataset import ImageFolderDataset
     from training.phases import Batch

@@ -9,9 +9,9 @@ for, and `prepare` is the loop. Where faces are to be cut out, `faces` finds the
 reads where they are, `align` cuts, and `sheet` shows what was cut.
 """
 
-from .crop import FITS, Conversion
+from .image.crop import FITS, Conversion
+from .image.resize import RESIZE_FILTERS
 from .prepare import Alignment, Policy, Report, prepare_dataset
-from .resize import RESIZE_FILTERS
 from .sources import PictureSource, open_sources
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 from dnnlib import UserError
 from dnnlib.cli import escaped
 
-from .crop import FITS, Conversion
+from .image.crop import FITS, Conversion
 from .prepare import Report
 
 TRANSFORMS = ('center-crop', 'center-crop-wide')

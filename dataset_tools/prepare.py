@@ -19,17 +19,17 @@ from PIL import Image, features
 from dnnlib import UserError, atomic_folder, atomic_path
 from dnnlib.cli import escaped
 
-from .archive import FORMATS, DatasetWriter, encode, is_stored_as
-from .crop import Conversion, SquarePicture, convert_picture
-from .decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
-from .faces import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
+from .faces.detect import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
+from .faces.landmarks import Landmarks
+from .image.crop import Conversion, SquarePicture, convert_picture
+from .image.decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
+from .image.resize import resizer_version
 from .labels import Label, count_classes, number_classes
-from .landmarks import Landmarks
 from .report import AuditReport
-from .resize import resizer_version
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
 from .workers import ordered_map
+from .writer import FORMATS, DatasetWriter, encode, is_stored_as
 
 _FORMAT_VERSION = 2  # of what dataset.json says beyond the labels
 _FEW_PICTURES = 32  # done before other processes would have started

@@ -31,7 +31,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import UserError, atomic_path, format_time
-from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.image_archive import PictureArchive, decode_picture
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def compare_pictures(
         UserError: a row has more or fewer pictures than there are columns, or a picture is missing
             or damaged.
     """
-    from torch_utils.pictures import labelled_table, save_picture
+    from torch_utils.image_io import labelled_table, save_picture
 
     _check_rows(columns, rows)
     blank = Image.new('RGB', (cell, cell), 'white')

@@ -4,7 +4,7 @@ them.
 
 import numpy as np
 
-from .archive import PictureArchive
+from .image_archive import PictureArchive
 from .util import UserError, printable
 
 _MAX_CLASSES = 1 << 15

@@ -15,14 +15,14 @@ from tqdm import tqdm
 from dnnlib import UserError, cli
 
 from .detectors import Detector
-from .feature_stats import Collector, Features
+from .feature_cache import cached_features, check_fits, load_statistics, save_statistics
+from .features import Collector, Features
 from .fid import FRECHET_NAMES, bias_warning
+from .image_set import PictureSet
 from .inception_score import few_warning
 from .measure import measure, needs_features, needs_reals
-from .names import Metric
+from .metric import Metric
 from .nearest import NearestPairs
-from .pictures import PictureSet
-from .statistics import cached_features, check_fits, load_statistics, save_statistics
 
 Sampler = Callable[[int], Iterator[torch.Tensor]]
 

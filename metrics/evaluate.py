@@ -9,8 +9,8 @@ import torch
 
 from .compare import Comparison, Drawn, Sampler, Source
 from .detectors import Detector, load_detector
-from .names import Metric, validate_metrics
-from .pictures import PictureSet
+from .image_set import PictureSet
+from .metric import Metric, validate_metrics
 
 PathLength = Callable[[Metric], tuple[float, int]]
 Evaluator = Callable[..., dict[str, float]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .feature_stats import MeanCov
+from .features import MeanCov
 
 UNBIASED_ENOUGH = 2048
 

@@ -1,11 +1,11 @@
 """From the features of two sets to a metric's numbers."""
 
 from .detectors import Detector
-from .feature_stats import Features
+from .features import Features
 from .fid import frechet_distance
 from .inception_score import inception_score
 from .kid import kernel_distance
-from .names import Metric
+from .metric import Metric
 from .nearest import nearest_ratio
 from .precision_recall import precision_recall
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from dnnlib import UserError, cli
 from torch_utils.lpips import LPIPS, MIN_SIZE, squared_distance, vgg_weights
 
-from .names import Metric
+from .metric import Metric
 
 EPSILON = 1e-4  # between the two pictures of a pair, as a part of the path
 _OUTLIERS = 1, 99  # percentiles; pairs beyond are left out

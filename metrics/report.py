@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from torch_utils.pictures import labelled_table
+from torch_utils.image_io import labelled_table
 
 from .compare import Result
 from .fid import FRECHET_NAMES
-from .names import Metric
-from .pictures import PictureSet
+from .image_set import PictureSet
+from .metric import Metric
 
 _COLOURS = ('#4e79a7', '#f28e2b', '#59a14f', '#e15759', '#76b7b2', '#b07aa1', '#9c755f', '#edc948')
 _BAR, _HEIGHT, _MARGIN = 56, 220, 24  # of a plot, pixels

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from dnnlib import UserError, cli, printable
-from torch_utils.pictures import LEGIBLE, labelled_table, tile
-from training.checkpoint import Networks
+from torch_utils.image_io import LEGIBLE, labelled_table, tile
 from training.networks import Generator
+from training.snapshots import Networks
 
 from .blending import BlendPlan, blend_generators
-from .images import class_labels, latents_from_seeds, render
+from .sampling import class_labels, latents_from_seeds, render
 
 BATCH = 16  # pictures drawn at a time
 MAX_PIXELS = 1 << 28  # of a table; 0.8 GB in memory

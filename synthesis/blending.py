@@ -28,8 +28,8 @@ import torch
 from dnnlib import UserError, printable
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
-from training.checkpoint import Networks, ancestry, is_descendant, settings_of
 from training.networks import Generator
+from training.snapshots import Networks, ancestry, is_descendant, settings_of
 
 Rule = Literal['pinkney', 'dvschultz', 'vtoonify']
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .images import render_ws
 from .noise import Noise, random_noise, stack_noise
 from .rendering import Renderer
+from .sampling import render_ws
 
 
 @dataclass(frozen=True)

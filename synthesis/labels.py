@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from dnnlib import UserError
-from dnnlib.archive import PictureArchive
+from dnnlib.image_archive import PictureArchive
 from dnnlib.labels import read_labels
 from training.dataset import choose_rows
 
-from .images import LabelFn, class_labels
+from .sampling import LabelFn, class_labels
 
 AS_IN_SET, UNIFORM = 'as in the data set', 'uniform'
 

@@ -10,8 +10,8 @@ import torch
 from dnnlib import UserError, atomic_path
 from dnnlib.reading import read_npz
 
-from .images import latents_from_seeds
 from .noise import PREFIX, Noise, noise_arrays, read_noise
+from .sampling import latents_from_seeds
 
 MAX_UNPACKED = 4 << 30  # bytes of an .npz
 

@@ -12,7 +12,7 @@ import torch
 
 from dnnlib import UserError
 
-from .paths import slerp
+from .interpolation import slerp
 
 PREFIX = 'noise.'  # of such arrays in an .npz
 

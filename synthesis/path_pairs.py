@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from .images import LabelFn, draw_label
+from .interpolation import slerp
 from .noise import picture_generator, seeded_noise
-from .paths import slerp
 from .rendering import Renderer
+from .sampling import LabelFn, draw_label
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from dnnlib import UserError
 from torch_utils.lpips import squared_distance
 
-from .distances import Embed
-from .images import latents_from_seeds, render_ws
 from .noise import Noise, given_noise, noise_layers, stack_noise
+from .projection_losses import Embed
+from .sampling import latents_from_seeds, render_ws
 
 NOISE_PYRAMID_END = 8  # pixels
 
@@ -94,7 +94,7 @@ def project(
     Args:
         G: a generator in evaluation mode. It is not changed.
         targets: uint8 `[N, C, H, W]`, of the network's size and channels.
-        embed: what is to be alike; see `synthesis.distances`.
+        embed: what is to be alike; see `synthesis.projection_losses`.
         c: float32 `[1, c_dim]`, the class whose latents are the start; None for an unconditional
             network.
         every: steps between two states.

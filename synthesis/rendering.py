@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from torch_utils.graphs import Captured
+from torch_utils.cuda_graphs import Captured
 
 from .noise import Noise, given_noise
 

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from training.checkpoint import load_networks
 from training.networks import Generator
+from training.snapshots import load_networks
 
 from .blending import BlendPlan, blend_generators, lineage_warning
-from .distances import Embed
 from .latents import truncate
 from .noise import Noise
 from .projection import Settings, project, render_projection
+from .projection_losses import Embed
 
 
 @dataclass(frozen=True)

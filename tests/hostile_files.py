@@ -40,7 +40,7 @@ from hostile_parts import (
     zip_of,
 )
 
-from training.formats.safe_pickle import TFNetwork
+from training.snapshots.unpickling import TFNetwork
 
 
 def executing(marker: Path) -> dict[str, bytes]:

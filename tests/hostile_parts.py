@@ -15,9 +15,8 @@ import torch
 from conftest import GOLDEN
 
 from torch_utils import persistence
-from training.checkpoint import load_networks
-from training.formats import safe_pickle, safetensors
-from training.formats.safe_pickle import Record, TFNetwork
+from training.snapshots import load_networks, safetensors, unpickling
+from training.snapshots.unpickling import Record, TFNetwork
 
 MARKED = 'replace me'
 
@@ -171,7 +170,7 @@ def snapshot(
         change: is given what the pickle holds.
         marked: opcodes that take the place of the text `MARKED`.
     """
-    content = safe_pickle.load(small_snapshot(name), 'x')
+    content = unpickling.load(small_snapshot(name), 'x')
     change(content)
     text = b'X' + struct.pack('<I', len(MARKED)) + MARKED.encode()
     return dumped(content).replace(text, marked or text)
@@ -193,7 +192,7 @@ def dumped(content: Any) -> bytes:
 
 @functools.cache
 def small_snapshot(name: str) -> bytes:
-    content = safe_pickle.load((GOLDEN / name).read_bytes(), 'x')
+    content = unpickling.load((GOLDEN / name).read_bytes(), 'x')
     if isinstance(content, dict):
         content['G'] = content['D'] = None
     return dumped(content)

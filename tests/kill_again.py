@@ -21,7 +21,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import train  # noqa: E402
-from training.checkpoint import load_networks  # noqa: E402
+from training.snapshots import load_networks  # noqa: E402
 from training.state import load_state  # noqa: E402
 
 

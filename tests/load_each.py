@@ -22,15 +22,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import prepare_data  # noqa: E402
-from dataset_tools.decode import BadPicture, decode_rgb  # noqa: E402
+from dataset_tools.image.decode import BadPicture, decode_rgb  # noqa: E402
 from dnnlib import UserError  # noqa: E402
-from dnnlib.archive import decode_picture  # noqa: E402
+from dnnlib.image_archive import decode_picture  # noqa: E402
 from dnnlib.reading import read_json, read_npz  # noqa: E402
-from metrics.pictures import PictureSet  # noqa: E402
-from metrics.statistics import load_statistics  # noqa: E402
+from metrics.feature_cache import load_statistics  # noqa: E402
+from metrics.image_set import PictureSet  # noqa: E402
 from torch_utils.torch_file import load_plain  # noqa: E402
-from training.checkpoint import load_networks  # noqa: E402
 from training.dataset import ImageFolderDataset  # noqa: E402
+from training.snapshots import load_networks  # noqa: E402
 
 
 def read_set(path: Path) -> None:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_prepare_data import encode, error_line, prepare, read
 
-from dataset_tools import faces, sheet
-from dataset_tools.align import align_face, ffhq_quad, quad_side
-from dataset_tools.landmarks import Landmarks, load_landmarks
+from dataset_tools import sheet
+from dataset_tools.faces import detect
+from dataset_tools.faces.align import align_face, ffhq_quad, quad_side
+from dataset_tools.faces.landmarks import Landmarks, load_landmarks
 from dnnlib import UserError
 
 # ---- the square -------------------------------------------------------------
@@ -611,7 +612,7 @@ def photograph() -> Image.Image:
 
 @pytest.mark.parametrize('side', [200, 512, 900, 3000])
 def test_the_photographs_landmarks(side: int) -> None:
-    found = faces.find_faces(photograph().resize((side, side), Image.Resampling.LANCZOS))
+    found = detect.find_faces(photograph().resize((side, side), Image.Resampling.LANCZOS))
     points = (four_points(found[0]) + 0.5) * 512 / side - 0.5
     assert np.linalg.norm(points - EYES_AND_MOUTH, axis=1).max() < 3
     assert len(found) == 1
@@ -621,8 +622,8 @@ def test_the_photographs_cut_is_aligned() -> None:
     """Found once more in the cut, eyes and mouth are where FFHQ has them: in the middle, the eyes
     level and a little above it.
     """
-    [face] = faces.find_faces(photograph())
-    [again] = faces.find_faces(align_face(photograph(), face, 256))
+    [face] = detect.find_faces(photograph())
+    [again] = detect.find_faces(align_face(photograph(), face, 256))
     np.testing.assert_allclose(again.eye_middle + again.eye_to_mouth / 2, (127.5, 148), atol=6)
     assert (
         abs(again.eye_to_eye[1]) < 3
@@ -644,25 +645,25 @@ def test_the_photographs_cut_is_aligned() -> None:
 def test_turned_faces_and_faces_at_the_border(angle: int, box: tuple[int, int, int, int]) -> None:
     picture = photograph().rotate(angle, Image.Resampling.BICUBIC).crop(box)
     points = moved(EYES_AND_MOUTH - 255.5, math.radians(-angle), 1, (255.5, 255.5)) - box[:2]
-    assert np.linalg.norm(four_points(faces.find_faces(picture)[0]) - points, axis=1).max() < 4
+    assert np.linalg.norm(four_points(detect.find_faces(picture)[0]) - points, axis=1).max() < 4
 
 
 def test_several_faces_the_largest_first() -> None:
     group = Image.new('RGB', (1200, 600), 'grey')
     for side, place in [(256, (900, 100)), (512, (20, 40)), (400, (550, 150))]:
         group.paste(photograph().resize((side, side), Image.Resampling.LANCZOS), place)
-    found = faces.find_faces(group, small=True)
+    found = detect.find_faces(group, small=True)
     lefts = [face.eye_left for face in found]
     np.testing.assert_allclose(
         lefts, [(223, 141), (550 + 203 * 0.78, 150 + 101 * 0.78), (1001.5, 150.5)], atol=3
     )
     assert (
-        faces.choose_faces(group) == faces.find_faces(group)[:1]
-        and faces.choose_faces(group, 'all') == found
+        detect.choose_faces(group) == detect.find_faces(group)[:1]
+        and detect.choose_faces(group, 'all') == found
     )
     assert (
-        faces.find_faces(Image.new('RGB', (300, 200)))
-        == faces.find_faces(Image.new('RGB', (1, 1)))
+        detect.find_faces(Image.new('RGB', (300, 200)))
+        == detect.find_faces(Image.new('RGB', (1, 1)))
         == []
     )
 
@@ -672,14 +673,14 @@ def test_a_doubtful_find_counts_as_smaller(monkeypatch: pytest.MonkeyPatch) -> N
     photograph()
     import dlib
 
-    _, predictor = faces._load_detector()
+    _, predictor = detect._load_detector()
     boxes = [dlib.rectangle(92, 301, 252, 461), dlib.rectangle(179, 83, 266, 170)]
     for scores, first in [((0.35, 0.9), 1), ((0.9, 0.9), 0)]:
         detector = SimpleNamespace(run=lambda *_, scores=scores: (boxes, scores, [0, 0]))
         monkeypatch.setattr(
-            faces, '_load_detector', lambda detector=detector: (detector, predictor)
+            detect, '_load_detector', lambda detector=detector: (detector, predictor)
         )
-        eye = faces.find_faces(photograph())[0].eye_left
+        eye = detect.find_faces(photograph())[0].eye_left
         assert boxes[first].contains(*map(round, eye)) and not boxes[1 - first].contains(
             *map(round, eye)
         )
@@ -703,7 +704,7 @@ def test_prepare_data_finds_faces(tmp_path: Path, capsys: pytest.CaptureFixture[
     pictures, metadata = read(tmp_path / 'set.zip')
     np.testing.assert_array_equal(pictures[0], pictures[1])
     np.testing.assert_array_equal(
-        pictures[0], align_face(photograph(), faces.find_faces(photograph())[0], 128)
+        pictures[0], align_face(photograph(), detect.find_faces(photograph())[0], 128)
     )
     assert metadata['landmarks'].startswith('dlib-68 ')
     for name in 'ab':

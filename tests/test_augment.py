@@ -6,8 +6,8 @@ from conftest import GOLDEN, load_npz
 
 from training.ada import AdaController
 from training.augment import AugmentPipe
-from training.checkpoint import load_networks
 from training.config import AUGPIPES
+from training.snapshots import load_networks
 
 DATA = load_npz('augment')
 GROUPS = {**AUGPIPES, 'bgcf+cutout': (*AUGPIPES['bgcf'], 'cutout')}

@@ -12,10 +12,10 @@ from two_networks import generator, networks, run, snapshots
 from dnnlib import UserError
 from synthesis.blend_figures import Row, swap_table
 from synthesis.blending import BlendPlan, blend_generators
-from synthesis.images import latents_from_seeds, render
-from torch_utils.pictures import labelled_table, require_picture_suffix
-from training.checkpoint import Networks, save_networks
+from synthesis.sampling import latents_from_seeds, render
+from torch_utils.image_io import labelled_table, require_picture_suffix
 from training.networks import Generator
+from training.snapshots import Networks, save_networks
 
 
 def solid(*colours: tuple[int, int, int], size: int = 20) -> np.ndarray:

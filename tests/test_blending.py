@@ -28,8 +28,8 @@ from synthesis.blending import (
     parse_weights,
 )
 from torch_utils.misc import named_tensors
-from training.checkpoint import Networks, are_related, load_networks
 from training.networks import Generator
+from training.snapshots import Networks, are_related, load_networks
 
 BUFFERS = ('noise_const', 'resample_filter', 'w_avg')
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')

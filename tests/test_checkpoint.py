@@ -19,11 +19,10 @@ import convert
 from dnnlib import UserError
 from torch_utils import torch_file
 from torch_utils.misc import named_tensors
-from training import checkpoint
+from training import snapshots
 from training.augment import AugmentPipe
-from training.checkpoint import Networks, load_networks, save_networks
-from training.formats import nvidia, safe_pickle
 from training.networks import Discriminator, Generator
+from training.snapshots import Networks, load_networks, nvidia, save_networks, unpickling
 
 
 def tensors_equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -351,7 +350,7 @@ def test_arrays_and_numbers_are_read() -> None:
         'e': np.bool_(True),
     }
     for protocol in (2, 3, 4):
-        got = safe_pickle.load(pickle.dumps(content, protocol=protocol), 'x')
+        got = unpickling.load(pickle.dumps(content, protocol=protocol), 'x')
         np.testing.assert_array_equal(got['a'], content['a'])
         assert (got['b'], got['c'], got['d'], got['e']) == (1.5, -3, {1, 2}, True)
 
@@ -372,7 +371,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         file.write(b'half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setitem(checkpoint.WRITERS, '.pkl', fail)
+    monkeypatch.setitem(snapshots.WRITERS, '.pkl', fail)
     with pytest.raises(UserError, match='No space left'):
         save_networks(path, load_networks(GOLDEN / 'ada-uncond-32.pkl'))
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['a.pkl']
@@ -385,7 +384,7 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(url)
         return GOLDEN / 'ada-uncond-32.pkl'
 
-    monkeypatch.setattr(checkpoint, 'fetch', fetched)
+    monkeypatch.setattr(snapshots, 'fetch', fetched)
     monkeypatch.chdir(tmp_path)
     assert load_networks('ffhq256').G_ema.img_resolution == 32
     load_networks('http://127.0.0.1/x.pkl')

@@ -21,9 +21,9 @@ import generate
 import project
 import toonify
 from dnnlib import cli
-from dnnlib.archive import decode_picture
+from dnnlib.image_archive import decode_picture
 from dnnlib.util import UserError
-from training.checkpoint import load_networks
+from training.snapshots import load_networks
 
 ROOT = Path(__file__).parent.parent
 NET = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -93,7 +93,7 @@ SCRIPTS = {
     'project': (
         project,
         ['--target=a', '--network', NET, '--outdir=out'],
-        'training.checkpoint.load_networks',
+        'training.snapshots.load_networks',
         '--batch',
     ),
     'toonify': (
@@ -139,7 +139,7 @@ def test_a_snapshot_that_memory_does_not_hold_is_not_called_damaged(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr('training.formats.nvidia.read', fail)
+    monkeypatch.setattr('training.snapshots.nvidia.read', fail)
     with pytest.raises(MemoryError):
         load_networks(NET)
 
@@ -327,7 +327,7 @@ def test_toonify_tries_its_folder_before_it_projects(
 
 
 @pytest.mark.parametrize(
-    'failing_part', ['synthesis.toonify.picture_of_steps', 'torch_utils.pictures.save_picture']
+    'failing_part', ['synthesis.toonify.picture_of_steps', 'torch_utils.image_io.save_picture']
 )
 def test_what_toonify_has_found_is_kept_when_drawing_fails(
     failing_part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -22,19 +22,19 @@ from test_metrics import assert_one_error_line, draw_pictures
 
 import calc_fid
 from dnnlib import UserError
-from dnnlib.archive import PictureArchive
-from metrics import detectors, statistics
+from dnnlib.image_archive import PictureArchive
+from metrics import detectors, feature_cache
 from metrics.compare import Comparison, Drawn, Source, open_files
 from metrics.detectors import Detector, load_detector
 from metrics.evaluate import make_evaluator
-from metrics.names import parse_metrics
+from metrics.feature_cache import load_statistics
+from metrics.image_set import PictureSet
+from metrics.metric import parse_metrics
 from metrics.nearest import nearest_ratio
-from metrics.pictures import PictureSet
-from metrics.statistics import load_statistics
 from synthesis.labels import choose_labels
-from training.checkpoint import Networks, load_networks, save_networks
 from training.dataset import ImageFolderDataset
 from training.networks import Generator
+from training.snapshots import Networks, load_networks, save_networks
 
 pytestmark = pytest.mark.usefixtures('own_cache', 'narrow_vgg')
 CPU = torch.device('cpu')
@@ -362,7 +362,9 @@ def test_the_cache_stays_within_its_limit(
     root: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = own_cache / 'statistics'
-    monkeypatch.setattr(statistics, 'CACHE_BYTES', 200_000)  # a file has 35 kB, 37 kB with features
+    monkeypatch.setattr(
+        feature_cache, 'CACHE_BYTES', 200_000
+    )  # a file has 35 kB, 37 kB with features
     used = []
     for number in range(4):
         compare(draw_pictures(tmp_path / str(number), 4, seed=number), root / 'near')
@@ -375,7 +377,7 @@ def test_the_cache_stays_within_its_limit(
         (folder / name).write_bytes(bytes(100_000))
     os.utime(folder / '.old.tmp.npz', (0, 0))
     compare(tmp_path / '0', root / 'near')  # is there still, and the newest now
-    monkeypatch.setattr(statistics, 'CACHE_BYTES', 3 * used[0].stat().st_size + 1000)
+    monkeypatch.setattr(feature_cache, 'CACHE_BYTES', 3 * used[0].stat().st_size + 1000)
     compare(root / 'real', root / 'near')
     (new,) = set(folder.glob('[!.]*.npz')) - set(used)
     assert {path.name for path in folder.iterdir()} == {
@@ -383,7 +385,7 @@ def test_the_cache_stays_within_its_limit(
         '.new.tmp.npz',
         *(path.name for path in (used[0], used[3], new)),
     }
-    monkeypatch.setattr(statistics, 'CACHE_BYTES', 10)
+    monkeypatch.setattr(feature_cache, 'CACHE_BYTES', 10)
     compare(root / 'far', root / 'near')
     assert len(list(folder.glob('[!.]*.npz'))) == 1, 'what was just written stays'
 
@@ -449,7 +451,7 @@ def test_files_that_another_process_removed_or_holds_do_not_matter(
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, 'unlink', contested)
-    statistics.prune(tmp_path, 250, tmp_path / '3.npz')
+    feature_cache.prune(tmp_path, 250, tmp_path / '3.npz')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['0.npz', '3.npz']
 
 

@@ -16,11 +16,11 @@ import train
 from dnnlib import UserError
 from torch_utils.misc import named_tensors
 from training import training_loop
-from training.checkpoint import load_networks
 from training.config import AUGPIPES
 from training.outputs import Evaluation
 from training.ranking import Criterion
 from training.run_dir import add_snapshot, claim
+from training.snapshots import load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 ROOT = Path(__file__).parent.parent

@@ -17,12 +17,12 @@ import train
 from torch_utils.misc import named_tensors
 from torch_utils.training_stats import Collector
 from training import loss
-from training.checkpoint import Networks, load_networks
 from training.config import LossConfig, OptimizerConfig
-from training.freezed import freeze, frozen_names, layers_from
+from training.freezing import freeze, frozen_names, layers_from
+from training.health import CERTAIN_TICKS, Watch, diversity
 from training.networks import Discriminator, Generator
 from training.phases import Batch, Losses, Phase, build_phases
-from training.watch import CERTAIN_TICKS, Watch, diversity
+from training.snapshots import Networks, load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 

@@ -18,16 +18,16 @@ import torch
 from PIL import Image
 
 from dnnlib import UserError
-from dnnlib.archive import decode_picture
-from training import data_cache
-from training.data_cache import (
+from dnnlib.image_archive import decode_picture
+from training import dataset_cache
+from training.dataset import ImageFolderDataset, InfiniteSampler, batches
+from training.dataset_cache import (
     available_memory,
     batches_from_gpu,
     batches_from_ram,
     choose_cache,
     decode_all,
 )
-from training.dataset import ImageFolderDataset, InfiniteSampler, batches
 
 CPU = torch.device('cpu')
 
@@ -352,7 +352,7 @@ def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]:
         with pytest.raises(UserError, match=words):
             batches(data, 4, seed=0, workers=0, device=CPU, cache=cache)
-    monkeypatch.setattr(data_cache, 'available_memory', lambda: 6 * 8 * 8 * 3 - 1)
+    monkeypatch.setattr(dataset_cache, 'available_memory', lambda: 6 * 8 * 8 * 3 - 1)
     with pytest.raises(
         UserError,
         match=r'--cache=ram: the decoded set takes 0\.0 GB, more than is '
@@ -364,7 +364,7 @@ def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_choice_of_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     GB, gpu = 10**9, torch.device('cuda')
     memory: dict[str, int | None] = {'free': 40 * GB}
-    monkeypatch.setattr(data_cache, 'available_memory', lambda: memory['free'])
+    monkeypatch.setattr(dataset_cache, 'available_memory', lambda: memory['free'])
     monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * GB, 80 * GB))
     assert [choose_cache(x * GB, gpu) for x in (5, 6, 10, 11)] == ['gpu', 'ram', 'ram', 'none']
     assert [choose_cache(x * GB, CPU) for x in (1, 10, 11)] == ['ram', 'ram', 'none']
@@ -389,8 +389,8 @@ def test_auto_takes_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_available_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     meminfo, limit = tmp_path / 'meminfo', tmp_path / 'memory.max'
-    monkeypatch.setattr(data_cache, '_MEMINFO', meminfo)
-    monkeypatch.setattr(data_cache, '_CGROUP_LIMITS', (tmp_path / 'none', limit))
+    monkeypatch.setattr(dataset_cache, '_MEMINFO', meminfo)
+    monkeypatch.setattr(dataset_cache, '_CGROUP_LIMITS', (tmp_path / 'none', limit))
     assert (available_memory() or 0) > 2**27  # the machine's memory, where Linux doesn't say more
     meminfo.write_text(
         'MemTotal:       9000 kB\nMemAvailable:   5000 kB\nHugePages_Total:       0\n'

@@ -23,13 +23,13 @@ from hostile_doors import (
 )
 from PIL import Image
 
-from dataset_tools.targets import load_target
+from dataset_tools.faces.targets import load_target
 from dnnlib import UserError, cli
-from dnnlib.archive import PictureArchive
+from dnnlib.image_archive import PictureArchive
 from dnnlib.interpreter import Forbidden, Unpickler, load_checked
 from dnnlib.reading import read_file, read_json
 from torch_utils.torch_file import load_plain
-from training.checkpoint import load_networks
+from training.snapshots import load_networks
 
 MEMORY = 64 << 20  # bytes over four times the file
 SECONDS = 20

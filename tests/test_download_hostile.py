@@ -14,7 +14,7 @@ from dnnlib import UserError, connection, download
 from dnnlib.connection import normal_url
 from dnnlib.download import fetch, open_url
 from torch_utils.misc import problem_of_weights
-from training.checkpoint import load_networks
+from training.snapshots import load_networks
 
 DATA = b'\x80\x04' + bytes(range(256)) * 40
 

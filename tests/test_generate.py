@@ -16,10 +16,10 @@ from PIL import ExifTags, Image
 import generate
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
-from synthesis.images import latents_from_seeds, latents_of_seed, render, render_ws, sample_images
+from synthesis.interpolation import circle
 from synthesis.noise import blend_noise, given_noise, noise_layers, random_noise, seeded_noise
-from synthesis.paths import circle
-from training.checkpoint import load_networks
+from synthesis.sampling import latents_from_seeds, latents_of_seed, render, render_ws, sample_images
+from training.snapshots import load_networks
 
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
 LAST = 7  # of the eight ws of these networks
@@ -86,7 +86,7 @@ def error_of(capsys: pytest.CaptureFixture, *options: object) -> str:
 @pytest.fixture(scope='module', autouse=True)
 def networks_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr('training.checkpoint.load_networks', functools.cache(load_networks))
+        monkeypatch.setattr('training.snapshots.load_networks', functools.cache(load_networks))
         yield
 
 

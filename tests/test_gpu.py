@@ -16,16 +16,16 @@ from conftest import GOLDEN, draw_pictures, load_npz
 from PIL import Image
 
 import train
-from synthesis.distances import pyramid
-from synthesis.images import sample_images
 from synthesis.projection import Settings, project
+from synthesis.projection_losses import pyramid
+from synthesis.sampling import sample_images
 from torch_utils import custom_ops, persistence
-from torch_utils.graphs import CudaRecorder
+from torch_utils.cuda_graphs import CudaRecorder
 from torch_utils.ops import affine_sample, bias_act, modulated_act, upfirdn2d
 from training import loss
 from training.augment import AugmentPipe
-from training.checkpoint import load_networks
 from training.config import AUGPIPES
+from training.snapshots import load_networks
 
 pytestmark = pytest.mark.gpu
 

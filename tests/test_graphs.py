@@ -17,20 +17,20 @@ from tape import TapeRecorder
 
 from dnnlib import UserError
 from synthesis.drawing import Picture, draw
-from synthesis.images import render_ws, sample_images
 from synthesis.noise import given_noise, random_noise, stack_noise
 from synthesis.path_pairs import path_pairs
 from synthesis.rendering import Renderer
-from torch_utils import graphs
+from synthesis.sampling import render_ws, sample_images
+from torch_utils import cuda_graphs
+from torch_utils.cuda_graphs import WARM_UP
 from torch_utils.distributed import Ranks
-from torch_utils.graphs import WARM_UP
 from torch_utils.misc import named_tensors
 from training.augment import AugmentPipe
-from training.checkpoint import load_networks
 from training.config import build_config
 from training.dataset import ImageFolderDataset
-from training.graphs import Graphs, make_graphs
+from training.phase_graphs import Graphs, make_graphs
 from training.phases import Batch
+from training.snapshots import load_networks
 from training.training_loop import Run, setup, training_step
 
 PLAIN: dict[str, Any] = {'augment': {'mode': 'noaug'}}
@@ -245,7 +245,7 @@ def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> No
     )
     for name, value in cuda.items():
         monkeypatch.setattr(torch.cuda, name, value)
-    recorder = graphs.CudaRecorder(torch.device('cpu'))
+    recorder = cuda_graphs.CudaRecorder(torch.device('cpu'))
 
     def waits() -> None:
         raise RuntimeError('operation not permitted when stream is capturing')
@@ -279,7 +279,7 @@ def test_there_are_none_on_a_cpu() -> None:
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     tapes = TapeRecorder()
-    monkeypatch.setattr(graphs, 'make_recorder', lambda device: tapes)
+    monkeypatch.setattr(cuda_graphs, 'make_recorder', lambda device: tapes)
     return tapes
 
 
@@ -371,7 +371,7 @@ def test_a_function_that_is_no_graph_runs_as_it_is(
             return x * torch.nan
         return x * 2 if flaw != 'remembers' or len(calls) != WARM_UP + 1 else x * 3
 
-    captured = graphs.Captured(function, torch.device('cpu'), 'this')
+    captured = cuda_graphs.Captured(function, torch.device('cpu'), 'this')
     with caplog.at_level(logging.WARNING):
         for i in range(1, 8):
             assert torch.equal(captured(torch.full([2], float(i))), torch.full([2], 2.0 * i))
@@ -380,7 +380,7 @@ def test_a_function_that_is_no_graph_runs_as_it_is(
 
 
 def test_a_result_stays_the_callers(recorder: TapeRecorder) -> None:
-    captured = graphs.Captured(lambda x: x + 1, torch.device('cpu'), 'this')
+    captured = cuda_graphs.Captured(lambda x: x + 1, torch.device('cpu'), 'this')
     results = [captured(torch.full([1], float(i))) for i in range(8)]
     assert [float(result) for result in results] == [
         1,
@@ -397,4 +397,4 @@ def test_a_result_stays_the_callers(recorder: TapeRecorder) -> None:
 def test_the_switch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('STYLEGAN_GRAPHS', 'fast')
     with pytest.raises(UserError, match='STYLEGAN_GRAPHS=fast: auto or off'):
-        graphs.Captured(lambda x: x, torch.device('cpu'), 'this')
+        cuda_graphs.Captured(lambda x: x, torch.device('cpu'), 'this')

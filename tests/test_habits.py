@@ -14,11 +14,11 @@ from conftest import GOLDEN
 
 import train
 from dnnlib import UserError, habits
-from synthesis.request import parse_request
+from synthesis.generate.request import parse_request
 from torch_utils.misc import in_float64, select_device
-from training.checkpoint import NAMED_SOURCES, load_networks
 from training.config import TrainingConfig, build_config, merge, run_name
 from training.presets import FOREIGN, load_preset, preset_names
+from training.snapshots import NAMED_SOURCES, load_networks
 
 TRAIN = 'train.py --outdir=out --data=DATA --device=cpu '
 GENERATE = 'generate.py --network=PKL --device=cpu '
@@ -289,7 +289,7 @@ def test_named_sources_are_those_that_were_published(
         return GOLDEN / 'ada-uncond-32.pkl'
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('training.checkpoint.fetch', fetch)
+    monkeypatch.setattr('training.snapshots.fetch', fetch)
     for name in ('metfaces', 'afhqcat', 'afhqdog', 'afhqwild', 'brecahad', 'cifar10', 'ffhq'):
         load_networks(name)
         place = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained'

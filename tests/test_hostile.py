@@ -18,9 +18,16 @@ from hostile_parts import Evil, ours_file, snapshot, torch_file, touching
 
 from dnnlib import UserError
 from torch_utils import torch_file as torch_format
-from training.checkpoint import Networks, ancestry, describe_networks, load_networks, save_networks
-from training.formats import safe_pickle, tensorflow
 from training.networks import Discriminator, Generator
+from training.snapshots import (
+    Networks,
+    ancestry,
+    describe_networks,
+    load_networks,
+    save_networks,
+    tensorflow,
+    unpickling,
+)
 
 SEEDS = ['ada-uncond-32.pkl', 'tf-uncond-32.pkl', 'rosinality-32.pt', 'ours.safetensors']
 MEMORY = 64 << 20  # bytes over four times the file
@@ -121,7 +128,7 @@ def test_the_corpus_takes_little_memory_and_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('key', ['latent_size', 'label_size', 'num_fp16_res', 'resolution_h'])
 def test_huge_settings_of_a_tensorflow_network(key: str) -> None:
-    content = safe_pickle.load((GOLDEN / 'tf-uncond-32.pkl').read_bytes(), 'x')
+    content = unpickling.load((GOLDEN / 'tf-uncond-32.pkl').read_bytes(), 'x')
     for part in (content[0], *content[0].state['components'].values()):
         part.state['static_kwargs'][key] = 1 << 40
     if key == 'num_fp16_res':
@@ -134,16 +141,16 @@ def test_huge_settings_of_a_tensorflow_network(key: str) -> None:
 
 def test_keys_and_calls_are_counted() -> None:
     with pytest.raises(UserError, match='as a key'):
-        safe_pickle.load(pickle.dumps({1.5: 0}), 'x')
+        unpickling.load(pickle.dumps({1.5: 0}), 'x')
     with pytest.raises(UserError, match='far more than its length'):
-        safe_pickle.load(b'\x80\x03(' + b']' * 1_000_000 + b'l.', 'x')
+        unpickling.load(b'\x80\x03(' + b']' * 1_000_000 + b'l.', 'x')
     # an item, items, elements: methods that a tensor has too
     for change in (b'NK\x01s.', b'(NK\x01u.', b'(K\x01\x90.', b'K\x01a.', b'(K\x01e.'):
         with pytest.raises(UserError, match='changes a Tensor'):
-            safe_pickle.load(
+            unpickling.load(
                 b'\x80\x04' + pickle.dumps(torch.zeros(2), protocol=3)[2:-1] + change, 'x'
             )
-    assert safe_pickle.load(pickle.dumps({'a': [{1: 2}, {3, 'b'}], None: True}), 'x') == {
+    assert unpickling.load(pickle.dumps({'a': [{1: 2}, {3, 'b'}], None: True}), 'x') == {
         'a': [{1: 2}, {3, 'b'}],
         None: True,
     }

@@ -27,8 +27,8 @@ from dnnlib import UserError
 from torch_utils import custom_ops
 from torch_utils.ops import affine_sample, bias_act, conv2d_gradfix, modulated_act, upfirdn2d
 from training.augment import AugmentPipe
-from training.checkpoint import load_networks
 from training.config import AUGPIPES
+from training.snapshots import load_networks
 
 ARCHS = ['75', '80', '86', '89', '90', '100', '120']
 INSTANCES = [

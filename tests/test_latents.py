@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnnlib import UserError
+from synthesis.interpolation import EASINGS, positions, slerp
 from synthesis.latents import map_seeds, read_ws, save_ws, truncate
 from synthesis.noise import (
     given_noise,
@@ -23,10 +24,9 @@ from synthesis.noise import (
     stored_noise,
     turn_noise,
 )
-from synthesis.paths import EASINGS, positions, slerp
 from synthesis.sefa import factorize, style_layers
-from training.checkpoint import load_networks
 from training.networks import Generator
+from training.snapshots import load_networks
 
 LABEL = torch.zeros([1, 0])
 

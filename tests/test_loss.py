@@ -6,8 +6,8 @@ from conftest import GOLDEN, load_npz
 
 from training import loss
 from training.augment import AugmentPipe
-from training.checkpoint import load_networks
 from training.config import AUGPIPES
+from training.snapshots import load_networks
 
 
 @pytest.fixture(scope='module')

@@ -13,7 +13,7 @@ import torch
 from conftest import GOLDEN
 
 from dnnlib import UserError
-from synthesis.distances import choose_embedding, pyramid
+from synthesis.projection_losses import choose_embedding, pyramid
 from torch_utils import lpips as ours
 from torch_utils.lpips import LPIPS, squared_distance, vgg_weights
 

@@ -24,12 +24,12 @@ from dnnlib import UserError
 from metrics import detectors
 from metrics.detectors import RandomVGG16, load_detector
 from metrics.evaluate import make_evaluator
-from metrics.feature_stats import FeatureStats, MeanCov, collect_stats
+from metrics.features import FeatureStats, MeanCov, collect_stats
 from metrics.fid import bias_warning, frechet_distance
-from metrics.names import metric_names, parse_metrics, validate_metrics
-from metrics.pictures import PictureSet, to_rgb
-from training.checkpoint import Networks, save_networks
+from metrics.image_set import PictureSet, to_rgb
+from metrics.metric import metric_names, parse_metrics, validate_metrics
 from training.networks import Generator
+from training.snapshots import Networks, save_networks
 
 pytestmark = pytest.mark.usefixtures('own_cache')
 CPU = torch.device('cpu')

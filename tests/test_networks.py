@@ -11,9 +11,9 @@ from conftest import GOLDEN, load_json, load_npz
 
 from torch_utils.misc import named_tensors
 from training import networks
-from training.checkpoint import load_networks
-from training.freezed import freeze, frozen_names
+from training.freezing import freeze, frozen_names
 from training.networks import Discriminator, Generator
+from training.snapshots import load_networks
 
 SNAPSHOTS = {
     'ada-uncond-32': 'ada-uncond-32',

@@ -12,12 +12,12 @@ from conftest import GOLDEN
 import calc_fid
 import metrics.ppl as ppl
 from dnnlib import UserError
-from metrics.names import metric_names, validate_metrics
+from metrics.metric import metric_names, validate_metrics
 from metrics.ppl import PathKind, path_kind, path_length_metric, perceptual_path_length
 from synthesis.noise import given_noise, picture_generator, seeded_noise
 from synthesis.path_pairs import path_pairs
-from training.checkpoint import load_networks
 from training.networks import Generator
+from training.snapshots import load_networks
 
 UNCOND, COND = (str(GOLDEN / name) for name in ('ada-uncond-32.pkl', 'ada-cond-32.pkl'))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dnnlib import UserError
-from torch_utils.pictures import save_picture, tile
+from torch_utils.image_io import save_picture, tile
 
 
 # Pillow reads the last, and can't write it

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 import prepare_data
-from dataset_tools import archive
-from dnnlib.archive import decode_picture
+from dataset_tools import writer
+from dnnlib.image_archive import decode_picture
 
 SIZE = 16
 
@@ -327,7 +327,7 @@ def test_layout_is_nvidias_and_decodes_as_it_should(folder: Path, dest: Path) ->
 def test_a_broken_picture_is_named_and_skipped(
     folder: Path, dest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('dnnlib.archive.MAX_PIXELS', 900)
+    monkeypatch.setattr('dnnlib.image_archive.MAX_PIXELS', 900)
     whole = png(0, (24, 24, 3))
     (folder / 'a-truncated.png').write_bytes(whole[: len(whole) // 2])
     (folder / 'b-fine.png').write_bytes(png(1))
@@ -438,7 +438,7 @@ def test_an_interrupted_run_leaves_nothing(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(archive.DatasetWriter, 'finish', fail)
+    monkeypatch.setattr(writer.DatasetWriter, 'finish', fail)
     assert prepare(folder, dest) == code
     assert list(dest.parent.iterdir()) == [folder]
     dest.write_bytes(b'an older set')

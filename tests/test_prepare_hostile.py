@@ -35,11 +35,12 @@ from test_prepare_data import encode, error_line, pixels, png, prepare, read
 from test_prepare_sources import cifar
 
 import prepare_data
-from dataset_tools import containers, known_sets, open_sources, streams
-from dataset_tools.containers import FolderContainer, Unusable
+from dataset_tools import open_sources
 from dataset_tools.labels import csv_labels
+from dataset_tools.sources import containers, known_sets, streams
+from dataset_tools.sources.containers import FolderContainer, Unusable
 from dnnlib import UserError
-from dnnlib.archive import PictureArchive
+from dnnlib.image_archive import PictureArchive
 from training.dataset import ImageFolderDataset
 
 unix = pytest.mark.skipif(os.name == 'nt', reason='Windows has no such files')

@@ -23,7 +23,7 @@ from PIL import Image
 from test_prepare_data import SIZE, encode, error_line, pixels, png, prepare, read
 
 import prepare_data
-from dataset_tools.resize import resize
+from dataset_tools.image.resize import resize
 from training.dataset import ImageFolderDataset
 
 

@@ -18,11 +18,9 @@ from PIL import Image
 
 import generate
 import project as script
-from dataset_tools.resize import resize
-from dataset_tools.targets import find_targets, load_target
+from dataset_tools.faces.targets import find_targets, load_target
+from dataset_tools.image.resize import resize
 from dnnlib import UserError
-from synthesis.distances import pyramid
-from synthesis.images import latents_from_seeds, render
 from synthesis.noise import given_noise, stored_noise
 from synthesis.projection import (
     Settings,
@@ -34,11 +32,13 @@ from synthesis.projection import (
     render_projection,
     w_statistics,
 )
+from synthesis.projection_losses import pyramid
+from synthesis.sampling import latents_from_seeds, render
+from torch_utils.image_io import save_picture
 from torch_utils.lpips import squared_distance
 from torch_utils.misc import named_tensors
-from torch_utils.pictures import save_picture
-from training.checkpoint import Networks, load_networks, save_networks
 from training.networks import Generator
+from training.snapshots import Networks, load_networks, save_networks
 
 SMALL, COND, TRAINED = (
     str(GOLDEN / name)

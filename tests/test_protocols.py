@@ -15,11 +15,11 @@ from PIL import Image
 
 from dnnlib import UserError
 from metrics.detectors import load_detector
-from metrics.feature_stats import Collector, MeanCov
+from metrics.features import Collector, MeanCov
 from metrics.fid import frechet_distance
+from metrics.image_set import PictureSet
 from metrics.inception_score import inception_score
 from metrics.kid import kernel_distance
-from metrics.pictures import PictureSet
 from metrics.precision_recall import precision_recall
 from metrics.protocols import PROTOCOLS
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tools import resize as module
-from dataset_tools.resize import RESIZE_FILTERS, resize, resize_light, resizer_version
+from dataset_tools.image import resize as module
+from dataset_tools.image.resize import RESIZE_FILTERS, resize, resize_light, resizer_version
 
 
 @pytest.fixture(params=['cykooz.resizer', 'Pillow'])

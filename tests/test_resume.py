@@ -10,9 +10,9 @@ from PIL import Image
 import train
 from torch_utils.misc import named_tensors
 from training import resume, training_loop
-from training.checkpoint import Networks, load_networks, save_networks
 from training.config import TrainingConfig, build_config
 from training.dataset import ImageFolderDataset
+from training.snapshots import Networks, load_networks, save_networks
 
 UNCOND, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
 

@@ -23,14 +23,14 @@ from test_continue import assert_same_end, start, statistics
 
 import train
 from dnnlib import UserError
-from metrics.names import parse_metrics
+from metrics.metric import parse_metrics
 from torch_utils import distributed, misc
-from training import options, outputs, training_loop
+from training import outputs, plan, training_loop
 from training.config import TrainingConfig, build_config, merge
+from training.health import advice_at_start
 from training.outputs import Evaluation, evaluation_is_due
 from training.ranking import Criterion
 from training.run_dir import add_snapshot, claim, counter_name
-from training.watch import advice_at_start
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -246,7 +246,7 @@ def test_folder_is_claimed_before_its_state_is_read(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = start(data, tmp_path, *DEMO, '--kimg=0.004')
-    load, claimed = options.load_state, []
+    load, claimed = plan.load_state, []
 
     def watched(folder: Path) -> dict[str, Any]:
         with pytest.raises(UserError, match='another process'), claim(folder, patience=0):
@@ -254,7 +254,7 @@ def test_folder_is_claimed_before_its_state_is_read(
         claimed.append(folder)
         return load(folder)
 
-    monkeypatch.setattr(options, 'load_state', watched)
+    monkeypatch.setattr(plan, 'load_state', watched)
     assert go_on(run_dir, '--kimg=0.008') == 0 and claimed == [run_dir]
 
 
@@ -587,11 +587,11 @@ def test_advice_follows_the_size_of_the_set_and_the_machine() -> None:
 
 
 def test_small_sets_are_judged_by_kid() -> None:
-    assert options.default_metrics(2047) == (
+    assert plan.default_metrics(2047) == (
         'kid5k_full',
         'fid5k_full',
-    ) and options.default_metrics(2048) == ('fid50k_full',)
-    parse_metrics(','.join(options.default_metrics(1)), 'inception')
+    ) and plan.default_metrics(2048) == ('fid50k_full',)
+    parse_metrics(','.join(plan.default_metrics(1)), 'inception')
 
 
 def test_float32_precision_is_set_by_one_interface_without_warnings() -> None:

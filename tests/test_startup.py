@@ -54,7 +54,7 @@ def test_no_format_imports_dynamo(golden: Path) -> None:
     names = ['sg3-cond-32.pkl', 'tf-uncond-32.pkl', 'rosinality-32.pt', 'trained-64.safetensors']
     code = f"""
 import sys
-from training.checkpoint import load_networks
+from training.snapshots import load_networks
 for name in {names!r}:
     load_networks({str(golden)!r} + '/' + name)
     print(name, 'torch._dynamo' in sys.modules)

@@ -11,8 +11,8 @@ from PIL import Image
 import blend
 import generate
 import toonify
-from dataset_tools.resize import resize
-from training.checkpoint import load_networks, save_networks
+from dataset_tools.image.resize import resize
+from training.snapshots import load_networks, save_networks
 
 BASE = str(GOLDEN / 'ada-uncond-32.pkl')
 

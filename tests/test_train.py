@@ -11,18 +11,18 @@ from conftest import GOLDEN
 from PIL import Image
 
 import train
+from torch_utils.image_io import to_uint8
 from torch_utils.misc import named_tensors
-from torch_utils.pictures import to_uint8
 from training import training_loop
-from training.checkpoint import are_related, load_networks
 from training.config import OptimizerConfig, build_config
 from training.dataset import ImageFolderDataset
 from training.ema import ema_beta, update_ema
-from training.freezed import frozen_names
+from training.freezing import frozen_names
 from training.networks import Generator
 from training.outputs import Evaluation
 from training.phases import Batch, lazy_adam
 from training.ranking import Criterion
+from training.snapshots import are_related, load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 FEW = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset_tools.targets import find_targets
+from dataset_tools.faces.targets import find_targets
 from dnnlib import (
     UserError,
     atomic_path,
@@ -19,10 +19,10 @@ from dnnlib import (
     require_regular_file,
 )
 from dnnlib.util import is_out_of_memory
-from metrics.statistics import load_statistics
+from metrics.feature_cache import load_statistics
 from synthesis.latents import read_ws
 from torch_utils.lpips import vgg_weights
-from training.checkpoint import load_networks
+from training.snapshots import load_networks
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 import blend
 from torch_utils.misc import named_tensors
-from training.checkpoint import Networks, save_networks
 from training.networks import Discriminator, Generator
+from training.snapshots import Networks, save_networks
 
 
 def generator(

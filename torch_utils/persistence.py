@@ -1,7 +1,7 @@
 """Classes whose instances travel inside snapshots together with the source of their module.
 
 NVIDIA's snapshots hold, for each network, a class name, the source text of the file that defines it
-and a state. NVIDIA's loaders execute that text. This project never does: `training.formats` maps
+and a state. NVIDIA's loaders execute that text. This project never does: `training.snapshots` maps
 the names onto its own classes. What is here marks the classes that may travel and records how an
 instance was built.
 """
@@ -163,5 +163,5 @@ def _reconstruct_persistent_obj(meta: dict[str, Any]) -> Any:
     """
     raise RuntimeError(
         f'a pickled {meta.get("class_name")} is read by '
-        f'training.checkpoint.load_networks, not by pickle.load'
+        f'training.snapshots.load_networks, not by pickle.load'
     )

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.image_archive import PictureArchive, decode_picture
 from dnnlib.labels import read_labels
 
-from .data_cache import (
+from .dataset_cache import (
     CACHES,
     batches_from_gpu,
     batches_from_ram,

@@ -16,15 +16,15 @@ import torch
 from PIL import Image, ImageDraw
 
 from dnnlib import UserError
-from dnnlib.archive import decode_picture
-from torch_utils.pictures import save_picture, tile, to_uint8
+from dnnlib.image_archive import decode_picture
+from torch_utils.image_io import save_picture, tile, to_uint8
 
-from .checkpoint import Networks, save_networks
+from .logging import grid_size
 from .networks import Generator
 from .ranking import Criterion
-from .report import grid_size
 from .run_dir import SHEET_NAME, add_snapshot, counter_name, load_snapshots, own_files
 from .signals import Signals, Stopped
+from .snapshots import Networks, save_networks
 
 if TYPE_CHECKING:
     from .training_loop import Run

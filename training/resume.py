@@ -12,10 +12,10 @@ from dnnlib import UserError
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
-from .checkpoint import ancestry, load_networks
 from .config import NetworkConfig, TrainingConfig, check
 from .dataset import ImageFolderDataset
 from .networks import Discriminator, Generator
+from .snapshots import ancestry, load_networks
 
 log = logging.getLogger(__name__)
 

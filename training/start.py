@@ -11,8 +11,8 @@ import torch
 import dnnlib
 from torch_utils import distributed
 
-from .options import Plan
 from .outputs import Evaluation
+from .plan import Plan
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
 from .training_loop import Run, setup, train

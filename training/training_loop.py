@@ -22,10 +22,11 @@ from . import cost, ema
 from .ada import AdaController
 from .augment import AugmentPipe
 from .config import AUGPIPES, TrainingConfig
-from .data_cache import choose_cache
 from .dataset import ImageFolderDataset, batches
-from .freezed import freeze, frozen_names, layers_from
-from .graphs import Graphs, make_graphs
+from .dataset_cache import choose_cache
+from .freezing import freeze, frozen_names, layers_from
+from .health import Watch, advice_at_start
+from .logging import Reporter
 from .networks import Discriminator, Generator
 from .outputs import (
     Evaluation,
@@ -35,13 +36,12 @@ from .outputs import (
     is_evaluated,
     save_snapshot,
 )
+from .phase_graphs import Graphs, make_graphs
 from .phases import Batch, Losses, Phase, build_phases
-from .report import Reporter
 from .resume import load_source, new_source, without_fp16
 from .run_dir import STATE_NAME, own_files
 from .signals import Signals
 from .state import networks_of, restore, save_state
-from .watch import Watch, advice_at_start
 
 log = logging.getLogger(__name__)
 

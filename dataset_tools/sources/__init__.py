@@ -11,6 +11,8 @@ from typing import Any
 
 from dnnlib import UserError
 
+from ..image.decode import is_picture_name
+from ..labels import Label, check_mode, csv_columns, csv_labels, folder_labels, read_labels, stem
 from . import known_sets, streams
 from .containers import (
     Container,
@@ -22,8 +24,6 @@ from .containers import (
     open_container,
     read_json,
 )
-from .decode import is_picture_name
-from .labels import Label, check_mode, csv_columns, csv_labels, folder_labels, read_labels, stem
 
 __all__ = ['PictureSource', 'Skipped', 'SourcePicture', 'open_sources']
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from torch_utils.cuda_graphs import WARM_UP, Recorder, Replay, first_line, make_recorder
 from torch_utils.distributed import ALONE, Ranks
-from torch_utils.graphs import WARM_UP, Recorder, Replay, first_line, make_recorder
 
 from .phases import Batch, Phase
 

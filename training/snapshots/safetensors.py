@@ -17,7 +17,7 @@ from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
 from .. import augment, networks
-from .architecture import build, check_no_bomb, plain_data
+from .validation import build, check_no_bomb, plain_data
 
 FORMAT = 'stylegan2-toonify 1'
 LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."

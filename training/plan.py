@@ -7,13 +7,13 @@ from typing import Any
 
 from dnnlib import UserError
 
-from . import cost, watch
-from .checkpoint import Networks, is_elsewhere, load_networks
+from . import cost, health
 from .config import DataConfig, TrainingConfig, build_config, check, merge
 from .dataset import ImageFolderDataset
-from .formats import nvidia_run
 from .resume import load_source, new_source
 from .run_dir import INDEX, SNAPSHOT_NAME, STATE_NAME, load_options, own_files, refuse_links
+from .snapshots import Networks, is_elsewhere, load_networks
+from .snapshots import nvidia_runs as nvidia_run
 from .state import config_of, load_state, stored_settings
 
 # Option → field of TrainingConfig.
@@ -191,7 +191,9 @@ def try_plan(plan: Plan, device: str) -> list[str]:
             )
     price = cost.estimate(source.config, source.G, source.D, device)
     lines += cost.describe(price, source.config, device)
-    return lines + watch.advice_at_start(source.config, plan.dataset.stored_shape[0], price, device)
+    return lines + health.advice_at_start(
+        source.config, plan.dataset.stored_shape[0], price, device
+    )
 
 
 def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:

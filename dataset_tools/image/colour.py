@@ -141,8 +141,8 @@ def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform, b
         mode,
         'RGB',
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        _BLACK_POINT,
-    )  # type: ignore[arg-type]
+        _BLACK_POINT,  # type: ignore[arg-type]
+    )
     if mode not in ('RGB', 'L'):
         return transform, False
     steps = np.arange(0, 256, 15, dtype=np.uint8)

@@ -12,9 +12,9 @@ from PIL import Image
 
 from dnnlib import UserError
 
+from ..image.crop import Conversion, SquarePicture
+from ..image.decode import BadPicture, decode_rgb
 from .align import align_face, ffhq_quad, quad_side
-from .crop import Conversion, SquarePicture
-from .decode import BadPicture, decode_rgb
 from .landmarks import Landmarks
 
 FACES = ('one', 'all')

@@ -9,8 +9,8 @@ from PIL import Image, ImageFilter
 
 from dnnlib import UserError
 
+from ..image.resize import RESIZE_FILTERS
 from .landmarks import Landmarks
-from .resize import RESIZE_FILTERS
 
 # times the longer side of its picture: a tight portrait has a square of about twice that
 _LARGEST = 4

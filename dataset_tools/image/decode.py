@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from dnnlib import printable
-from dnnlib.archive import TooLarge, open_picture
+from dnnlib.image_archive import TooLarge, open_picture
 
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
 

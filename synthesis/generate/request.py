@@ -12,8 +12,8 @@ from typing import Any
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
 
-from .video import DEFAULT_QUALITY as VIDEO_QUALITY
-from .video import check_video
+from ..video import DEFAULT_QUALITY as VIDEO_QUALITY
+from ..video import check_video
 
 # options that decide what is made; without one, pictures
 MODES = ('style_mix', 'interpolate', 'sweep', 'sefa')

@@ -19,8 +19,8 @@ from dnnlib import UserError, atomic_path, make_cache_dir_path, printable
 from dnnlib.reading import read_json, read_npz
 
 from .detectors import Detector
-from .feature_stats import Features, MeanCov
-from .pictures import PictureSet
+from .features import Features, MeanCov
+from .image_set import PictureSet
 
 CACHE_BYTES = 4_000_000_000  # beyond that, the files that were not used for longest go
 _VERSION = 1  # of what is cached; another number and old files are not looked at

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from torch_utils.pictures import LEGIBLE, enlarge, labelled_table, save_picture, tile
+from torch_utils.image_io import LEGIBLE, enlarge, labelled_table, save_picture, tile
 
-from .drawing import Picture
-from .latents import save_ws
+from ..drawing import Picture
+from ..latents import save_ws
+from ..video import DEFAULT_QUALITY, VideoWriter
 from .request import Request
 from .scenes import Scene
-from .video import DEFAULT_QUALITY, VideoWriter
 
 Drawn = Iterable[tuple[Picture, np.ndarray]]
 

@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import UserError, require_regular_file
-from dnnlib.archive import PictureArchive
+from dnnlib.image_archive import PictureArchive
 from dnnlib.reading import read_file
 
-from .crop import Conversion, convert_picture
-from .decode import BadPicture
-from .faces import NO_FACE, WHAT_TO_TRY, check_detector, convert_faces
+from ..image.crop import Conversion, convert_picture
+from ..image.decode import BadPicture
+from .detect import NO_FACE, WHAT_TO_TRY, check_detector, convert_faces
 from .landmarks import Landmarks, load_landmarks
 
 

@@ -19,7 +19,8 @@ from dnnlib import UserError, printable
 from torch_utils import persistence
 
 from .. import augment, networks
-from .architecture import (
+from .unpickling import Record
+from .validation import (
     ACTIVATIONS,
     ARCHITECTURES,
     MAX_RESOLUTION,
@@ -36,7 +37,6 @@ from .architecture import (
     whole,
     word,
 )
-from .safe_pickle import Record
 
 NETWORKS = ('G', 'D', 'G_ema', 'augment_pipe')
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.archive import PictureArchive, decode_picture
+from dnnlib.image_archive import PictureArchive, decode_picture
 from dnnlib.labels import read_labels
 
 T = TypeVar('T')

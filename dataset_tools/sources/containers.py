@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dnnlib import UserError, reading
-from dnnlib.archive import MAX_LABELS
+from dnnlib.image_archive import MAX_LABELS
 
 MAX_FILE = reading.MAX_FILE
 _MAX_RATIO = reading.MAX_RATIO

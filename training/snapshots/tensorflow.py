@@ -16,8 +16,8 @@ import torch
 from dnnlib import UserError, printable
 
 from .. import networks
-from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, number, whole
-from .safe_pickle import TFNetwork
+from .unpickling import TFNetwork
+from .validation import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, number, whole
 
 MAX_PARTS = 10  # of a network; a generator has two
 MAX_VARIABLES = 5000  # of a network; one for 1024 px has 300

@@ -9,7 +9,7 @@ import io
 import logging
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,7 +19,7 @@ from torch_utils.misc import named_tensors, save_plain
 from torch_utils.torch_file import load
 
 from .. import networks
-from .architecture import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, plain_data
+from .validation import MAX_RESOLUTION, blank, build, channel_kwargs, check_no_bomb, plain_data
 
 log = logging.getLogger(__name__)
 
@@ -280,13 +280,13 @@ def _discriminator(theirs: Tensors, name: str) -> networks.Discriminator:
 
 
 def _generator_out(G: networks.Generator) -> Tensors:
-    block = G.synthesis.b4
+    block = cast(networks.SynthesisBlock, G.synthesis.b4)
     if (
         G.c_dim != 0
         or block.architecture != 'skip'
         or not block.conv1.use_noise
         or G.z_dim != G.w_dim
-    ):  # type: ignore[union-attr]
+    ):
         raise UserError(
             "rosinality's format holds only unconditional generators of architecture "
             'skip, with noise, and with z_dim = w_dim'

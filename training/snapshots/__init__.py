@@ -19,9 +19,9 @@ from torch_utils import persistence
 from torch_utils.misc import named_tensors
 from torch_utils.torch_file import is_torch_file
 
-from .augment import AugmentPipe
-from .formats import nvidia, rosinality, safe_pickle, safetensors, tensorflow
-from .networks import Discriminator, Generator
+from ..augment import AugmentPipe
+from ..networks import Discriminator, Generator
+from . import nvidia, rosinality, safetensors, tensorflow, unpickling
 
 log = logging.getLogger(__name__)
 
@@ -196,7 +196,7 @@ def _read_format(data: bytes, name: str, trusted: bool) -> dict[str, Any]:
         return safetensors.read(data, name)
     if not _starts_as_pickle(data):
         raise UserError(f'{name}: {_NO_SNAPSHOT}')
-    content = safe_pickle.load(data, name, trusted)
+    content = unpickling.load(data, name, trusted)
     return (
         tensorflow.read(content, name) if isinstance(content, tuple) else nvidia.read(content, name)
     )

@@ -13,13 +13,13 @@ import torch
 
 from dnnlib import UserError
 
-from .drawing import Picture
-from .images import class_labels, latents_from_seeds, latents_of_seed
-from .latents import map_latents, map_seeds, read_ws, truncate
-from .noise import Noise, blend_noise, random_noise, stored_noise, turn_noise
-from .paths import Circle, circle, positions, slerp
+from ..drawing import Picture
+from ..interpolation import Circle, circle, positions, slerp
+from ..latents import map_latents, map_seeds, read_ws, truncate
+from ..noise import Noise, blend_noise, random_noise, stored_noise, turn_noise
+from ..sampling import class_labels, latents_from_seeds, latents_of_seed
+from ..sefa import factorize
 from .request import Request
-from .sefa import factorize
 
 # ws from the column of a mix, as in NVIDIA's script; of small networks half of them
 USUAL_STYLES = 7

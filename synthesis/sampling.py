@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from torch_utils.pictures import to_uint8
+from torch_utils.image_io import to_uint8
 from training.networks import Generator
 
 from .noise import picture_generator, seeded_noise

@@ -13,7 +13,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from dnnlib import UserError, printable
-from dnnlib.archive import MAX_PIXELS
+from dnnlib.image_archive import MAX_PIXELS
 
 from .containers import MAX_FILE, Skipped
 

@@ -1,0 +1,1 @@
+"""One picture: decoding, colours, cropping, resizing."""

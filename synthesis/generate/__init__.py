@@ -1,0 +1,1 @@
+"""What `generate.py` makes: the request, the scenes that it asks for, the files."""
