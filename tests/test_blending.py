@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -566,12 +565,8 @@ def test_a_blend_descends_from_its_parents(tmp_path: Path, capsys: pytest.Captur
 # The script
 
 
-ALONE: Callable[..., dict] = lambda **more: {
-    '--output': None,
-    '--swap-resolution': None,
-    '--grid': 'g.png',
-    **more,
-}  # noqa: E731
+def alone(**more: Any) -> dict:
+    return {'--output': None, '--swap-resolution': None, '--grid': 'g.png', **more}
 
 
 @pytest.mark.parametrize(
@@ -598,10 +593,10 @@ ALONE: Callable[..., dict] = lambda **more: {
         ({'--class': '0'}, 'no picture is drawn'),
         ({'--class': '0', '--preview': 'p.png'}, 'knows no classes'),
         ({'--preview': 'p.png', '--seeds': '0-99999'}, 'choose'),
-        (ALONE(**{'--swap-resolution': '8'}), '--grid alone'),
-        (ALONE(**{'--weights': '4:0'}), '--weights has none'),
-        (ALONE(**{'--rule': 'vtoonify'}), '--rule=vtoonify has none'),
-        (ALONE(**{'--rule': 'dvschultz', '--swap-level': '0'}), '--rule=dvschultz'),
+        (alone(**{'--swap-resolution': '8'}), '--grid alone'),
+        (alone(**{'--weights': '4:0'}), '--weights has none'),
+        (alone(**{'--rule': 'vtoonify'}), '--rule=vtoonify has none'),
+        (alone(**{'--rule': 'dvschultz', '--swap-level': '0'}), '--rule=dvschultz'),
         ({'--grid': 'g.png', '--swap-resolution': None}, '--swap-resolution is missing'),
     ],
 )
