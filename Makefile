@@ -40,7 +40,7 @@ bench: $(VENV)/.installed
 
 # What the kernels, the phases (batch by resolution, with and without graphs) and the generator take; a test that fails doesn't end it.
 bench-gpu: $(VENV)/.installed
-	-$(BIN)/python -m pytest -q -m gpu tests/test_gpu.py
+	-$(BIN)/python -m pytest -q -m gpu tests/torch_utils/test_gpu.py
 	for dtype in float16 bfloat16 float32; do $(BIN)/python benchmarks/kernels.py --dtype $$dtype; done
 	for size in 256:16 256:64 1024:4 64:32; do for graphs in 0 1; do \
 		$(BIN)/python benchmarks/train_step.py --resolution $${size%:*} --batch $${size#*:} --graphs $$graphs; done; done

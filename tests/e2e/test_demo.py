@@ -27,7 +27,7 @@ from demo.report import (
 from dnnlib import UserError
 from dnnlib.cli import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 VOID_TAGS = {'meta', 'img', 'br', 'link'}
 
 

@@ -299,7 +299,7 @@ def test_both_loaders(loader: str, tmp_path: Path) -> None:
     )
     result = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         env={**os.environ, 'STYLEGAN_OPS': loader, 'DNNLIB_CACHE_DIR': str(tmp_path)},
@@ -413,7 +413,7 @@ def test_the_first_launch_of_autograds_thread() -> None:
     )
     result = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
     )

@@ -136,7 +136,7 @@ def test_written_for_python_37_and_numpy_1() -> None:
 
 
 SUFFIXES = ['.pkl', '.pt', '.safetensors']
-STAND_IN = Path(__file__).parent / 'nvidia_stand_in'
+STAND_IN = Path(__file__).parents[1] / 'nvidia_stand_in'
 
 
 def test_loads_in_a_stand_in_for_nvidias_checkouts(tmp_path: Path) -> None:

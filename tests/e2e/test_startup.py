@@ -11,7 +11,7 @@ import torch
 from torch_utils.persistence import ShapesOnly
 from training.networks import Generator
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HEAVY = ('torch._dynamo', 'sympy', 'scipy', 'torchvision', 'lpips', 'tensorboard', 'matplotlib')
 
 

@@ -25,7 +25,7 @@ from dnnlib.image_archive import decode_picture
 from dnnlib.util import UserError
 from training.snapshots import load_networks
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NET = str(GOLDEN / 'ada-uncond-32.pkl')
 
 

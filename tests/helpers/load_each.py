@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import prepare_data  # noqa: E402
 from dataset_tools.image.decode import BadPicture, decode_rgb  # noqa: E402

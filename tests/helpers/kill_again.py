@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import train  # noqa: E402
 from training.snapshots import load_networks  # noqa: E402

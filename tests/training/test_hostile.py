@@ -96,13 +96,13 @@ def test_the_corpus_takes_little_memory_and_time(tmp_path: Path) -> None:
     subprocess.run(
         [
             sys.executable,
-            str(Path(__file__).parent / 'load_each.py'),
+            str(Path(__file__).parents[1] / 'helpers' / 'load_each.py'),
             str(folder),
             str(report),
             str(SECONDS),
         ],
         check=True,
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         timeout=600,
     )
     rows = [json.loads(line) for line in report.read_text().splitlines()]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-FOLDER = Path(__file__).parent / 'golden' / 'imagemagick'
+FOLDER = Path(__file__).parent.parent / 'golden' / 'imagemagick'
 
 # File name: what is drawn (see `drawn` in test_prepare_corpus.py), convert's options, largest mean
 # difference of 8×8 blocks.

@@ -16,7 +16,7 @@ from test_continue import assert_same_end
 import train
 from training.run_dir import STATE_NAME, own_files
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 # `TOONIFY_KILLS=100 pytest tests/test_kill.py` is the whole check
 KILLS = int(os.environ.get('TOONIFY_KILLS', '12'))
@@ -28,7 +28,7 @@ def test_killed_again_and_again(data: Path, tmp_path: Path) -> None:
     try:
         words = [
             sys.executable,
-            str(ROOT / 'tests' / 'kill_again.py'),
+            str(ROOT / 'tests' / 'helpers' / 'kill_again.py'),
             str(data),
             str(tmp_path / 'killed'),
             SNAPSHOT,

@@ -533,9 +533,9 @@ def test_what_is_for_gpus_on_the_cpu(tmp_path: Path) -> None:
     """The tests for GPUs of what the kernels compute, golden losses in half precision among them,
     in a process that takes the CPU for one.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).parents[1]
     text = (
-        (here / 'test_gpu.py')
+        (here / 'torch_utils' / 'test_gpu.py')
         .read_text()
         .replace("'cuda'", "'cpu'")
         .replace('.cuda()', '.cpu()')
@@ -564,7 +564,10 @@ def test_what_is_for_gpus_on_the_cpu(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': f'{here}{os.pathsep}{here.parent}'},
+        env={
+            **os.environ,
+            'PYTHONPATH': os.pathsep.join(map(str, (here, here / 'helpers', here.parent))),
+        },
     )
     assert result.returncode == 0 and re.search(r'2\d passed', result.stdout), result.stdout
 
@@ -889,7 +892,7 @@ def test_two_processes_at_once_and_leftovers(
     (tmp_path / 'kernels').mkdir()
     (tmp_path / 'kernels' / 'lock').touch()
     (tmp_path / 'kernels' / '.bias_act.x.tmp.cubin').write_bytes(b'half')
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     both = [
         subprocess.Popen([sys.executable, '-c', BUILD], cwd=root, stdout=subprocess.PIPE, text=True)
         for _ in range(2)

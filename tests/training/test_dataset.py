@@ -455,7 +455,7 @@ sys.exit(7)
 """
     done = subprocess.run(
         [sys.executable, '-c', code],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=60,

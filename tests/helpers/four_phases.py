@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from torch_utils.distributed import join  # noqa: E402
 from torch_utils.training_stats import Collector  # noqa: E402

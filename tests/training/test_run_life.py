@@ -32,7 +32,7 @@ from training.outputs import Evaluation, evaluation_is_due
 from training.ranking import Criterion
 from training.run_dir import add_snapshot, claim, counter_name
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 DEMO = ['--cfg=demo', '--tick=0.004', '--aug-strength=0.5']
 

@@ -17,7 +17,7 @@ from test_continue import assert_same_end, statistics
 
 from torch_utils.distributed import Ranks, launch
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 OPTIONS = [
     '--device=cpu',
@@ -47,7 +47,12 @@ def run(
 def phases(count: int, batch_gpu: int, out: Path) -> dict:
     assert (
         launch(
-            [sys.executable, str(ROOT / 'tests' / 'four_phases.py'), str(out), str(batch_gpu)],
+            [
+                sys.executable,
+                str(ROOT / 'tests' / 'helpers' / 'four_phases.py'),
+                str(out),
+                str(batch_gpu),
+            ],
             count,
         )
         == 0

@@ -23,7 +23,7 @@ from training.run_dir import add_snapshot, claim
 from training.snapshots import load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def start(data: Path, outdir: Path, *options: str) -> Path:
