@@ -358,8 +358,7 @@ def _check_packages() -> None:
         import resvg_py  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'drawing the faces needs the package {error.name}: pip install -r '
-            f'requirements-demo.txt'
+            f"drawing the faces needs the package {error.name}: pip install '.[demo]'"
         ) from error
 
 
