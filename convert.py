@@ -25,9 +25,20 @@ from dnnlib.cli import echo, option
     show_default=False,
     help='File to write: .pkl (NVIDIA), .pt (rosinality) or .safetensors.',
 )
+@option(
+    '--resolution',
+    type=int,
+    default=None,
+    show_default=False,
+    help='Carry the networks to another resolution, as the start of a new run: they begin with the '
+    'old pictures, enlarged or reduced.',
+)
 @cli.trust_option()
 @option('--list', 'list_only', is_flag=True, help='Print what --source holds.')
-def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool) -> None:
+def command(
+    source: str, dest: Path | None, resolution: int | None, list_only: bool, trust_pickle: bool
+) -> None:
+    from training.growing import change_resolution
     from training.snapshots import (
         WRITERS,
         compare_networks,
@@ -38,6 +49,8 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
 
     if list_only == (dest is not None):
         raise dnnlib.UserError('give either --dest or --list')
+    if resolution is not None and dest is None:
+        raise dnnlib.UserError(f'--resolution={resolution}: give --dest, the file to write')
     if dest is not None and dest.suffix not in WRITERS:
         raise dnnlib.UserError(f'--dest={dest}: networks are saved as {", ".join(WRITERS)}')
     if dest is not None:
@@ -48,6 +61,8 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
         echo(f'  {name:13} {text}')
     if dest is None:
         return
+    if resolution is not None:
+        networks = change_resolution(networks, resolution)
     save_networks(dest, networks)
     echo(f'{dest}')
     for name, text in compare_networks(networks, load_networks(dest)).items():
