@@ -95,7 +95,7 @@ class Face:
 
 
 def sample_face(seed: int, index: int) -> Face:
-    """The features of face number `index` of a seed; they don't depend on how many faces there are."""
+    """Return face number `index` of a seed, which does not depend on how many faces there are."""
     # strings are hashed by SHA-512: the same on every machine and version
     rng = random.Random(f'{seed}/{index}')
 
