@@ -89,9 +89,7 @@ def test_impossible_resolutions_are_named(resolution: int, words: str) -> None:
 
 
 def test_other_architectures_are_refused() -> None:
-    with pytest.raises(
-        UserError, match='only generators of the skip .* is resnet'
-    ):
+    with pytest.raises(UserError, match='only generators of the skip .* is resnet'):
         change_resolution(networks('resnet'), 32)
 
 
@@ -112,5 +110,19 @@ def test_convert_grows_a_snapshot_that_training_takes(tmp_path: Path) -> None:
 
 def test_resolution_needs_a_destination(capsys: pytest.CaptureFixture) -> None:
     source = str(GOLDEN / 'ada-uncond-32.pkl')
-    assert convert.main(['--source', source, '--list', '--resolution', '64']) == 2
-    assert '--resolution=64' in capsys.readouterr().err
+    for option in (['--resolution=64'], ['--half'], ['--ema-only']):
+        assert convert.main(['--source', source, '--list', *option]) == 2
+        assert option[0] in capsys.readouterr().err
+    assert convert.main(['--source', source, '--half', '--dest', 'x.pkl']) == 2
+    assert 'must end in .safetensors' in capsys.readouterr().err
+
+
+def test_half_and_ema_only_draw_nearly_the_same(tmp_path: Path) -> None:
+    source, small = str(GOLDEN / 'ada-uncond-32.pkl'), tmp_path / 'small.safetensors'
+    assert convert.main(['--source', source, '--dest', str(small), '--half', '--ema-only']) == 0
+    before, after = load_networks(source), load_networks(small)
+    assert after.G is None and after.D is None
+    assert small.stat().st_size < 2.2 * sum(p.numel() for p in before.G_ema.state_dict().values())
+    z = torch.randn([2, before.G_ema.z_dim])
+    images = [nets.G_ema(z, None, noise_mode='const') for nets in (before, after)]
+    torch.testing.assert_close(images[1], images[0], rtol=0, atol=0.01)
