@@ -1,9 +1,9 @@
 """Draw photograph-like faces of people who don't exist, to train a source network on.
 
-The pictures come from the DCGAN inside the pip package gan-face-generate 1.1.1 (MIT; trained by its
-author on DigiFace-1M, rendered heads, whose own licence is for non-commercial research). Latents are
-drawn at 0.85 of their usual spread. A picture is kept if it has contrast and dlib finds exactly one
-frontal face of a fair size near its middle: about two in three are.
+The pictures come from the DCGAN inside the pip package gan-face-generate 1.1.1 (MIT; trained by
+its author on DigiFace-1M, rendered heads, whose own licence is for non-commercial research).
+Latents are drawn at 0.85 of their usual spread. A picture is kept if it has contrast and dlib
+finds exactly one frontal face of a fair size near its middle: about two in three are.
 """
 
 import sys
@@ -40,7 +40,7 @@ def load_generator() -> Any:
         from gan_face_generate.models import Generator
     except ImportError as error:
         raise UserError(
-            f'the package {error.name} is missing: pip install gan-face-generate==1.1.1'
+            f'the package {error.name} is missing: pip install --no-deps gan-face-generate==1.1.1'
         ) from error
     path = Path(gan_face_generate.__file__).with_name('weights.tar')
     weights = torch.load(path, map_location='cpu', weights_only=True)
