@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageSequence
 
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / 'golden'
 
 

@@ -241,8 +241,16 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
         if networks.D is None:
             log.warning("%s has no D: this project loads it, NVIDIA's checkouts refuse it", path)
     content = {**modules, 'training_set_kwargs': {}, **meta}
+    content['training_set_kwargs'] = _without_folders(content['training_set_kwargs'])
     with atomic_path(path) as temp, temp.open('wb') as file:
         WRITERS[path.suffix](file, content)
+
+
+def _without_folders(kwargs: Any) -> Any:
+    """Return a data set's description with its name in place of the path."""
+    if isinstance(kwargs, dict) and isinstance(kwargs.get('path'), str):
+        return {**kwargs, 'path': kwargs['path'].replace('\\', '/').rstrip('/').rsplit('/', 1)[-1]}
+    return kwargs
 
 
 def in_half(networks: Networks) -> Networks:
@@ -348,7 +356,7 @@ def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
         if key not in ('path', 'sha256') and value:
             lines[key] = (
                 'carried'
-                if after.meta.get(key) == value
+                if after.meta.get(key) == _without_folders(value)
                 else 'not carried: this format has no place for it'
             )
     return lines
