@@ -16,7 +16,7 @@ from dnnlib import UserError, cli
 
 from .detectors import Detector
 from .feature_cache import cached_features, check_fits, load_statistics, save_statistics
-from .features import Collector, Features
+from .features import FeatureCollector, Features
 from .fid import FRECHET_NAMES, bias_warning
 from .image_set import PictureSet
 from .inception_score import few_warning
@@ -390,7 +390,7 @@ class Comparison:
         nearest: tuple[str, NearestPairs] | None = None,
     ) -> dict[str, Features]:
         collectors = {
-            name: Collector(detector, keep=keep, ddof=detector.protocol.ddof)
+            name: FeatureCollector(detector, keep=keep, ddof=detector.protocol.ddof)
             for name, (detector, keep) in wanted.items()
         }
         bar: tqdm[None] = cli.progress(

@@ -34,8 +34,10 @@ INCEPTION_URL = (
 )
 INCEPTION_SHA256 = '6726825d'
 
-
-_OTHER_WAYS = 'get that file by other means and pass it with --detector-weights PATH, or take --detector random-vgg'
+_OTHER_WAYS = (
+    'get that file by other means and pass it with --detector-weights PATH, or take '
+    '--detector random-vgg'
+)
 
 _warn = logging.getLogger(__name__).warning
 

@@ -1,4 +1,4 @@
-"""Metrics by name, for a training loop: real pictures from a folder or zip, fakes from a function."""
+"""Evaluate generators during training: reals from a folder or zip, fakes from a function."""
 
 import functools
 import logging

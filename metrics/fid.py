@@ -63,7 +63,10 @@ def bias_warning(title: str, *nums: int) -> str | None:
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:
-    """float64 `[D, rank]` L with L L^T = cov; eigenvalues that are only rounding error are dropped."""
+    """Factor a covariance: float64 `[D, rank]` L with L L^T = cov.
+
+    Eigenvalues that are only rounding error are dropped.
+    """
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, keep] * np.sqrt(values[keep])

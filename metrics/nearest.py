@@ -4,7 +4,7 @@ import torch
 
 from dnnlib import UserError
 
-from .neighbours import squared_distances, squared_radii
+from .features import squared_distances, squared_radii
 
 
 def nearest_ratio(real: torch.Tensor, fake: torch.Tensor) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import torch
 
 from dnnlib import UserError
 
-from .neighbours import squared_distances, squared_radii
+from .features import squared_distances, squared_radii
 
 NEIGHBOURS = 3
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from dnnlib import UserError
+from metrics.features import squared_distances, squared_radii
 from metrics.inception_score import few_warning, inception_score
 from metrics.kid import kernel_distance
-from metrics.neighbours import squared_distances, squared_radii
 from metrics.precision_recall import precision_recall
 
 
@@ -83,7 +83,7 @@ def test_distances_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
         a.double(), b.double(), compute_mode='donot_use_mm_for_euclid_dist'
     ).square()
     for piece in (1, 41 * 5, 1 << 20):
-        monkeypatch.setattr('metrics.neighbours._PIECE', piece)
+        monkeypatch.setattr('metrics.features._PIECE', piece)
         torch.testing.assert_close(
             torch.cat([rows for _, rows in squared_distances(a, b)]), expected, rtol=1e-9, atol=1e-9
         )

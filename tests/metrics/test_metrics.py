@@ -24,7 +24,7 @@ from dnnlib import UserError
 from metrics import detectors
 from metrics.detectors import RandomVGG16, load_detector
 from metrics.evaluate import make_evaluator
-from metrics.features import FeatureStats, MeanCov, collect_stats
+from metrics.features import FeatureCollector, FeatureStats, MeanCov
 from metrics.fid import bias_warning, frechet_distance
 from metrics.image_set import PictureSet, to_rgb
 from metrics.metric import metric_names, parse_metrics, validate_metrics
@@ -130,6 +130,13 @@ def test_bias_is_told_below_2048() -> None:
 
 
 # ---------------------------------------------------------------- streaming statistics
+
+
+def stats_of(folder: Path, detector: detectors.Detector) -> MeanCov:
+    collector = FeatureCollector(detector)
+    for batch in PictureSet(folder).batches():
+        collector.append(batch)
+    return collector.result().stats
 
 
 @pytest.mark.parametrize('batch', [1, 3, 64, 500])
@@ -297,7 +304,7 @@ def test_inception_agrees_with_torch_fidelity(
     sha256 = hashlib.sha256(inception_file.read_bytes()).hexdigest()
     assert detector.sha256 == sha256 and len(log) == 1 and sha256 in log[0]
 
-    a, b = (collect_stats(PictureSet(path).batches(), detector) for path in sets)
+    a, b = (stats_of(path, detector) for path in sets)
     assert a.mean.shape == (2048,)
     # It divides covariances by N - 1.
     ours = frechet_distance(*(MeanCov(s.num, s.mean, s.cov * s.num / (s.num - 1)) for s in (a, b)))
@@ -503,9 +510,7 @@ def test_evaluator(sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
     result = evaluate(sample)
     assert asked == [5, 4] and list(result) == ['fd_random_vgg5_full', 'fd_random_vgg4_full']
     assert len(log) == 2 and all('biased' in line and 'FID' not in line for line in log)
-    expected = frechet_distance(
-        *(collect_stats(PictureSet(path).batches(), random_vgg()) for path in sets)
-    )
+    expected = frechet_distance(*(stats_of(path, random_vgg()) for path in sets))
     assert result['fd_random_vgg5_full'] == pytest.approx(expected, rel=1e-6)
     # The real side is kept.
     monkeypatch.setattr('metrics.evaluate.PictureSet', None)
