@@ -24,10 +24,10 @@ import calc_fid
 from dnnlib import UserError
 from dnnlib.image_archive import PictureArchive
 from metrics import detectors, feature_cache
-from metrics.compare import Comparison, Drawn, Source, open_files
+from metrics.compare import Comparison, make_evaluator
 from metrics.detectors import Detector, load_detector
-from metrics.evaluate import make_evaluator
 from metrics.feature_cache import load_statistics
+from metrics.feature_sources import FileSource, GeneratorSource, open_files
 from metrics.image_set import PictureSet
 from metrics.metric import parse_metrics
 from metrics.nearest import nearest_ratio
@@ -238,6 +238,10 @@ def test_statistics_are_kept_and_read(
         and foreign['num_real'] is None
         and 'does not say which detector' in said
     )
+    # a number of pictures that is unknown is not few
+    foreign_file = str(tmp_path / 'foreign.npz')
+    _, said = run(capsys, '--real', foreign_file, '--fake', foreign_file)
+    assert 'is biased' not in said
     np.savez(tmp_path / 'wide.npz', mu=np.zeros(2048), sigma=np.eye(2048))
     for name, metrics, words in (
         ('wide', 'fid', ['64 and 2048 dimensions']),
@@ -977,9 +981,9 @@ def test_what_cannot_be_compared(
         assert calc_fid.main(['--device=cpu', '--detector=random-vgg', *options]) == 2
         assert_one_error_line(capsys, *words)
     comparison = Comparison(
-        Source('reals', saved=None, open=lambda metric: Drawn(lambda num: iter(()), 4)),
+        GeneratorSource('reals', lambda num: iter(()), num=4),
         parse_metrics('fid', 'random-vgg'),
         lambda name: embed(),
     )
     with pytest.raises(UserError, match='got 0 pictures'):
-        comparison.run(Source('fakes', open=lambda metric: PictureSet(root / 'near')))
+        comparison.run(FileSource(root / 'near', is_real=False))

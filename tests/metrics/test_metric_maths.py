@@ -124,4 +124,4 @@ def test_few_pictures_cannot_score_high() -> None:
         few_warning(30) or ''
     )
     assert 'parts of 1 cannot' in (few_warning(4) or '') and few_warning(10_079)
-    assert few_warning(10_080) is None and few_warning(None) is None
+    assert few_warning(10_080) is None

@@ -22,8 +22,8 @@ from PIL import Image
 import calc_fid
 from dnnlib import UserError
 from metrics import detectors
+from metrics.compare import make_evaluator
 from metrics.detectors import RandomVGG16, load_detector
-from metrics.evaluate import make_evaluator
 from metrics.features import FeatureCollector, FeatureStats, MeanCov
 from metrics.fid import bias_warning, frechet_distance
 from metrics.image_set import PictureSet, to_rgb
@@ -125,8 +125,8 @@ def test_constant_features_and_unequal_dimensions() -> None:
 
 
 def test_bias_is_told_below_2048() -> None:
-    assert bias_warning('FID', 2048, 50000) is None
-    assert '2,047' in (bias_warning('FID', 50000, 2047) or '')
+    assert bias_warning('FID', 2048) is None
+    assert '2,047' in (bias_warning('FID', 2047) or '')
 
 
 # ---------------------------------------------------------------- streaming statistics
@@ -459,7 +459,8 @@ def test_names_of_metrics() -> None:
         )
     }
     assert {
-        name: (m.kind, m.detector, m.num_fake, m.num_real, m.full) for name, m in described.items()
+        name: (m.kind.key, m.detector, m.num_fake, m.num_real, m.full)
+        for name, m in described.items()
     } == {
         'fid50k_full': ('fid', 'inception', 50000, None, True),
         'fid50k': ('fid', 'inception', 50000, 50000, False),
@@ -513,7 +514,7 @@ def test_evaluator(sets: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> 
     expected = frechet_distance(*(stats_of(path, random_vgg()) for path in sets))
     assert result['fd_random_vgg5_full'] == pytest.approx(expected, rel=1e-6)
     # The real side is kept.
-    monkeypatch.setattr('metrics.evaluate.PictureSet', None)
+    monkeypatch.setattr('metrics.feature_sources.FileSource.open', None)
     assert evaluate(sample) == result
 
 
