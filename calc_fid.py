@@ -167,7 +167,7 @@ output_option = functools.partial(cli.option, group='Output')
     help=f'Draw the {PAIRS} fakes that are nearest to a real picture beside it: has the '
     f'generator memorised its data?',
 )
-def calc_fid(
+def calc_fid(  # over 60 lines: a third declares options, the rest only calls
     real: str | None,
     fakes: tuple[str, ...],
     names: str,
@@ -200,12 +200,7 @@ def calc_fid(
     from torch_utils.misc import select_device
 
     metrics = parse_metrics(names, detector)
-    if not fakes and (save_stats is None or real is None):
-        raise UserError(
-            '--fake is missing: what should be judged? (Or give --real and --save-stats)'
-        )
-    if nearest is not None and (len(fakes) != 1 or real is None):
-        raise UserError('--nearest: give --real, and one --fake at a time')
+    check_sides(real, fakes, save_stats, nearest)
     for path in filter(None, (plot, nearest)):
         require_picture_suffix(path)
     if nearest is not None and not any(metric.kind.key == 'nearest' for metric in metrics):
@@ -223,8 +218,7 @@ def calc_fid(
         real_source, sources.values(), given['mirror'], given['class_idx'], given['trunc']
     )
     weights = {'vgg16': lpips_weights}
-    if detector_weights is not None:
-        weights[detector] = detector_weights
+    weights[detector] = detector_weights or weights.get(detector)
     load_detector = detector_loader(
         device=where,
         weights=weights,
@@ -245,9 +239,11 @@ def calc_fid(
         comparison.save_real(save_stats)
     settings = {
         'real': real,
+        'fake': None,  # differs from set to set, as do its classes
         'seed': given['seed'],
         'mirror': given['mirror'],
         'class': given['class_idx'],
+        'classes': None,
         'truncation_psi': given['trunc'],
     }
     num_pairs = PAIRS if nearest is not None else 0
@@ -256,6 +252,18 @@ def calc_fid(
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:
         save_picture(nearest, report.nearest_page(results[fakes[0]]))
+
+
+def check_sides(
+    real: str | None, fakes: Sequence[str], save_stats: Path | None, nearest: Path | None
+) -> None:
+    """Refuse outputs for which a side is missing."""
+    if not fakes and (save_stats is None or real is None):
+        raise UserError(
+            '--fake is missing: what should be judged? (Or give --real and --save-stats)'
+        )
+    if nearest is not None and (len(fakes) != 1 or real is None):
+        raise UserError('--nearest: give --real, and one --fake at a time')
 
 
 def compare_and_print(

@@ -171,8 +171,8 @@ class FeatureSource(ABC):
         """
 
 
-class PictureSource(FeatureSource):
-    """Base class of the sources that have pictures."""
+class EmbeddingSource(FeatureSource):
+    """Base class of the sources whose pictures are embedded."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -209,7 +209,7 @@ class PictureSource(FeatureSource):
         return found
 
 
-class FileSource(PictureSource):
+class FileSource(EmbeddingSource):
     """Pictures of a folder or zip.
 
     Args:
@@ -228,7 +228,7 @@ class FileSource(PictureSource):
         self._options = options
 
     def open(self, metric: Metric) -> PictureSet:
-        """See `PictureSource.open`."""
+        """See `EmbeddingSource.open`."""
         return PictureSet(
             self.path,
             **self._options,
@@ -237,7 +237,7 @@ class FileSource(PictureSource):
         )
 
 
-class GeneratorSource(PictureSource):
+class GeneratorSource(EmbeddingSource):
     """Pictures that a generator draws.
 
     Args:
@@ -263,7 +263,7 @@ class GeneratorSource(PictureSource):
         self._num = num
 
     def open(self, metric: Metric) -> GeneratedPictures:
-        """See `PictureSource.open`."""
+        """See `EmbeddingSource.open`."""
         return GeneratedPictures(self._sample, self._num or metric.num_fake or NUM_GENERATED)
 
 
