@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dnnlib import UserError
+from metrics.compare import make_evaluator
 from metrics.detectors import Detector
 from metrics.features import FeatureCollector
 from metrics.kind import Kind
@@ -49,3 +51,57 @@ def test_few_pictures_are_warned_of_and_many_are_not(kind: Kind) -> None:
     assert kind.few_warning('inception', 100_000) is None
     warning = kind.few_warning('inception', 10)
     assert warning is None or warning.startswith('warning: ')
+
+
+def test_names_give_detector_numbers_and_mirroring() -> None:
+    assert len({validate_metrics([name]) for name in metric_names()}) == len(metric_names())
+    described = {
+        name: validate_metrics([name])[0]
+        for name in (
+            'fid50k_full',
+            'fid50k',
+            'fid10k_full',
+            'kid50k_full',
+            'pr50k3_full',
+            'pr50k3',
+            'is50k',
+            'fd_random_vgg500_full',
+            'ppl2_wend',
+        )
+    }
+    assert {
+        name: (m.kind.key, m.detector, m.num_fake, m.num_real, m.full)
+        for name, m in described.items()
+    } == {
+        'fid50k_full': ('fid', 'inception', 50000, None, True),
+        'fid50k': ('fid', 'inception', 50000, 50000, False),
+        'fid10k_full': ('fid', 'inception', 10000, None, True),
+        'kid50k_full': ('kid', 'inception', 50000, None, True),
+        'pr50k3_full': ('pr', 'vgg16', 50000, 200000, True),
+        'pr50k3': ('pr', 'vgg16', 50000, 50000, False),
+        'is50k': ('is', 'inception', 50000, None, True),
+        'fd_random_vgg500_full': ('fid', 'random-vgg', 500, None, True),
+        'ppl2_wend': ('ppl', '', 50000, None, False),
+    }
+    for name in (
+        'fid',
+        'fid0k_full',
+        'fid1_full',
+        'fid50k_full ',
+        'pr50k4',
+        'ppl2_zend',
+        'fid1٣k_full',
+        '',
+    ):
+        with pytest.raises(UserError, match='fid50k_full, '):
+            make_evaluator([name], 'nowhere', device=torch.device('cpu'))
+    short = parse_metrics('fid,kid pr, fid,fid50k_full', 'random-vgg')
+    assert [(m.name, m.detector) for m in short] == [
+        ('fd_random_vgg', 'random-vgg'),
+        ('kd_random_vgg', 'random-vgg'),
+        ('pr', 'random-vgg'),
+        ('fid50k_full', 'inception'),
+    ]
+    for text in ('', ' ,', 'fid,lpips'):
+        with pytest.raises(UserError, match='--metrics='):
+            parse_metrics(text, 'inception')

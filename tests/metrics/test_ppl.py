@@ -53,7 +53,7 @@ def test_closed_form() -> None:
         perceptual_path_length([(a[:, :, :16, :16], a[:, :, :16, :16])], flat, crop=True)
 
 
-def test_names_and_kinds() -> None:
+def test_each_name_has_its_path_kind() -> None:
     kinds = {name: PATH_KINDS[name] for name in metric_names() if name.startswith('ppl')}
     assert kinds == {
         'ppl2_wend': PathKind('w', 'end', False),
@@ -120,7 +120,7 @@ def test_a_straight_path_halves_with_its_step(G: Generator) -> None:
     assert length(1e-4) == pytest.approx(length(1e-3), rel=0.05)
 
 
-def test_labels(G: Generator) -> None:
+def test_pairs_take_labels_from_label_fn(G: Generator) -> None:
     cond = load_networks(COND).G_ema
     asked: list[int] = []
 
@@ -145,7 +145,7 @@ class Flat(torch.nn.Module):
         return flat(images)
 
 
-def test_by_the_scripts(
+def test_path_lengths_by_calc_fid_and_by_training_agree(
     G: Generator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
