@@ -78,7 +78,7 @@ class Detector:
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Features of a batch, in `precision` whatever the switches for TF32 and autocast say.
+        """Features of a batch, in `precision`, also inside autocast and with TF32 on.
 
         Args:
             pictures: uint8 `[N, C, H, W]`, 0…255, on any device; C is 1 (grey) or 3 (RGB). Any
