@@ -6,7 +6,7 @@ import dnnlib  # noqa: F401 # isort: skip (first: Ctrl-C during the other import
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,179 +17,163 @@ from dnnlib import UserError, cli
 if TYPE_CHECKING:  # torch takes seconds to import, which --help should not
     import torch
 
-    from metrics.compare import Source
+    from metrics.compare import Comparison, Result
+    from metrics.feature_sources import FeatureSource
+    from metrics.metric import Metric
 
-DEFAULT_NUM_GENERATED = 50000
 PAIRS = 24  # of --nearest
+
+pictures_option = functools.partial(cli.option, group='Pictures')
+metrics_option = functools.partial(cli.option, group='Metrics')
+computing_option = functools.partial(cli.option, group='Computing')
+output_option = functools.partial(cli.option, group='Output')
 
 
 @cli.command(name='calc_fid')
-@cli.option(
+@pictures_option(
     '--real',
     '--data',
     'real',
     type=cli.given_text,
     metavar='PATH',
-    group='Pictures',
     show_default=False,
     help='Real pictures: a folder (subfolders count), a zip, a network snapshot, or '
     'statistics (.npz).',
 )
-@cli.option(
+@pictures_option(
     '--fake',
     '--network',
     'fakes',
     type=cli.given_text,
     metavar='PATH',
-    group='Pictures',
     multiple=True,
     show_default=False,
     help='Pictures to judge: the same kinds; of a snapshot its G_ema draws. May be given '
     'several times.',
 )
 @cli.trust_option('Pictures')
-@cli.option(
+@pictures_option(
     '--num',
     type=click.IntRange(min=2),
     metavar='N',
-    group='Pictures',
     help='From a folder or zip, on both sides: take at most N pictures, the first of a '
     'shuffle by --seed; default all. '
-    f'From a snapshot: draw N; default {DEFAULT_NUM_GENERATED:,}, as in fid50k_full.',
+    'From a snapshot: draw N; default 50,000, as in fid50k_full.',
 )
-@cli.option(
+@pictures_option(
     '--seed',
     type=click.IntRange(0, 2**32 - 1),
     default=0,
-    group='Pictures',
     help='Of the choice of pictures, and of what a snapshot draws.',
 )
-@cli.option(
+@pictures_option(
     '--mirror',
     type=bool,
     default=False,
-    group='Pictures',
     help='Count real pictures mirrored, too; never for names in _full.',
 )
-@cli.option(
+@pictures_option(
     '--class',
     'class_idx',
     type=click.IntRange(min=0),
     metavar='N',
-    group='Pictures',
     help='Only this class: of a labelled set of real pictures, and of what a snapshot draws.',
 )
-@cli.option(
+@pictures_option(
     '--trunc',
     type=cli.finite,
     default=1.0,
-    group='Pictures',
     help="Truncation psi of a snapshot's pictures; ppl has none.",
 )
-@cli.option(
+@metrics_option(
     '--metrics',
     'names',
     default='fid',
     metavar='NAMES',
-    group='Metrics',
     help="Any of fid, kid, pr, is, nearest, ppl, and NVIDIA's names such as "
     'fid50k_full,pr50k3_full,ppl2_wend; comma-separated.',
 )
-@cli.option(
+@metrics_option(
     '--protocol',
     type=click.Choice(['nvidia', 'torch-fidelity', 'pytorch-fid', 'clean']),
     default='nvidia',
-    group='Metrics',
     help='Whose numbers to give: how pictures are resized for Inception, and what '
     'covariances are divided by.',
 )
-@cli.option(
+@metrics_option(
     '--detector',
     type=click.Choice(['inception', 'vgg16', 'random-vgg']),
     default='inception',
-    group='Metrics',
     help='inception gives FID. random-vgg needs no download; its distance is another '
     'quantity, not comparable with FID.',
 )
-@cli.option(
+@metrics_option(
     '--detector-weights',
     type=cli.given_path,
     metavar='PATH',
-    group='Metrics',
     show_default=False,
     help='weights-inception-2015-12-05-6726825d.pth of torch-fidelity, or '
     'vgg16-397923af.pth; default: downloaded once.',
 )
-@cli.option(
+@metrics_option(
     '--lpips-weights',
     type=cli.given_path,
     metavar='PATH',
-    group='Metrics',
     show_default=False,
     help="vgg16-397923af.pth of torchvision, for ppl and NVIDIA's pr; default: downloaded once.",
 )
-@cli.option(
+@metrics_option(
     '--no-cache',
     is_flag=True,
-    group='Metrics',
     help="Neither take the real pictures' features from the cache nor keep them.",
 )
 @cli.device_option(group='Computing')
-@cli.option(
+@computing_option(
     '--precision',
     type=click.Choice(['float32', 'tf32', 'bfloat16']),
     default='float32',
-    group='Computing',
     help='Of the detector. tf32 (CUDA only) and bfloat16 are faster on GPUs, and move '
     'every metric a little.',
 )
-@cli.option(
-    '--batch',
-    type=click.IntRange(min=1),
-    default=32,
-    metavar='N',
-    group='Computing',
-    help='Pictures at a time.',
+@computing_option(
+    '--batch', type=click.IntRange(min=1), default=32, metavar='N', help='Pictures at a time.'
 )
-@cli.option(
+@output_option(
     '--json',
     'as_json',
     is_flag=True,
-    group='Output',
     help='Print one JSON object a --fake, on one line, instead of sentences.',
 )
-@cli.option(
+@output_option(
     '--save-stats',
     type=cli.given_path,
     metavar='FILE.npz',
-    group='Output',
     show_default=False,
     help='Keep the statistics of --real, for --real or --fake of another time; pytorch-fid '
     'reads them, too.',
 )
-@cli.option(
+@output_option(
     '--plot',
     type=cli.given_path,
     metavar='FILE',
-    group='Output',
     show_default=False,
     help='Draw bars, a --fake each.',
 )
-@cli.option(
+@output_option(
     '--nearest',
     type=cli.given_path,
     metavar='FILE',
-    group='Output',
     show_default=False,
     help=f'Draw the {PAIRS} fakes that are nearest to a real picture beside it: has the '
     f'generator memorised its data?',
 )
-def calc_fid(
+def calc_fid(  # over 60 lines: a third declares options, the rest only calls
     real: str | None,
     fakes: tuple[str, ...],
     names: str,
     detector: str,
     detector_weights: Path | None,
+    lpips_weights: Path | None,
     protocol: str,
     precision: str,
     no_cache: bool,
@@ -208,53 +192,44 @@ def calc_fid(
     has any, as often as they are in --real where that is a labelled set, else uniformly.
     """
     from metrics import report
-    from metrics.compare import Comparison, Result, refuse_idle_options
-    from metrics.detectors import Detector, load_detector
+    from metrics.compare import Comparison, refuse_unused_options
+    from metrics.detectors import detector_loader
     from metrics.metric import parse_metrics
-    from metrics.protocols import NVIDIA, PROTOCOLS
+    from metrics.protocols import PROTOCOLS
     from torch_utils.image_io import require_picture_suffix, save_picture
     from torch_utils.misc import select_device
 
     metrics = parse_metrics(names, detector)
-    if not fakes and (save_stats is None or real is None):
-        raise UserError(
-            '--fake is missing: what should be judged? (Or give --real and --save-stats)'
-        )
-    if nearest is not None and (len(fakes) != 1 or real is None):
-        raise UserError('--nearest: give --real, and one --fake at a time')
+    check_sides(real, fakes, save_stats, nearest)
     for path in filter(None, (plot, nearest)):
         require_picture_suffix(path)
-    if nearest is not None and not any(metric.kind == 'nearest' for metric in metrics):
+    if nearest is not None and not any(metric.kind.key == 'nearest' for metric in metrics):
         metrics = (*parse_metrics('nearest', detector), *metrics)
+
     where = select_device(device)
     log = functools.partial(cli.echo, err=True)
-
-    @functools.cache
-    def embed(name: str) -> Detector:
-        weights = (detector_weights if name == detector else None) or (
-            given['lpips_weights'] if name == 'vgg16' else None
-        )
-        return load_detector(
-            name,
-            device=where,
-            weights_path=weights,
-            log=log,
-            precision=precision,
-            protocol=PROTOCOLS[protocol] if name == detector else NVIDIA,
-        )
-
-    given |= {'device': where, 'drops_alpha': PROTOCOLS[protocol].drops_alpha, 'log': log}
+    # sources before detectors, so that wrong paths are reported at once
+    given |= {'device': where, 'lpips_weights': lpips_weights, 'log': log}
+    given['drops_alpha'] = PROTOCOLS[protocol].drops_alpha
     real_source = None if real is None else open_source(real, is_real=True, **given)
     given['labels_of'] = None if real_source is None else real_source.path
-    # before detectors: wrong paths are told at once
     sources = {text: open_source(text, is_real=False, **given) for text in fakes}
-    refuse_idle_options(
+    refuse_unused_options(
         real_source, sources.values(), given['mirror'], given['class_idx'], given['trunc']
+    )
+    weights = {'vgg16': lpips_weights}
+    weights[detector] = detector_weights or weights.get(detector)
+    load_detector = detector_loader(
+        device=where,
+        weights=weights,
+        protocols={detector: PROTOCOLS[protocol]},
+        precision=precision,
+        log=log,
     )
     comparison = Comparison(
         real_source,
         metrics,
-        embed,
+        load_detector,
         batch_size=given['batch'],
         cache=not no_cache,
         show=True,
@@ -262,41 +237,74 @@ def calc_fid(
     )
     if save_stats is not None:
         comparison.save_real(save_stats)
-    results: dict[str, Result] = {}
-    try:
-        for label, source in sources.items():
-            start = time.perf_counter()
-            results[label] = comparison.run(source, PAIRS if nearest is not None else 0)
-            settings = {
-                'real': real,
-                'fake': label,
-                'seed': given['seed'],
-                'mirror': given['mirror'],
-                'class': given['class_idx'],
-                'classes': source.classes,
-                'truncation_psi': given['trunc'],
-                'seconds': time.perf_counter() - start,
-                'timestamp': time.time(),
-            }
-            if as_json:
-                click.echo(json.dumps(report.as_json(results[label], metrics, settings)))
-    finally:  # those that were done before an error or Ctrl-C, too
-        if results and not as_json:
-            cli.echo(
-                '\n'.join(
-                    report.as_table(results, metrics)
-                    if len(sources) > 1
-                    else report.as_lines(results[fakes[0]], metrics)
-                )
-            )
+    settings = {
+        'real': real,
+        'fake': None,  # differs from set to set, as do its classes
+        'seed': given['seed'],
+        'mirror': given['mirror'],
+        'class': given['class_idx'],
+        'classes': None,
+        'truncation_psi': given['trunc'],
+    }
+    num_pairs = PAIRS if nearest is not None else 0
+    results = compare_and_print(comparison, sources, metrics, settings, as_json, num_pairs)
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:
         save_picture(nearest, report.nearest_page(results[fakes[0]]))
 
 
+def check_sides(
+    real: str | None, fakes: Sequence[str], save_stats: Path | None, nearest: Path | None
+) -> None:
+    """Refuse outputs for which a side is missing."""
+    if not fakes and (save_stats is None or real is None):
+        raise UserError(
+            '--fake is missing: what should be judged? (Or give --real and --save-stats)'
+        )
+    if nearest is not None and (len(fakes) != 1 or real is None):
+        raise UserError('--nearest: give --real, and one --fake at a time')
+
+
+def compare_and_print(
+    comparison: 'Comparison',
+    sources: 'Mapping[str, FeatureSource]',
+    metrics: 'Sequence[Metric]',
+    settings: Mapping[str, Any],
+    as_json: bool,
+    num_pairs: int,
+) -> 'dict[str, Result]':
+    """Compare one fake set after another; results before an error or Ctrl-C are still printed."""
+    from metrics import report
+
+    results: dict[str, Result] = {}
+    try:
+        for label, source in sources.items():
+            start = time.perf_counter()
+            results[label] = comparison.run(source, num_pairs)
+            about = {
+                **settings,
+                'fake': label,
+                'classes': source.classes,
+                'seconds': time.perf_counter() - start,
+                'timestamp': time.time(),
+            }
+            if as_json:
+                click.echo(json.dumps(report.as_json(results[label], metrics, about)))
+    finally:
+        if results and not as_json:
+            lines = (
+                report.as_table(results, metrics)
+                if len(sources) > 1
+                else report.as_lines(next(iter(results.values())), metrics)
+            )
+            cli.echo('\n'.join(lines))
+    return results
+
+
 def open_source(
     text: str,
+    *,
     num: int | None,
     seed: int,
     class_idx: int | None,
@@ -308,11 +316,14 @@ def open_source(
     log: Callable[[str], None],
     labels_of: Path | None = None,
     **of_files: Any,
-) -> 'Source':
-    """A folder, zip, file of statistics, or snapshot, which may be a URL or a name; then with
-    classes as in the set `labels_of`.
+) -> 'FeatureSource':
+    """Open a folder, zip, file of statistics, or snapshot, which may be a URL or a name.
+
+    Args:
+        labels_of: a set that a snapshot draws its classes as.
+        of_files: for `open_files` only.
     """
-    from metrics.compare import Drawn, Source, open_files
+    from metrics.feature_sources import GeneratorSource, open_files
     from metrics.ppl import path_length_metric
     from training.snapshots import is_elsewhere, load_networks
 
@@ -324,20 +335,16 @@ def open_source(
     from synthesis.path_pairs import path_pairs
     from synthesis.sampling import sample_images
 
-    G = load_networks(text, trust_pickle).G_ema.to(device)
+    G = load_networks(text, trust_pickle=trust_pickle).G_ema.to(device)
     label_fn, classes = choose_labels(G, class_idx, labels_of, log)
     draw = functools.partial(
         sample_images, G, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=label_fn
     )
     pairs = functools.partial(path_pairs, G, batch_size=min(batch, 8), seed=seed, label_fn=label_fn)
-    return Source(
-        text,
-        lambda metric: Drawn(draw, num or metric.num_fake or DEFAULT_NUM_GENERATED),
-        classes=classes,
-        path_length=path_length_metric(
-            pairs, device=device, weights_path=lpips_weights, num=num, show=True
-        ),
+    path_length = path_length_metric(
+        pairs, device=device, weights_path=lpips_weights, num=num, show=True
     )
+    return GeneratorSource(text, draw, num=num, path_length=path_length, classes=classes)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

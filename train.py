@@ -397,7 +397,7 @@ def make_evaluation(run: Any) -> 'Evaluation | None':
     """How the snapshots of a run are judged; None without metrics."""
     if not run.config.metrics:
         return None
-    from metrics.evaluate import make_evaluator
+    from metrics.compare import make_evaluator
     from metrics.metric import validate_metrics
     from metrics.ppl import path_length_metric
     from synthesis.path_pairs import path_pairs

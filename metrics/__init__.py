@@ -1,9 +1,10 @@
-"""How good a generator is. Functions here take iterables of uint8 batches and know nothing of
-training or synthesis.
+"""Metrics: how good a generator is. Nothing here knows of training or synthesis.
 
-`detectors` turns pictures into features as a tool of `protocols` does, `feature_stats` gathers
-them. `fid`, `kid`, `precision_recall`, `inception_score`, `nearest` and `ppl` are the metrics;
-`names` says what they are called and `measure` which features they take. `compare` wires all of it
-together, `statistics` keeps features in files, `evaluate` is for training loops and `report` for
-people.
+To add a metric, write one file beside `kid.py` and list its class in `KINDS` of `metric.py`.
+
+The way of a snapshot's FID: `compare` (the loop over metrics, also for train.py) →
+`feature_sources` (pictures of a generator, a folder, or statistics) → synthesis' sampling, which is
+handed in → `detectors` (pictures to features) → `features` (mean and covariance) → `fid`. Beside
+it: `metric` and `kind` (names, what each needs), `protocols` (resizing), `image_set` and
+`feature_cache` (real pictures), `report` (for people and programs).
 """

@@ -1,164 +1,288 @@
-"""Sets of pictures, however they are given, and any number of metrics between them, with each
-picture drawn and embedded once.
-"""
+"""Compare one set of real pictures with one fake set after another, by any number of metrics."""
 
+import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from dnnlib import UserError, cli
+from dnnlib import UserError
 
-from .detectors import Detector
-from .feature_cache import cached_features, check_fits, load_statistics, save_statistics
-from .features import Collector, Features
-from .fid import FRECHET_NAMES, bias_warning
+from .detectors import Detector, detector_loader
+from .feature_cache import save_statistics
+from .feature_sources import (
+    EmbeddedSet,
+    Embedder,
+    FeatureSource,
+    FileSource,
+    GeneratorSource,
+    Sampler,
+)
+from .features import Features
 from .image_set import PictureSet
-from .inception_score import few_warning
-from .measure import measure, needs_features, needs_reals
-from .metric import Metric
+from .metric import Metric, validate_metrics
 from .nearest import NearestPairs
+from .ppl import PathLengthFn
 
-Sampler = Callable[[int], Iterator[torch.Tensor]]
+Evaluator = Callable[..., dict[str, float]]
 
 _warn = logging.getLogger(__name__).warning
 
 
-class Pictures(Protocol):
-    """Something that yields pictures: a `PictureSet`, or `Drawn`."""
-
-    def __len__(self) -> int: ...
-
-    def numbered_batches(
-        self, batch_size: int = 32
-    ) -> Iterator[tuple[list[int], torch.Tensor]]: ...
-
-
-class Drawn:
-    """Generated pictures.
-
-    Args:
-        sample: a number to so many pictures, in batches of uint8 `[N, C, H, W]`, 0…255, C of 1 or
-            3.
-        num: how many.
-    """
-
-    def __init__(self, sample: Sampler, num: int) -> None:
-        self._sample, self._num = sample, num
-
-    def __len__(self) -> int:
-        return self._num
-
-    def numbered_batches(self, batch_size: int = 32) -> Iterator[tuple[list[int], torch.Tensor]]:
-        """The batches with their pictures' places; of the size that the sampler likes."""
-        start = 0
-        for batch in self._sample(self._num):
-            yield list(range(start, start + len(batch))), batch
-            start += len(batch)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One side of a comparison.
-
-    Attributes:
-        label: what people call it, such as a path.
-        open: its pictures as a metric wants them (how many of the reals, whether mirrored, how many
-            fakes). What it gives for two metrics is the same where it has the same length.
-        saved: instead of pictures, what `load_statistics` has read.
-        path_length: a metric of the kind `ppl` to its value and the number of pairs, where there is
-            a generator.
-        path: the folder or zip that the pictures are from.
-        classes: which ones a generator draws, for reports.
-    """
-
-    label: str
-    open: Callable[[Metric], Pictures] | None = None
-    saved: tuple[Features, Mapping[str, Any]] | None = None
-    path_length: Callable[[Metric], tuple[float, int]] | None = None
-    path: Path | None = None
-    classes: str | int | None = None
-
-
 @dataclass
 class Result:
-    """What came of a comparison.
+    """The results of a comparison.
 
     Attributes:
-        values: see `measure`.
-        nums: metric to the numbers of real and fake pictures; None where there are none, or nobody
-            knows.
+        values: name of each result to its value. A metric NAME gives NAME, or NAME_precision and
+            the like: see `Kind.results`; its spread is NAME_std.
+        nums: metric to the numbers of real and fake pictures; None where there are none, or the
+            number is unknown.
         detectors: those that were used.
-        real: its pictures, where it has some.
-        facts: what is known of how the sides (`real` and `fake`) were made: `resize_filter` and
-            `content_sha256` of `dataset.json`.
+        facts: of the sides, `real` and `fake`: see `EmbeddedSet`.
         pairs: see `NearestPairs`.
+        pairs_of: the real pictures that `pairs` refers to.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     nums: dict[str, tuple[int | None, int | None]] = field(default_factory=dict)
     detectors: dict[str, Detector] = field(default_factory=dict)
-    real: Pictures | None = None
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     pairs: list[tuple[float, torch.Tensor, int]] = field(default_factory=list)
+    pairs_of: PictureSet | None = None
 
 
-def open_files(
-    path: Path,
-    *,
-    is_real: bool,
-    num: int | None = None,
-    seed: int = 0,
-    mirror: bool = False,
-    class_idx: int | None = None,
-    drops_alpha: bool = False,
-) -> Source | None:
-    """A folder, zip or file of statistics as a source; None for a path to something else, which may
-    be a snapshot.
+class Comparison:
+    """One set of real pictures against one fake set after another.
+
+    The reals are embedded when a metric first needs them, and kept.
 
     Args:
-        is_real: `mirror`, `class_idx` and a metric's number of real pictures are for this side
-            only.
-        num, seed, mirror, class_idx, drops_alpha: see `PictureSet`; names with `_full` never
-            mirror.
-
-    Raises:
-        UserError: there is nothing at `path`, or it can't be used.
+        real: their source; may be None where no metric needs it.
+        metrics: what to compute.
+        detector: a name to the detector.
+        batch_size: pictures at a time, where a set of files is read.
+        cache: whether the real side's features may come from the cache, and go there.
+        show: progress bars.
+        log: takes one line about sets that make a comparison doubtful.
     """
-    if path.suffix.lower() == '.npz':
-        return Source(str(path), saved=load_statistics(path))
-    if path.exists() and not path.is_dir() and path.suffix.lower() != '.zip':
-        return None
-    options: dict[str, Any] = {'num': num, 'seed': seed, 'drops_alpha': drops_alpha}
-    if is_real:
-        options['class_idx'] = class_idx
-    PictureSet(path, **options)  # what is wrong with it is told at once
 
-    def read(metric: Metric) -> PictureSet:
-        return PictureSet(
-            path,
-            **options,
-            mirror=is_real and mirror and not metric.full,
-            limit=metric.num_real if is_real else None,
+    def __init__(
+        self,
+        real: FeatureSource | None,
+        metrics: Sequence[Metric],
+        detector: Callable[[str], Detector],
+        *,
+        batch_size: int = 32,
+        cache: bool = True,
+        show: bool = False,
+        log: Callable[[str], None] = _warn,
+    ) -> None:
+        self._source = real
+        self._metrics = metrics
+        self._detector = detector
+        self._log = log
+        self._logged: set[str] = set()
+        self._reals: dict[Metric, EmbeddedSet] = {}
+        self._num_fakes: dict[Metric, int | None] = {}
+        self._embedder = Embedder(
+            detector, self._say, batch_size, cache, progress='real' if show else None
+        )
+        self._fake_embedder = dataclasses.replace(
+            self._embedder, cache=False, progress='fake' if show else None
         )
 
-    return Source(str(path), read, path=path)
+    def run(self, fake: FeatureSource, pairs: int = 0) -> Result:
+        """Compute all metrics of a fake set.
+
+        Args:
+            fake: its source.
+            pairs: how many of the fakes that are nearest to a real picture to keep, for a metric of
+                the kind `nearest`.
+
+        Raises:
+            UserError: a side can't be read, is too small, or doesn't fit; or weights can't be had.
+        """
+        self._refuse_misfits(fake, pairs)
+        reals = {metric: self._real(metric) for metric in self._metrics if metric.kind.needs_reals}
+        nearest = self._nearest_pairs(pairs) if pairs else None
+        fakes = fake.embed(
+            [metric for metric in self._metrics if metric.kind.needs != 'generator'],
+            self._fake_embedder,
+            nearest and {nearest[0]: nearest[1].append},
+        )
+        result = Result()
+        for metric in self._metrics:
+            if metric.kind.needs == 'generator':
+                assert fake.path_length is not None
+                value, num = fake.path_length(metric.name, metric.num_fake)
+                result.values[metric.name] = value
+                result.nums[metric.name] = None, num
+            else:
+                self._measure(metric, reals.get(metric), fakes[metric], fake.label, result)
+        if nearest is not None:
+            real_pictures = reals[nearest[0]].pictures
+            assert isinstance(real_pictures, PictureSet)
+            result.pairs, result.pairs_of = nearest[1].pairs, real_pictures
+        return result
+
+    def save_real(self, path: Path) -> None:
+        """Write the real side's statistics, as the first metric that needs reals sees them.
+
+        Raises:
+            UserError: no metric needs reals, or they can't be read, or `path` not written.
+        """
+        metric = next((metric for metric in self._metrics if metric.kind.needs_reals), None)
+        if metric is None:
+            raise UserError(
+                f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; '
+                f'add a metric that does, such as fid'
+            )
+        if path.suffix.lower() != '.npz':
+            raise UserError(
+                f'--save-stats={path}: the name of such a file should end in .npz, by '
+                f'which it is known'
+            )
+        real = self._real(metric)
+        save_statistics(path, real.features, self._detector(metric.detector), real.facts)
+
+    def _measure(
+        self,
+        metric: Metric,
+        real: EmbeddedSet | None,
+        fake: EmbeddedSet,
+        label: str,
+        result: Result,
+    ) -> None:
+        """Add a metric's values to the result, and log what makes them doubtful."""
+        detector = self._detector(metric.detector)
+        real_features = real.features if real else None
+        dims = {len(side.features.stats.mean) for side in (real, fake) if side is not None}
+        if len(dims) > 1:
+            raise UserError(
+                f'{label}: features of {" and ".join(map(str, sorted(dims)))} '
+                f'dimensions cannot be compared; '
+                'which detector are the saved statistics from?'
+            )
+        values = metric.kind.compute(real_features, fake.features, detector)
+        nums = real_features.stats.num if real_features else None, fake.features.stats.num
+        result.values |= {metric.name + suffix: value for suffix, value in values.items()}
+        result.nums[metric.name] = nums
+        result.detectors[metric.detector] = detector
+        result.facts['fake'] = dict(fake.facts)
+
+        known = [num for num in nums if num is not None]
+        if known:
+            self._say(metric.kind.few_warning(metric.detector, min(known)))
+        if metric.kind.biased and nums[1] is not None:
+            first = self._num_fakes.setdefault(metric, nums[1])
+            if nums[1] != first:
+                self._say(
+                    'warning: the fake sets have different numbers of pictures, which alone '
+                    'moves the distance; --num makes them equal'
+                )
+        if real is not None:
+            result.facts['real'] = dict(real.facts)
+            for doubt in doubts(real, fake):
+                self._say(f'warning: {label}: {doubt}')
+
+    def _real(self, metric: Metric) -> EmbeddedSet:
+        """The real side as a metric sees it, embedded for all metrics of the same detector."""
+        if self._source is None:
+            raise UserError(f'{metric.name} needs real pictures to compare with: give --real')
+        if metric not in self._reals:
+            same = [
+                other
+                for other in self._metrics
+                if other.kind.needs_reals and other.detector == metric.detector
+            ]
+            self._reals |= self._source.embed(same, self._embedder)
+        return self._reals[metric]
+
+    def _nearest_pairs(self, pairs: int) -> tuple[Metric, NearestPairs] | None:
+        """Prepare to collect pairs of the first metric that wants them."""
+        for metric in self._metrics:
+            if metric.kind.key == 'nearest':
+                values = self._real(metric).features.values
+                assert values is not None
+                device = self._detector(metric.detector).device
+                return metric, NearestPairs(values.to(device), pairs)
+        return None
+
+    def _refuse_misfits(self, fake: FeatureSource, pairs: int) -> None:
+        """Refuse, before anything is computed, sources that can't give what is asked for."""
+        for metric in self._metrics:
+            if metric.kind.needs == 'generator' and fake.path_length is None:
+                raise UserError(
+                    f"{fake.label}: path lengths are a generator's; {metric.name} needs a snapshot"
+                )
+        if not pairs:
+            return
+        source = self._source
+        if source is None or source.path is None:
+            label = None if source is None else source.label
+            raise UserError(f'--nearest: {label} has no pictures to show; give a folder or zip')
+        if not fake.has_pictures:
+            raise UserError(
+                f'--nearest: {fake.label} has no pictures to show; give a folder or zip'
+            )
+
+    def _say(self, message: str | None) -> None:
+        if message is not None and message not in self._logged:
+            self._logged.add(message)
+            self._log(message)
 
 
-def refuse_idle_options(
-    real: Source | None,
-    fakes: Iterable[Source],
+def doubts(real: EmbeddedSet, fake: EmbeddedSet) -> Iterator[str]:
+    """Yield what makes a comparison of two sets doubtful, one line each."""
+    a, b = real.features, fake.features
+    if np.array_equal(a.stats.mean, b.stats.mean) and np.array_equal(a.stats.cov, b.stats.cov):
+        yield 'both sides are the same pictures'
+    if a.sizes and b.sizes and a.sizes != b.sizes:
+        yield (
+            f'real pictures have {_sizes(a)} pixels, fake ones {_sizes(b)}; '
+            'resizing them alone moves every metric'
+        )
+    if isinstance(real.pictures, PictureSet) and isinstance(fake.pictures, PictureSet):
+        kind = {
+            True: 'JPEG or the like',
+            False: 'PNG or the like',
+            None: 'a mixture of JPEG and PNG',
+        }
+        lossy = real.pictures.lossy, fake.pictures.lossy
+        if lossy[0] is not lossy[1]:
+            yield (
+                f'real pictures are {kind[lossy[0]]}, fake ones {kind[lossy[1]]}; '
+                'compression alone moves every metric'
+            )
+    filters = [side.facts.get('resize_filter') for side in (real, fake)]
+    if None not in filters and filters[0] != filters[1]:
+        yield (
+            f'real pictures were made with the resize filter {filters[0]}, fake ones with '
+            f'{filters[1]}; that alone moves FID by a point or more'
+        )
+
+
+def _sizes(features: Features) -> str:
+    sizes = sorted(features.sizes)
+    return (
+        f'{len(sizes)} sizes of' if len(sizes) > 2 else ' and '.join(f'{w}x{h}' for h, w in sizes)
+    )
+
+
+def refuse_unused_options(
+    real: FeatureSource | None,
+    fakes: Iterable[FeatureSource],
     mirror: bool,
     class_idx: int | None,
     truncation_psi: float,
 ) -> None:
-    """Refuse options that none of the sides heeds, since the result would say that it is of
-    mirrored pictures, or of one class.
+    """Refuse options that no source uses, since the report would repeat them.
 
     Raises:
         UserError: there is one.
@@ -184,328 +308,50 @@ def refuse_idle_options(
         )
 
 
-class Comparison:
-    """One set of real pictures against one fake set after another.
+def make_evaluator(
+    names: Sequence[str],
+    data_path: str | os.PathLike[str],
+    *,
+    device: torch.device,
+    weights_path: str | os.PathLike[str] | None = None,
+    mirror: bool = False,
+    batch_size: int = 32,
+    log: Callable[[str], None] = _warn,
+) -> Evaluator:
+    """Prepare to evaluate one generator after another against one set of real pictures.
+
+    Names are checked here. Weights are fetched, and the real pictures read, on the first evaluation
+    and then kept; if that fails, the next evaluation tries again.
 
     Args:
-        real: their real side; may be None where no metric needs it.
-        metrics: what to compute.
-        detector: a name to the detector; called when it is needed, and only once.
-        batch_size: pictures at a time, where a set of files is read.
-        cache: whether the real side's features may come from the cache, and go there.
-        show: progress bars.
-        log: takes one line about sets that make a comparison doubtful.
+        names: see `metric_names`.
+        data_path: folder or zip with the real pictures; all are used, as they are stored, unless a
+            name says less.
+        device: where the detector computes.
+        weights_path: of Inception; see `load_detector`.
+        mirror: the training mirrors its pictures; then names without `_full` do, too.
+        batch_size: for the real pictures.
+        log: takes one line about downloads, unknown weights, and sets that are too small.
+
+    Returns:
+        `evaluate(sample, path_length=None) -> {name: value}`, where `sample(num)` yields `num`
+        generated pictures as batches of uint8 `[N, C, H, W]`, 0…255, C of 1 or 3, and `path_length`
+        is what `path_length_metric` makes. It raises UserError where weights or pictures can't be
+        had: a training run should report that and go on.
+
+    Raises:
+        UserError: a name is unknown.
     """
-
-    def __init__(
-        self,
-        real: Source | None,
-        metrics: Sequence[Metric],
-        detector: Callable[[str], Detector],
-        *,
-        batch_size: int = 32,
-        cache: bool = True,
-        show: bool = False,
-        log: Callable[[str], None] = _warn,
-    ) -> None:
-        self._real, self._metrics, self._detector = real, metrics, detector
-        self._batch_size, self._cache, self._show, self._log = batch_size, cache, show, log
-        self._of_real: dict[Any, Features] = {}
-        self._real_pictures: dict[str, Pictures] | None = None
-        self._nums: dict[str, int | None] = {}
-        self._told: set[str] = set()
-
-    def run(self, fake: Source, pairs: int = 0) -> Result:
-        """All metrics of a fake set.
-
-        Args:
-            fake: the set.
-            pairs: how many of the fakes that are nearest to a real picture to keep, for a metric of
-                the kind `nearest`.
-
-        Raises:
-            UserError: a side can't be read, is too small, or doesn't fit; or weights can't be had.
-        """
-        for metric in self._metrics:
-            if metric.kind == 'ppl' and fake.path_length is None:
-                raise UserError(
-                    f"{fake.label}: path lengths are a generator's; {metric.name} needs a snapshot"
-                )
-        for label, shows in (
-            (self._real and self._real.label, self._real and self._real.path),
-            (fake.label, fake.open),
-        ):
-            if pairs and shows is None:
-                raise UserError(f'--nearest: {label} has no pictures to show; give a folder or zip')
-        result = Result()
-        opened = _open(fake, [metric for metric in self._metrics if metric.kind != 'ppl'])
-        for group in _groups(
-            self._metrics,
-            lambda metric: metric if metric.kind == 'ppl' else len(opened.get(metric.name, ())),
-        ):
-            if group[0].kind == 'ppl':
-                assert fake.path_length is not None
-                result.values[group[0].name], num = fake.path_length(group[0])
-                result.nums[group[0].name] = None, num
-            else:
-                self._run_group(
-                    fake, opened.get(group[0].name), group, 0 if result.pairs else pairs, result
-                )
-        return result
-
-    def save_real(self, path: Path) -> None:
-        """Write the real side's statistics, as the first metric that has one sees them.
-
-        Raises:
-            UserError: no metric has one, or it can't be read or written.
-        """
-        metric = next((metric for metric in self._metrics if needs_reals(metric)), None)
-        if metric is None:
-            raise UserError(
-                f'--save-stats={path}: {self._metrics[0].name} needs no real pictures; '
-                f'add a metric that does, such as fid'
-            )
-        if path.suffix.lower() != '.npz':
-            raise UserError(
-                f'--save-stats={path}: the name of such a file should end in .npz, by '
-                f'which it is known'
-            )
-        features, pictures = self._real_side(metric)
-        save_statistics(
-            path, features, self._detector(metric.detector), _facts(self._real, pictures)
-        )
-
-    def _run_group(
-        self,
-        fake: Source,
-        pictures: Pictures | None,
-        group: Sequence[Metric],
-        pairs: int,
-        result: Result,
-    ) -> None:
-        """Metrics that want the same fakes."""
-        # first, for they may be wrong
-        reals = {metric.name: self._real_side(metric) for metric in group if needs_reals(metric)}
-        nearest = None
-        chosen = next((metric for metric in group if metric.kind == 'nearest'), None)
-        if pairs and chosen is not None:
-            values = reals[chosen.name][0].values
-            assert values is not None
-            nearest = (
-                chosen.detector,
-                NearestPairs(values.to(self._detector(chosen.detector).device), pairs),
-            )
-        features = self._embed_fakes(fake, pictures, group, nearest)
-        for metric in group:
-            detector = self._detector(metric.detector)
-            real, real_pictures = reals.get(metric.name, (None, None))
-            dims = {
-                len(side.stats.mean)
-                for side in (real, features[metric.detector])
-                if side is not None
-            }
-            if len(dims) > 1:
-                raise UserError(
-                    f'{fake.label}: features of {" and ".join(map(str, sorted(dims)))} '
-                    f'dimensions cannot be compared; '
-                    'which detector are the saved statistics from?'
-                )
-            result.values.update(measure(metric, detector, real, features[metric.detector]))
-            result.nums[metric.name] = (
-                real.stats.num if real else None,
-                features[metric.detector].stats.num,
-            )
-            result.detectors[metric.detector] = detector
-            result.real = real_pictures or result.real
-            result.facts['fake'] = _facts(fake, pictures)
-            if metric.kind == 'is':
-                self._say(few_warning(features[metric.detector].stats.num))
-            if real is not None:
-                result.facts['real'] = _facts(self._real, real_pictures)
-                self._warn_of(
-                    fake.label, metric, real, features[metric.detector], real_pictures, pictures
-                )
-                self._warn_of_filters(
-                    fake.label,
-                    *(result.facts[side].get('resize_filter') for side in ('real', 'fake')),
-                )
-        if nearest is not None:
-            result.real, result.pairs = reals[chosen.name][1] if chosen else None, nearest[1].pairs
-
-    def _real_side(self, metric: Metric) -> tuple[Features, Pictures | None]:
-        if self._real is None:
-            raise UserError(f'{metric.name} needs real pictures to compare with: give --real')
-        wanted = [other for other in self._metrics if needs_reals(other)]
-        if self._real_pictures is None:
-            self._real_pictures = _open(self._real, wanted)
-        pictures = self._real_pictures.get(metric.name)
-        key = metric.detector, pictures
-        if key not in self._of_real:
-            keep = any(
-                needs_features(other)
-                for other in wanted
-                if (other.detector, self._real_pictures.get(other.name)) == key
-            )
-            self._of_real[key] = self._real_features(
-                self._real, pictures, self._detector(metric.detector), keep
-            )
-        return self._of_real[key], pictures
-
-    def _real_features(
-        self, real: Source, pictures: Pictures | None, detector: Detector, keep: bool
-    ) -> Features:
-        if pictures is None:
-            return self._from_file(real, detector, keep)
-
-        def compute() -> Features:
-            return self._embed(pictures, 'real', {detector.name: (detector, keep)})[detector.name]
-
-        if self._cache and isinstance(pictures, PictureSet):
-            return cached_features(pictures, detector, keep, compute)
-        return compute()
-
-    def _embed_fakes(
-        self,
-        fake: Source,
-        pictures: Pictures | None,
-        group: Sequence[Metric],
-        nearest: tuple[str, NearestPairs] | None,
-    ) -> dict[str, Features]:
-        wanted: dict[str, tuple[Detector, bool]] = {}
-        for metric in group:
-            keep = needs_features(metric) or wanted.get(metric.detector, (None, False))[1]
-            wanted[metric.detector] = self._detector(metric.detector), keep
-        if pictures is None:
-            return {
-                name: self._from_file(fake, detector, keep)
-                for name, (detector, keep) in wanted.items()
-            }
-        return self._embed(pictures, 'fake', wanted, nearest)
-
-    def _embed(
-        self,
-        pictures: Pictures,
-        desc: str,
-        wanted: Mapping[str, tuple[Detector, bool]],
-        nearest: tuple[str, NearestPairs] | None = None,
-    ) -> dict[str, Features]:
-        collectors = {
-            name: Collector(detector, keep=keep, ddof=detector.protocol.ddof)
-            for name, (detector, keep) in wanted.items()
-        }
-        bar: tqdm[None] = cli.progress(
-            (), total=len(pictures), desc=desc, unit='img', disable=not self._show
-        )
-        with bar:
-            for indices, batch in pictures.numbered_batches(self._batch_size):
-                for name, collector in collectors.items():
-                    features = collector.append(batch, indices)
-                    if nearest is not None and nearest[0] == name:
-                        nearest[1].append(batch, features)
-                bar.update(len(batch))
-        return {name: collector.result() for name, collector in collectors.items()}
-
-    def _from_file(self, source: Source, detector: Detector, keep: bool) -> Features:
-        assert source.saved is not None
-        features, about = source.saved
-        self._say(check_fits(source.label, features, about, detector, keep))
-        return features
-
-    def _warn_of(
-        self,
-        label: str,
-        metric: Metric,
-        real: Features,
-        fake: Features,
-        real_pictures: Pictures | None,
-        fake_pictures: Pictures | None,
-    ) -> None:
-        nums = [num for num in (real.stats.num, fake.stats.num) if num is not None]
-        if metric.kind == 'fid' and nums:
-            self._say(bias_warning(FRECHET_NAMES[metric.detector], *nums))
-            if fake.stats.num not in (None, self._nums.setdefault(metric.name, fake.stats.num)):
-                self._say(
-                    'warning: the fake sets have different numbers of pictures, which alone '
-                    'moves the distance; '
-                    '--num makes them equal'
-                )
-        if np.array_equal(real.stats.mean, fake.stats.mean) and np.array_equal(
-            real.stats.cov, fake.stats.cov
-        ):
-            self._say(f'warning: {label}: both sides are the same pictures')
-        if real.sizes and fake.sizes and real.sizes != fake.sizes:
-            self._say(
-                f'warning: {label}: real pictures have {_sizes(real)} pixels, fake ones '
-                f'{_sizes(fake)}; '
-                'resizing them alone moves every metric'
-            )
-        sets = [
-            pictures
-            for pictures in (real_pictures, fake_pictures)
-            if isinstance(pictures, PictureSet)
-        ]
-        if len(sets) == 2 and sets[0].lossy is not sets[1].lossy:
-            kind = {
-                True: 'JPEG or the like',
-                False: 'PNG or the like',
-                None: 'a mixture of JPEG and PNG',
-            }
-            self._say(
-                f'warning: {label}: real pictures are {kind[sets[0].lossy]}, fake ones '
-                f'{kind[sets[1].lossy]}; '
-                'compression alone moves every metric'
-            )
-
-    def _warn_of_filters(self, label: str, real: str | None, fake: str | None) -> None:
-        if None not in (real, fake) and real != fake:
-            self._say(
-                f'warning: {label}: real pictures were made with the resize filter {real}, '
-                f'fake ones with {fake}; '
-                'that alone moves FID by a point or more'
-            )
-
-    def _say(self, message: str | None) -> None:
-        if message is not None and message not in self._told:
-            self._told.add(message)
-            self._log(message)
-
-
-def _open(source: Source, metrics: Sequence[Metric]) -> dict[str, Pictures]:
-    """Metrics' names to their pictures, the same object where they want the same; empty where there
-    are only statistics.
-    """
-    by_size: dict[int, Pictures] = {}
-    found = {}
-    for metric in metrics if source.open is not None else ():
-        assert source.open is not None
-        pictures = source.open(metric)
-        found[metric.name] = by_size.setdefault(len(pictures), pictures)
-    return found
-
-
-def _facts(source: Source | None, pictures: Pictures | None) -> dict[str, Any]:
-    """What `dataset.json`, or a file of statistics that was made from it, says of how a set was
-    made.
-    """
-    info = (
-        pictures.info
-        if isinstance(pictures, PictureSet)
-        else source.saved[1]
-        if source is not None and source.saved is not None
-        else {}
+    comparison = Comparison(
+        FileSource(Path(data_path), is_real=True, mirror=mirror),
+        validate_metrics(names),
+        detector_loader(device=device, weights={'inception': weights_path}, log=log),
+        batch_size=batch_size,
+        log=log,
     )
-    return {key: info[key] for key in ('resize_filter', 'content_sha256') if key in info}
 
+    def evaluate(sample: Sampler, path_length: PathLengthFn | None = None) -> dict[str, float]:
+        generator = GeneratorSource('the generator', sample, path_length=path_length)
+        return comparison.run(generator).values
 
-def _groups(metrics: Sequence[Metric], key: Callable[[Metric], Any]) -> list[list[Metric]]:
-    groups: dict[Any, list[Metric]] = {}
-    for metric in metrics:
-        groups.setdefault(key(metric), []).append(metric)
-    return list(groups.values())
-
-
-def _sizes(features: Features) -> str:
-    sizes = sorted(features.sizes)
-    return (
-        f'{len(sizes)} sizes of' if len(sizes) > 2 else ' and '.join(f'{w}x{h}' for h, w in sizes)
-    )
+    return evaluate

@@ -1,12 +1,13 @@
 """Networks that turn pictures into features, and where their weights come from."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,8 +35,10 @@ INCEPTION_URL = (
 )
 INCEPTION_SHA256 = '6726825d'
 
-
-_OTHER_WAYS = 'get that file by other means and pass it with --detector-weights PATH, or take --detector random-vgg'
+_OTHER_WAYS = (
+    'get that file by other means and pass it with --detector-weights PATH, or take '
+    '--detector random-vgg'
+)
 
 _warn = logging.getLogger(__name__).warning
 
@@ -75,7 +78,7 @@ class Detector:
 
     @torch.no_grad()
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Features of a batch, in `precision` whatever the switches for TF32 and autocast say.
+        """Features of a batch, in `precision`, also inside autocast and with TF32 on.
 
         Args:
             pictures: uint8 `[N, C, H, W]`, 0…255, on any device; C is 1 (grey) or 3 (RGB). Any
@@ -163,6 +166,36 @@ def load_detector(
         resize='bilinear, half-pixel centres, with antialiasing, to 64x64',
         precision=precision,
     )
+
+
+def detector_loader(
+    *,
+    device: torch.device,
+    weights: Mapping[str, str | os.PathLike[str] | None],
+    protocols: Mapping[str, Protocol] | None = None,
+    precision: str = 'float32',
+    log: Callable[[str], None] = _warn,
+) -> Callable[[str], Detector]:
+    """Make a function from a detector's name to the detector, which it loads once.
+
+    Args:
+        weights: a name to its `weights_path`.
+        protocols: a name to its protocol; those left out take NVIDIA's.
+        device, precision, log: see `load_detector`.
+    """
+
+    @functools.cache  # exceptions are not cached
+    def load(name: str) -> Detector:
+        return load_detector(
+            name,
+            device=device,
+            weights_path=weights.get(name),
+            protocol=(protocols or {}).get(name, NVIDIA),
+            precision=precision,
+            log=log,
+        )
+
+    return load
 
 
 class RandomVGG16(torch.nn.Module):

@@ -203,11 +203,11 @@ def prune(folder: Path, limit: int, keep: Path) -> None:
     within a limit.
 
     Several processes may do so at a time, and others read or write meanwhile: what is gone already,
-    or held by another program, is passed over, and what is being written is not touched.
+    or held by another program, is skipped, and what is being written is not touched.
 
     Args:
         limit: bytes.
-        keep: the file that was just written, which stays whatever its size.
+        keep: the file that was just written, which stays, of any size.
     """
     found = []
     for path in folder.glob('*.npz'):

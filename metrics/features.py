@@ -1,8 +1,8 @@
-"""Features of a set, gathered batch by batch: their mean and covariance, and themselves where a
-metric needs them.
+"""Features of a set, collected batch by batch, their mean and covariance, and the distances
+between them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,11 @@ import torch
 
 from dnnlib import UserError
 from torch_utils.misc import in_float64
+
+_PIECE = 1 << 24  # distances at a time: 128 MiB of float64
+# squared distances below this part of the squared lengths are rounding, of the features or of the
+# product
+_EQUAL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,7 @@ class Features:
     sizes: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
 
-class Collector:
+class FeatureCollector:
     """Gathers the features of a set.
 
     Args:
@@ -152,20 +157,35 @@ class Collector:
         return Features(stats, values, frozenset(self._sizes))
 
 
-def collect_stats(
-    batches: Iterable[torch.Tensor], detector: Callable[[torch.Tensor], torch.Tensor], ddof: int = 0
-) -> MeanCov:
-    """Features of every picture, reduced to their mean and covariance.
+def squared_distances(a: torch.Tensor, b: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Rows of the matrix of squared Euclidean distances.
 
     Args:
-        batches: uint8 `[N, C, H, W]`, 0…255, C of 1 or 3; sizes may differ from batch to batch.
-        detector: maps such a batch to floating point `[N, D]`.
-        ddof: the covariance is divided by N - ddof.
+        a: floating point `[N, D]`.
+        b: floating point `[M, D]`, on the same device.
 
-    Raises:
-        UserError: see `FeatureStats.mean_cov`, and whatever `batches` raises.
+    Yields:
+        Which rows, and float64 `[rows, M]`, on the CPU for Apple GPUs; exactly 0 for members that
+        are equal but for rounding.
     """
-    collector = Collector(detector, ddof=ddof)
-    for batch in batches:
-        collector.append(batch)
-    return collector.result().stats
+    b = in_float64(b)
+    centre = b.mean(dim=0)
+    b = b - centre
+    lengths = b.square().sum(dim=1)
+    step = max(_PIECE // max(len(b), 1), 1)
+    for start in range(0, len(a), step):
+        rows = in_float64(a[start : start + step]) - centre
+        scale = rows.square().sum(dim=1, keepdim=True) + lengths
+        distances = torch.addmm(scale, rows, b.T, alpha=-2)
+        yield (
+            slice(start, start + len(rows)),
+            distances.masked_fill_(distances <= scale * _EQUAL, 0),
+        )
+
+
+def squared_radii(x: torch.Tensor, k: int) -> torch.Tensor:
+    """Squared distance of each member to its k-th nearest other member: floating point `[N, D]`, N
+    > k, to float64 `[N]`.
+    """
+    # the nearest of all is itself
+    return torch.cat([rows.kthvalue(k + 1).values for _, rows in squared_distances(x, x)])

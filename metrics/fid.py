@@ -1,8 +1,12 @@
-"""Frechet distance between two sets of pictures in the feature space of a detector."""
+"""FID: Frechet distance between two sets of pictures in the feature space of a detector."""
+
+from collections.abc import Mapping
 
 import numpy as np
 
-from .features import MeanCov
+from .detectors import Detector
+from .features import Features, MeanCov
+from .kind import Kind
 
 UNBIASED_ENOUGH = 2048
 
@@ -12,6 +16,29 @@ FRECHET_NAMES: dict[str, str] = {
     'vgg16': "Frechet distance in VGG-16's features",
     'random-vgg': 'Frechet distance in a random VGG-16 embedding',
 }
+
+
+class FID(Kind):
+    """Frechet distance."""
+
+    key = 'fid'
+    names = ('fid50k_full', 'fid50k', 'fd_random_vgg50k_full', 'fd_random_vgg1k_full')
+    needs = 'statistics'
+    results = {'': False}
+    other_key = 'fd'
+    biased = True
+
+    def compute(
+        self, real: Features | None, fake: Features, detector: Detector
+    ) -> dict[str, float]:
+        assert real is not None
+        return {'': frechet_distance(real.stats, fake.stats)}
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        return f'{FRECHET_NAMES[detector]}: {values[""]:.4f}'
+
+    def few_warning(self, detector: str, num: int) -> str | None:
+        return bias_warning(FRECHET_NAMES[detector], num)
 
 
 def frechet_distance(a: MeanCov, b: MeanCov) -> float:
@@ -45,17 +72,17 @@ def frechet_distance(a: MeanCov, b: MeanCov) -> float:
     return max(float(distance), 0.0)  # equal sets leave a rounding error on either side of 0
 
 
-def bias_warning(title: str, *nums: int) -> str | None:
-    """What to tell the user if the smallest of the sets is too small, else None.
+def bias_warning(title: str, num: int) -> str | None:
+    """Return a warning if the smaller set is too small, else None.
 
     Args:
         title: how the distance is called.
-        nums: numbers of pictures.
+        num: of its pictures.
     """
-    if min(nums) >= UNBIASED_ENOUGH:
+    if num >= UNBIASED_ENOUGH:
         return None
     return (
-        f'warning: {title} from {min(nums):,} pictures is biased (too high); below '
+        f'warning: {title} from {num:,} pictures is biased (too high); below '
         f'{UNBIASED_ENOUGH:,} compare it only '
         'with values from equally many pictures, or take the kernel distance, which has no '
         'bias'
@@ -63,7 +90,10 @@ def bias_warning(title: str, *nums: int) -> str | None:
 
 
 def _factor(cov: np.ndarray) -> np.ndarray:
-    """float64 `[D, rank]` L with L L^T = cov; eigenvalues that are only rounding error are dropped."""
+    """Factor a covariance: float64 `[D, rank]` L with L L^T = cov.
+
+    Eigenvalues that are only rounding error are dropped.
+    """
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return vectors[:, keep] * np.sqrt(values[keep])

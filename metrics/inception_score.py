@@ -1,12 +1,41 @@
 """Inception score: are the pictures of clear classes, and of many."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from torch_utils.misc import in_float64
 
+from .detectors import Detector
+from .features import Features
+from .kind import Kind, spread
+
 SPLITS, SEED = 10, 2020  # those of torch-fidelity
 CLASSES = 1008
+
+
+class InceptionScore(Kind):
+    """Inception score."""
+
+    key = 'is'
+    names = ('is50k',)
+    needs_reals = False
+    results = {'_mean': True}
+    full_only = True
+
+    def compute(
+        self, real: Features | None, fake: Features, detector: Detector
+    ) -> dict[str, float]:
+        assert fake.values is not None
+        mean, std = inception_score(detector.logits(fake.values))
+        return {'_mean': mean, '_std': std}
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        return f'Inception score: {values["_mean"]:.4f}{spread(values)}'
+
+    def few_warning(self, detector: str, num: int) -> str | None:
+        return few_warning(num)
 
 
 def inception_score(
@@ -39,14 +68,12 @@ def inception_score(
     return float(result.mean()), float(result.std(correction=0))
 
 
-def few_warning(num: int | None) -> str | None:
-    """What to tell the user where there are too few pictures for the highest score, else None: a
-    part of n cannot score above n.
+def few_warning(num: int) -> str | None:
+    """Return a warning if there are too few pictures for the highest score, else None.
 
-    Args:
-        num: of pictures; None where nobody knows.
+    A part of n pictures cannot score above n.
     """
-    if num is None or num >= SPLITS * CLASSES:
+    if num >= SPLITS * CLASSES:
         return None
     return (
         f'warning: the inception score from {num:,} pictures is too low, since each of its '

@@ -1,13 +1,38 @@
 """Kernel distance (KID): unbiased also in small sets, and with a spread."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
 from dnnlib import UserError
 from torch_utils.misc import in_float64
 
+from .detectors import Detector
+from .features import Features
+from .kind import Kind, both_values, spread
+
 # those of torch-fidelity; NVIDIA's kid50k_full has the first two
 NUM_SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
+
+
+class KID(Kind):
+    """Kernel distance."""
+
+    key = 'kid'
+    names = ('kid50k_full', 'kid50k', 'kd_random_vgg1k_full')
+    results = {'': False}
+    other_key = 'kd'
+
+    def compute(
+        self, real: Features | None, fake: Features, detector: Detector
+    ) -> dict[str, float]:
+        mean, std = kernel_distance(*both_values(real, fake, detector))
+        return {'': mean, '_std': std}
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        title = 'KID' if detector == 'inception' else 'Kernel distance'
+        return f'{title}: {values[""]:.6f}{spread(values)}'
 
 
 def kernel_distance(

@@ -1,4 +1,9 @@
-"""What people write after --metrics: short names, and NVIDIA's, which say how many pictures."""
+"""Names of metrics: short ones, such as `fid`, and NVIDIA's, such as `fid50k_full`.
+
+To add a metric, write a file with its computation and its subclass of `Kind` (`kind.py` says what
+that needs; `kid.py` is a short example), and list it in `KINDS` below. calc_fid.py, train.py, the
+reports and the ranking of snapshots find it there.
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,32 +11,33 @@ from dataclasses import dataclass
 
 from dnnlib import UserError
 
-KINDS = ('fid', 'kid', 'pr', 'is', 'nearest', 'ppl')
-# What each kind's results are called, after the metric's name, and whether more is better. The
-# first decides which snapshot is best.
-_VALUES: dict[str, dict[str, bool]] = {
-    'fid': {'': False},
-    'kid': {'': False},
-    'pr': {'_precision': True, '_recall': True},
-    'is': {'_mean': True},
-    'nearest': {'_ratio': True, '_close': False},
-    'ppl': {'': False},
-}
-# with another detector than Inception they are other quantities, of other names
-_KIND_OF_KEY = {'fd': 'fid', 'kd': 'kid'}
+from .fid import FID
+from .inception_score import InceptionScore
+from .kid import KID
+from .kind import Kind
+from .nearest import Nearest
+from .ppl import PerceptualPathLength
+from .precision_recall import PrecisionRecall
 
-_NUM = r'(?P<num>[1-9][0-9]*?k?)'
-_PATTERNS = tuple(
-    (re.compile(pattern, re.ASCII), detector)
-    for pattern, detector in (
-        (rf'(?P<kind>fid|kid){_NUM}(?P<full>_full)?', 'inception'),
-        (rf'(?P<kind>pr){_NUM}3(?P<full>_full)?', 'vgg16'),
-        (rf'(?P<kind>is|nearest){_NUM}', 'inception'),
-        (rf'(?P<kind>fd|kd|pr|nearest)_random_vgg{_NUM}(?P<full>_full)', 'random-vgg'),
-        (r'(?P<kind>ppl)2_wend', ''),
-        (r'(?P<kind>ppl)_(z|w)(full|end)', ''),
+KINDS: dict[str, Kind] = {
+    kind.key: kind
+    for kind in (
+        FID(),
+        KID(),
+        PrecisionRecall(),
+        InceptionScore(),
+        Nearest(),
+        PerceptualPathLength(),
     )
+}
+# each usual name, its number replaced by a pattern for any number
+_PATTERNS = tuple(
+    (re.compile(re.sub(r'\d+k', '(?P<num>[1-9][0-9]*?k?)', name), re.ASCII), name, kind)
+    for kind in KINDS.values()
+    for name in kind.names
 )
+_NUM_FAKE = 50000  # of names without a number
+_MAX_REALS = 50000  # of names without _full
 
 
 @dataclass(frozen=True)
@@ -41,14 +47,15 @@ class Metric:
     Attributes:
         name: as given; results begin with it.
         kind: one of `KINDS`.
-        detector: one of `metrics.detectors.DETECTOR_NAMES`; '' for path lengths, which have LPIPS.
+        detector: one of `metrics.detectors.DETECTOR_NAMES`; empty for path lengths, which have
+            LPIPS.
         num_fake: how many generated pictures; None for as many as the caller says.
         num_real: at most so many real pictures, the first; None for all.
         full: real pictures are never mirrored; else they are where the data set is.
     """
 
     name: str
-    kind: str
+    kind: Kind
     detector: str
     num_fake: int | None = None
     num_real: int | None = None
@@ -59,7 +66,7 @@ class Metric:
         """The names of its results, spreads left out, and whether more is better; the main result
         comes first.
         """
-        return {f'{self.name}{suffix}': more for suffix, more in _VALUES[self.kind].items()}
+        return {f'{self.name}{suffix}': more for suffix, more in self.kind.results.items()}
 
     @property
     def main(self) -> tuple[str, bool]:
@@ -68,36 +75,15 @@ class Metric:
 
 
 def metric_names() -> tuple[str, ...]:
-    """The usual names; any other number may stand in place of theirs (`fid10k_full`,
-    `fd_random_vgg500_full`).
-    """
-    return (
-        'fid50k_full',
-        'kid50k_full',
-        'pr50k3_full',
-        'is50k',
-        'fid50k',
-        'kid50k',
-        'pr50k3',
-        'nearest1k',
-        'fd_random_vgg50k_full',
-        'fd_random_vgg1k_full',
-        'kd_random_vgg1k_full',
-        'pr_random_vgg1k_full',
-        'nearest_random_vgg1k_full',
-        'ppl2_wend',
-        'ppl_zfull',
-        'ppl_wfull',
-        'ppl_zend',
-        'ppl_wend',
-    )
+    """Return the usual names; any other number may replace theirs (`fid10k_full`)."""
+    return tuple(name for _, name, _ in _PATTERNS)
 
 
 def validate_metrics(names: Sequence[str]) -> tuple[Metric, ...]:
     """Look names up, in the order given; reads no file.
 
     Raises:
-        UserError: a name is unknown; the message lists what there is.
+        UserError: a name is unknown; the message lists the known ones.
     """
     return tuple(_parse(name) for name in names)
 
@@ -115,12 +101,12 @@ def parse_names(text: str) -> tuple[str, ...]:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """Lower-case words between commas or white space, each once."""
+    """Return the lower-case words between commas or white space, each once."""
     return tuple(dict.fromkeys(word for word in re.split(r'[,\s]+', text.lower()) if word))
 
 
 def parse_metrics(text: str, detector: str) -> tuple[Metric, ...]:
-    """`fid,kid` for a chosen detector, mixed with NVIDIA's names as it may be, each once.
+    """Parse `fid,kid` for a detector; NVIDIA's names may be among them.
 
     Raises:
         UserError: there is none, or one is unknown.
@@ -134,35 +120,37 @@ def parse_metrics(text: str, detector: str) -> tuple[Metric, ...]:
         raise UserError(
             f'--metrics=is: the inception score needs --detector=inception, not {detector}'
         )
-    return tuple(
-        Metric(short_name(word, detector), word, '' if word == 'ppl' else detector)
-        if word in KINDS
-        else _parse(word)
-        for word in words
-    )
+    return tuple(_short(KINDS[word], detector) if word in KINDS else _parse(word) for word in words)
 
 
-def short_name(kind: str, detector: str) -> str:
-    """What a distance is called: only Inception's are FID and KID."""
-    if detector == 'inception' or kind not in _KIND_OF_KEY.values():
-        return kind
-    key = next(key for key, value in _KIND_OF_KEY.items() if value == kind)
-    return f'{key}_{detector.replace("-", "_")}'
+def _short(kind: Kind, detector: str) -> Metric:
+    """A short name for a detector; only Inception's distances are called FID and KID."""
+    if kind.needs == 'generator':
+        return Metric(kind.key, kind, kind.detector)
+    if kind.other_key is None or detector == 'inception':
+        return Metric(kind.key, kind, detector)
+    return Metric(f'{kind.other_key}_{detector.replace("-", "_")}', kind, detector)
 
 
 def _parse(name: str) -> Metric:
-    for pattern, detector in _PATTERNS:
+    for pattern, usual, kind in _PATTERNS:
         match = pattern.fullmatch(name)
         if match is None:
             continue
-        kind = _KIND_OF_KEY.get(match['kind'], match['kind'])
-        if kind == 'ppl':
-            return Metric(name, kind, detector, num_fake=50000)
-        num = int(match['num'].removesuffix('k')) * (1000 if match['num'].endswith('k') else 1)
-        full = match.groupdict().get('full') is not None or kind in ('is', 'nearest')
-        limit = {'pr': 200000}.get(kind) if full else 50000
+        if kind.needs == 'generator':
+            return Metric(name, kind, kind.detector, _NUM_FAKE)
+        digits = match['num']
+        num = int(digits.removesuffix('k')) * (1000 if digits.endswith('k') else 1)
+        full = kind.full_only or usual.endswith('_full')
         if num > 1:
-            return Metric(name, kind, detector, num, limit, full)
+            return Metric(
+                name,
+                kind,
+                'random-vgg' if 'random_vgg' in usual else kind.detector,
+                num,
+                kind.max_reals if full else _MAX_REALS,
+                full,
+            )
     raise UserError(
         f'--metrics={name}: there is no such metric; there are '
         f'{", ".join(metric_names())}, '

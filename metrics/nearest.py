@@ -1,10 +1,35 @@
-"""Memorisation: does the generator draw its training pictures again. Looked at, and as a number."""
+"""Memorisation: does the generator draw its training pictures again."""
+
+from collections.abc import Mapping
 
 import torch
 
 from dnnlib import UserError
 
-from .neighbours import squared_distances, squared_radii
+from .detectors import Detector
+from .features import Features, squared_distances, squared_radii
+from .kind import Kind, both_values
+
+
+class Nearest(Kind):
+    """Distance of fakes to their nearest reals."""
+
+    key = 'nearest'
+    names = ('nearest1k', 'nearest_random_vgg1k_full')
+    results = {'_ratio': True, '_close': False}
+    full_only = True
+
+    def compute(
+        self, real: Features | None, fake: Features, detector: Detector
+    ) -> dict[str, float]:
+        ratio, close = nearest_ratio(*both_values(real, fake, detector))
+        return {'_ratio': ratio, '_close': close}
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        return (
+            f'Distance to the nearest real picture: {values["_ratio"]:.3f} of that between '
+            f'real pictures; {values["_close"]:.1%} of the fakes closer than half of it'
+        )
 
 
 def nearest_ratio(real: torch.Tensor, fake: torch.Tensor) -> tuple[float, float]:

@@ -1,9 +1,9 @@
 """Perceptual path length: how evenly pictures change along a path between latents."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +12,29 @@ from tqdm import tqdm
 from dnnlib import UserError, cli
 from torch_utils.lpips import LPIPS, MIN_SIZE, squared_distance, vgg_weights
 
-from .metric import Metric
+from .kind import Kind
 
 EPSILON = 1e-4  # between the two pictures of a pair, as a part of the path
 _OUTLIERS = 1, 99  # percentiles; pairs beyond are left out
 
 Pairs = Iterable[tuple[torch.Tensor, torch.Tensor]]
 DrawPairs = Callable[..., Pairs]
+# a metric's name and its number of pairs, None for the default, to the path length and the number
+PathLengthFn = Callable[[str, int | None], tuple[float, int]]
+
+
+class PerceptualPathLength(Kind):
+    """Perceptual path length. The generator's side computes it: see `path_length_metric`."""
+
+    key = 'ppl'
+    names = ('ppl2_wend', 'ppl_zfull', 'ppl_wfull', 'ppl_zend', 'ppl_wend')
+    needs = 'generator'
+    needs_reals = False
+    results = {'': False}
+    detector = ''
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        return f'Perceptual path length ({name}): {values[""]:.4f}'
 
 
 @dataclass(frozen=True)
@@ -31,18 +47,19 @@ class PathKind:
         crop: only the part of a picture where FFHQ has the face.
     """
 
-    space: str
-    sampling: str
+    space: Literal['z', 'w']
+    sampling: Literal['full', 'end']
     crop: bool
 
 
-def path_kind(name: str) -> PathKind:
-    """Of `ppl2_wend`, which `ppl` stands for too, and the older `ppl_zfull`, `ppl_wfull`,
-    `ppl_zend`, `ppl_wend`, which crop.
-    """
-    if name in ('ppl', 'ppl2_wend'):
-        return PathKind('w', 'end', False)
-    return PathKind(name[4], name[5:], True)
+PATH_KINDS = {
+    'ppl': PathKind('w', 'end', crop=False),
+    'ppl2_wend': PathKind('w', 'end', crop=False),
+    'ppl_zfull': PathKind('z', 'full', crop=True),
+    'ppl_wfull': PathKind('w', 'full', crop=True),
+    'ppl_zend': PathKind('z', 'end', crop=True),
+    'ppl_wend': PathKind('w', 'end', crop=True),
+}
 
 
 def perceptual_path_length(
@@ -95,8 +112,8 @@ def path_length_metric(
     num: int | None = None,
     default_num: int = 50000,
     show: bool = False,
-) -> Callable[[Metric], tuple[float, int]]:
-    """What `metrics.compare.Source` takes as `path_length`.
+) -> PathLengthFn:
+    """Make the function that measures the path lengths of one generator.
 
     Args:
         draw: `draw(num, space=, sampling=, epsilon=)` to pairs; see `perceptual_path_length`.
@@ -106,12 +123,11 @@ def path_length_metric(
         show: a progress bar.
     """
 
-    def path_length(metric: Metric) -> tuple[float, int]:
-        kind, total = path_kind(metric.name), num or metric.num_fake or default_num
-        net: Any = LPIPS(vgg_weights(weights_path)).to(device)
-        bar: tqdm[None] = cli.progress(
-            (), total=total, desc=metric.name, unit='pair', disable=not show
-        )
+    def path_length(name: str, num_pairs: int | None) -> tuple[float, int]:
+        kind = PATH_KINDS[name]
+        total = num or num_pairs or default_num
+        net = LPIPS(vgg_weights(weights_path)).to(device)
+        bar: tqdm[None] = cli.progress((), total=total, desc=name, unit='pair', disable=not show)
         with bar, torch.no_grad():
 
             def counted() -> Pairs:

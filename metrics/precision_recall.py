@@ -1,12 +1,35 @@
 """Improved precision and recall: are the fakes real, are the reals covered."""
 
+from collections.abc import Mapping
+
 import torch
 
 from dnnlib import UserError
 
-from .neighbours import squared_distances, squared_radii
+from .detectors import Detector
+from .features import Features, squared_distances, squared_radii
+from .kind import Kind, both_values
 
 NEIGHBOURS = 3
+
+
+class PrecisionRecall(Kind):
+    """Improved precision and recall."""
+
+    key = 'pr'
+    names = ('pr50k3_full', 'pr50k3', 'pr_random_vgg1k_full')
+    results = {'_precision': True, '_recall': True}
+    detector = 'vgg16'
+    max_reals = 200000
+
+    def compute(
+        self, real: Features | None, fake: Features, detector: Detector
+    ) -> dict[str, float]:
+        precision, recall = precision_recall(*both_values(real, fake, detector))
+        return {'_precision': precision, '_recall': recall}
+
+    def describe(self, name: str, detector: str, values: Mapping[str, float]) -> str:
+        return f'Precision: {values["_precision"]:.4f}, recall: {values["_recall"]:.4f}'
 
 
 def precision_recall(

@@ -1,4 +1,4 @@
-"""What came of a comparison, for people, for programs, and as a picture."""
+"""Report the results of a comparison: as JSON, sentences, a table, and pictures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,6 @@ from PIL import Image, ImageDraw, ImageFont
 from torch_utils.image_io import labelled_table
 
 from .compare import Result
-from .fid import FRECHET_NAMES
-from .image_set import PictureSet
 from .metric import Metric
 
 _COLOURS = ('#4e79a7', '#f28e2b', '#59a14f', '#e15759', '#76b7b2', '#b07aa1', '#9c755f', '#edc948')
@@ -66,35 +64,13 @@ def as_lines(result: Result, metrics: Sequence[Metric]) -> list[str]:
             for key, value in result.values.items()
             if key in _keys(metric)
         }
-        main = values.get('', values.get('_mean', 0.0))
-        spread = f' ± {values["_std"]:.4g}' if '_std' in values else ''
-        title = {
-            'fid': FRECHET_NAMES.get(metric.detector, ''),
-            'kid': 'KID' if metric.detector == 'inception' else 'Kernel distance',
-            'is': 'Inception score',
-            'ppl': f'Perceptual path length ({metric.name})',
-        }.get(metric.kind)
-        if metric.kind == 'pr':
-            text = f'Precision: {values["_precision"]:.4f}, recall: {values["_recall"]:.4f}'
-        elif metric.kind == 'nearest':
-            text = (
-                f'Distance to the nearest real picture: {values["_ratio"]:.3f} of that between '
-                f'real pictures; '
-                f'{values["_close"]:.1%} of the fakes closer than half of it'
-            )
-        else:
-            text = (
-                f'{title}: {main:.4f}{spread}'
-                if metric.kind != 'kid'
-                else f'{title}: {main:.6f}{spread}'
-            )
-        text += f', {better(metrics, metric.main[0])}'
+        text = metric.kind.describe(metric.name, metric.detector, values)
         counts = [
             f'{"?" if num is None else f"{num:,}"} {side}'
             for num, side in zip(result.nums[metric.name], ('real', 'fake'))
-            if side == 'fake' or metric.kind not in ('is', 'ppl')
+            if side == 'fake' or metric.kind.needs_reals
         ]
-        lines.append(f'{text} ({", ".join(counts)} pictures)')
+        lines.append(f'{text}, {better(metrics, metric.main[0])} ({", ".join(counts)} pictures)')
     return lines
 
 
@@ -172,7 +148,7 @@ def plot(results: Mapping[str, Result], metrics: Sequence[Metric]) -> np.ndarray
 
 def nearest_page(result: Result) -> np.ndarray:
     """Each fake beside its nearest real picture, the nearest first: uint8 `[height, width, 3]`."""
-    assert isinstance(result.real, PictureSet)
+    assert result.pairs_of is not None, 'pairs were asked for'
     height, width = result.pairs[0][1].shape[1:]
 
     def picture(pixels: np.ndarray) -> np.ndarray:
@@ -186,7 +162,7 @@ def nearest_page(result: Result) -> np.ndarray:
         for _, fake, place in pairs:
             pictures += [
                 picture(fake.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()),
-                picture(result.real.load(place)),
+                picture(result.pairs_of.load(place)),
             ]
         rows[f'{start + 1}.  {pairs[0][0]:.3g} to {pairs[-1][0]:.3g}'] = np.stack(pictures)
     headings = ['generated', 'nearest real'] * min(_PAIRS_A_ROW, len(result.pairs))
@@ -196,10 +172,7 @@ def nearest_page(result: Result) -> np.ndarray:
 
 
 def _keys(metric: Metric) -> list[str]:
-    return [
-        metric.name + suffix
-        for suffix in ('', '_mean', '_std', '_precision', '_recall', '_ratio', '_close')
-    ]
+    return [metric.name + suffix for suffix in (*metric.kind.results, '_std')]
 
 
 def _spread(result: Result, key: str) -> float:

@@ -87,7 +87,7 @@ SCRIPTS = {
     'calc_fid': (
         calc_fid,
         ['--real=a', '--fake=b', '--detector=random-vgg'],
-        'metrics.compare.open_files',
+        'metrics.feature_sources.open_files',
         '--batch',
     ),
     'project': (

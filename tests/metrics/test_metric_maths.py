@@ -11,7 +11,6 @@ import torch
 from dnnlib import UserError
 from metrics.inception_score import few_warning, inception_score
 from metrics.kid import kernel_distance
-from metrics.neighbours import squared_distances, squared_radii
 from metrics.precision_recall import precision_recall
 
 
@@ -77,20 +76,6 @@ def test_precision_and_recall_of_identical_disjoint_and_collapsed_sets() -> None
         precision_recall(x, x[:3])
 
 
-def test_distances_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    a, b = features(37, shift=1000), features(41, seed=1, shift=1000)
-    expected = torch.cdist(
-        a.double(), b.double(), compute_mode='donot_use_mm_for_euclid_dist'
-    ).square()
-    for piece in (1, 41 * 5, 1 << 20):
-        monkeypatch.setattr('metrics.neighbours._PIECE', piece)
-        torch.testing.assert_close(
-            torch.cat([rows for _, rows in squared_distances(a, b)]), expected, rtol=1e-9, atol=1e-9
-        )
-    own = torch.cdist(a.double(), a.double()).square().sort(dim=1).values
-    torch.testing.assert_close(squared_radii(a, 3), own[:, 3], rtol=1e-6, atol=1e-6)
-
-
 @pytest.mark.parametrize('num', [1000, 997, 23])
 def test_inception_score_agrees_with_torch_fidelity(num: int) -> None:
     from torch_fidelity.metric_isc import isc_features_to_metric
@@ -111,7 +96,9 @@ def test_inception_score_at_its_limits() -> None:
 
 
 @pytest.mark.parametrize('measure', [kernel_distance, precision_recall])
-def test_a_shift_and_a_rotation_of_both_sets(measure: Callable[..., tuple[float, float]]) -> None:
+def test_a_rotation_of_both_sets_changes_nothing(
+    measure: Callable[..., tuple[float, float]],
+) -> None:
     real, fake = features(60).double(), features(80, seed=1, shift=0.3).double()
     rotation = torch.linalg.qr(features(24, seed=2).double())[0]
     assert measure(real @ rotation, fake @ rotation) == pytest.approx(measure(real, fake), rel=1e-9)
@@ -124,4 +111,4 @@ def test_few_pictures_cannot_score_high() -> None:
         few_warning(30) or ''
     )
     assert 'parts of 1 cannot' in (few_warning(4) or '') and few_warning(10_079)
-    assert few_warning(10_080) is None and few_warning(None) is None
+    assert few_warning(10_080) is None

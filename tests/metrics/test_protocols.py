@@ -15,7 +15,7 @@ from PIL import Image
 
 from dnnlib import UserError
 from metrics.detectors import load_detector
-from metrics.features import Collector, MeanCov
+from metrics.features import FeatureCollector, MeanCov
 from metrics.fid import frechet_distance
 from metrics.image_set import PictureSet
 from metrics.inception_score import inception_score
@@ -58,7 +58,7 @@ def ours(folder: Path, protocol: str, weights: Path, batch: int = 4) -> Any:
         protocol=PROTOCOLS[protocol],
         log=lambda message: None,
     )
-    collector = Collector(detector, keep=True, ddof=detector.protocol.ddof)
+    collector = FeatureCollector(detector, keep=True, ddof=detector.protocol.ddof)
     for indices, pictures in PictureSet(
         folder, drops_alpha=detector.protocol.drops_alpha
     ).numbered_batches(batch):

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN
+from metric_sets import assert_one_error_line, draw_pictures
 from PIL import Image
-from test_metrics import assert_one_error_line, draw_pictures
 
 import calc_fid
 from dnnlib import UserError
 from dnnlib.image_archive import PictureArchive
 from metrics import detectors, feature_cache
-from metrics.compare import Comparison, Drawn, Source, open_files
+from metrics.compare import Comparison, make_evaluator
 from metrics.detectors import Detector, load_detector
-from metrics.evaluate import make_evaluator
 from metrics.feature_cache import load_statistics
+from metrics.feature_sources import FileSource, GeneratorSource, open_files
 from metrics.image_set import PictureSet
 from metrics.metric import parse_metrics
 from metrics.nearest import nearest_ratio
@@ -75,7 +75,7 @@ def run(capsys: pytest.CaptureFixture[str], *options: str) -> tuple[list[dict[st
     return [json.loads(line) for line in out.splitlines()], err
 
 
-def test_a_snapshot_by_its_address(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_snapshot_is_read_from_a_url(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(GOLDEN))
     with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -180,7 +180,9 @@ def test_a_table_and_a_plot_of_several_sets(
     assert blue > 1000 and orange > 1000
 
 
-def test_sentences(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sentences_name_each_metric_and_both_counts(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (
         calc_fid.main(
             [
@@ -206,7 +208,7 @@ def test_sentences(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ' ± ' in lines[1] and all(line.endswith('(12 real, 10 fake pictures)') for line in lines)
 
 
-def test_statistics_are_kept_and_read(
+def test_saved_statistics_give_the_same_results(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, real, fake = str(tmp_path / 'real.npz'), str(root / 'real'), str(root / 'near')
@@ -238,6 +240,10 @@ def test_statistics_are_kept_and_read(
         and foreign['num_real'] is None
         and 'does not say which detector' in said
     )
+    # a number of pictures that is unknown is not few
+    foreign_file = str(tmp_path / 'foreign.npz')
+    _, said = run(capsys, '--real', foreign_file, '--fake', foreign_file)
+    assert 'is biased' not in said
     np.savez(tmp_path / 'wide.npz', mu=np.zeros(2048), sigma=np.eye(2048))
     for name, metrics, words in (
         ('wide', 'fid', ['64 and 2048 dimensions']),
@@ -471,7 +477,7 @@ def test_files_that_another_process_removed_or_holds_do_not_matter(
         ('real', 'near', []),
     ],
 )
-def test_doubtful_comparisons_are_told(
+def test_doubtful_comparisons_are_warned_of(
     root: Path,
     tmp_path: Path,
     real: str,
@@ -512,7 +518,7 @@ def test_doubtful_comparisons_are_told(
         )
 
 
-def test_an_inception_score_of_few_pictures_is_told(root: Path) -> None:
+def test_an_inception_score_of_few_pictures_is_warned_of(root: Path) -> None:
     log: list[str] = []
     fake = open_files(root / 'near', is_real=False)
     assert fake is not None
@@ -529,7 +535,9 @@ def test_an_inception_score_of_few_pictures_is_told(root: Path) -> None:
     )
 
 
-def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mirror_doubles_the_real_pictures(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plain = PictureSet(root / 'real')
     for path in (root / 'real').iterdir():
         shutil.copy(path, tmp_path / f'a{path.name}')
@@ -565,7 +573,9 @@ def test_mirrored_pictures(root: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert full['num_real'] == 12
 
 
-def test_one_class(labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_class_limits_the_real_pictures_and_the_snapshot(
+    labelled_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     snapshot = conditional(tmp_path / 'network-snapshot-000000.pkl')
     options = ['--real', str(labelled_data), '--fake', str(snapshot), '--num', '4']
     reports = [
@@ -687,7 +697,9 @@ def test_snapshots_on_both_sides(tmp_path: Path, capsys: pytest.CaptureFixture[s
     ] > 0
 
 
-def test_memorisation(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_copies_of_real_pictures_are_found_and_drawn_first(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rng = np.random.RandomState(0)
     real, new = (torch.from_numpy(rng.randn(num, 20)) for num in (300, 200))
     ratio, close = nearest_ratio(real, new)
@@ -739,7 +751,7 @@ def test_equally_many_fakes_are_drawn_once(root: Path) -> None:
     )
 
 
-def test_options_of_what_is_drawn_do_no_harm_where_only_one_side_heeds_them(
+def test_class_and_truncation_are_accepted_if_one_side_uses_them(
     labelled_data: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     snapshot, file = (
@@ -812,7 +824,7 @@ def test_a_set_is_hashed_once_for_all_detectors(
         read.clear()
 
 
-def test_what_was_done_before_an_error_is_told(
+def test_results_before_an_error_are_printed(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(root / 'far', tmp_path / 'broken')
@@ -840,7 +852,7 @@ def test_what_was_done_before_an_error_is_told(
     assert '005.png: not a readable picture' in err.splitlines()[-1]
 
 
-def test_sets_of_different_length_are_told_and_infinity_is_json(
+def test_fake_sets_of_different_length_are_warned_of_and_infinity_is_null_in_json(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for i in range(3):
@@ -924,7 +936,7 @@ def test_a_picture_is_embedded_once_for_all_metrics(
         assert alone['nums'].items() <= reports[0]['nums'].items()
 
 
-def test_what_cannot_be_compared(
+def test_sides_and_options_that_cannot_be_compared_are_one_error_line(
     root: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     real, fake, file = str(root / 'real'), str(root / 'near'), str(tmp_path / 'real.npz')
@@ -977,9 +989,9 @@ def test_what_cannot_be_compared(
         assert calc_fid.main(['--device=cpu', '--detector=random-vgg', *options]) == 2
         assert_one_error_line(capsys, *words)
     comparison = Comparison(
-        Source('reals', saved=None, open=lambda metric: Drawn(lambda num: iter(()), 4)),
+        GeneratorSource('reals', lambda num: iter(()), num=4),
         parse_metrics('fid', 'random-vgg'),
         lambda name: embed(),
     )
     with pytest.raises(UserError, match='got 0 pictures'):
-        comparison.run(Source('fakes', open=lambda metric: PictureSet(root / 'near')))
+        comparison.run(FileSource(root / 'near', is_real=False))

@@ -12,8 +12,8 @@ from conftest import GOLDEN
 import calc_fid
 import metrics.ppl as ppl
 from dnnlib import UserError
-from metrics.metric import metric_names, validate_metrics
-from metrics.ppl import PathKind, path_kind, path_length_metric, perceptual_path_length
+from metrics.metric import metric_names
+from metrics.ppl import PATH_KINDS, PathKind, path_length_metric, perceptual_path_length
 from synthesis.noise import given_noise, picture_generator, seeded_noise
 from synthesis.path_pairs import path_pairs
 from training.networks import Generator
@@ -53,8 +53,8 @@ def test_closed_form() -> None:
         perceptual_path_length([(a[:, :, :16, :16], a[:, :, :16, :16])], flat, crop=True)
 
 
-def test_names_and_kinds() -> None:
-    kinds = {name: path_kind(name) for name in metric_names() if name.startswith('ppl')}
+def test_each_name_has_its_path_kind() -> None:
+    kinds = {name: PATH_KINDS[name] for name in metric_names() if name.startswith('ppl')}
     assert kinds == {
         'ppl2_wend': PathKind('w', 'end', False),
         'ppl_zfull': PathKind('z', 'full', True),
@@ -62,7 +62,7 @@ def test_names_and_kinds() -> None:
         'ppl_zend': PathKind('z', 'end', True),
         'ppl_wend': PathKind('w', 'end', True),
     }
-    assert path_kind('ppl') == kinds['ppl2_wend']
+    assert PATH_KINDS['ppl'] == kinds['ppl2_wend']
 
 
 @pytest.mark.parametrize('space', ['z', 'w'])
@@ -120,7 +120,7 @@ def test_a_straight_path_halves_with_its_step(G: Generator) -> None:
     assert length(1e-4) == pytest.approx(length(1e-3), rel=0.05)
 
 
-def test_labels(G: Generator) -> None:
+def test_pairs_take_labels_from_label_fn(G: Generator) -> None:
     cond = load_networks(COND).G_ema
     asked: list[int] = []
 
@@ -145,7 +145,7 @@ class Flat(torch.nn.Module):
         return flat(images)
 
 
-def test_by_the_scripts(
+def test_path_lengths_by_calc_fid_and_by_training_agree(
     G: Generator,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -195,7 +195,7 @@ def test_by_the_scripts(
         device=torch.device('cpu'),
         weights_path=weights,
     )
-    assert by_training(validate_metrics(['ppl2_wend'])[0]) == (
+    assert by_training('ppl2_wend', None) == (
         pytest.approx(expected, rel=1e-5),
         50000,
     )
