@@ -7,7 +7,7 @@ new blocks begin as the identity.)
 """
 
 import math
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -15,7 +15,7 @@ from dnnlib import UserError
 from torch_utils import persistence
 from torch_utils.misc import named_tensors
 
-from .networks import Conv2dLayer, Discriminator, DiscriminatorBlock, Generator
+from .networks import Conv2dLayer, Discriminator, DiscriminatorBlock, Generator, SynthesisBlock
 from .snapshots import Networks, ancestry
 
 MAX_RESOLUTION = 1024
@@ -47,10 +47,11 @@ def change_resolution(networks: Networks, resolution: int) -> Networks:
         )
     if resolution == old:
         raise UserError(f'--resolution={resolution}: that is what the networks have')
-    if networks.G_ema.synthesis.b4.architecture != 'skip':
+    architecture = cast(SynthesisBlock, networks.G_ema.synthesis.b4).architecture
+    if architecture != 'skip':
         raise UserError(
             f'--resolution={resolution}: only generators of the skip architecture can be carried '
-            f'over; this one is {networks.G_ema.synthesis.b4.architecture}'
+            f'over; this one is {architecture}'
         )
     G, D, G_ema = networks.G, networks.D, networks.G_ema
     while G_ema.img_resolution != resolution:

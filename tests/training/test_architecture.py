@@ -38,10 +38,13 @@ def test_imports_run_one_way(package: str) -> None:
 def test_scripts_are_thin(script: str) -> None:
     path = ROOT / f'{script}.py'
     assert not imported(path) & set(SCRIPTS), 'a script imports no other script'
-    assert path.read_text(encoding='utf-8').count('\n') <= 150
-    names = {
-        node.name
-        for node in ast.parse(path.read_text(encoding='utf-8')).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    assert 'main' in names
+    text = path.read_text(encoding='utf-8')
+    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    declarations = sum(  # of options: the formatter gives each argument a line
+        decorator.end_lineno - decorator.lineno + 1
+        for function in functions
+        for decorator in function.decorator_list
+        if decorator.end_lineno is not None
+    )
+    assert text.count('\n') - declarations <= 150
+    assert 'main' in {function.name for function in functions}
