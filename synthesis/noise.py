@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+from training.networks import Generator
 
 from .interpolation import slerp
 
@@ -21,7 +22,7 @@ PREFIX = 'noise.'  # of such arrays in an .npz
 Noise = dict[str, torch.Tensor]
 
 
-def noise_layers(G: Any) -> dict[str, Any]:
+def noise_layers(G: Generator) -> dict[str, Any]:
     """The layers that take noise, by the names they have in `G.synthesis`."""
     return {
         name: layer
@@ -30,14 +31,14 @@ def noise_layers(G: Any) -> dict[str, Any]:
     }
 
 
-def stored_noise(G: Any) -> Noise:
+def stored_noise(G: Generator) -> Noise:
     """What noise mode `const` adds, on the CPU."""
     return {
         name: layer.noise_const.detach().cpu().clone() for name, layer in noise_layers(G).items()
     }
 
 
-def random_noise(G: Any, key: Sequence[int]) -> Noise:
+def random_noise(G: Generator, key: Sequence[int]) -> Noise:
     """Standard normal noise for one picture: the same for the same key, whatever the device.
 
     Args:
@@ -76,11 +77,13 @@ def blend_noise(start: Noise, end: Noise, t: float) -> Noise:
     return blended
 
 
-def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str) -> list[Noise]:
+def read_noise(
+    arrays: Mapping[str, np.ndarray], G: Generator, count: int, source: str
+) -> list[Noise]:
     """The noise that a file carries for its pictures, as arrays `noise.<layer>`.
 
     Args:
-        arrays: of the file; those of another name are passed over.
+        arrays: of the file; those of another name are skipped.
         count: how many pictures the file has.
         source: the file's name, for errors.
 
@@ -145,7 +148,7 @@ def picture_generator(seed: int, index: int, device: torch.device | None = None)
     return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))
 
 
-def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
+def seeded_noise(G: Generator, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
     """Standard normal noise for a batch of a seeded series of pictures.
 
     Args:
@@ -169,7 +172,7 @@ def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> 
 
 
 @contextlib.contextmanager
-def given_noise(G: Any, noise: Noise) -> Iterator[None]:
+def given_noise(G: Generator, noise: Noise) -> Iterator[None]:
     """Put noise in place of the stored one, for noise mode `const`, while the block runs.
 
     Args:

@@ -7,13 +7,14 @@ and appendix D. All numbers in `Settings` are the paper's unless it says otherwi
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from dnnlib import UserError
 from torch_utils.lpips import squared_distance
+from training.networks import Generator
 
 from .noise import Noise, given_noise, noise_layers, stack_noise
 from .projection_losses import Embed
@@ -79,7 +80,7 @@ class State:
 
 
 def project(
-    G: Any,
+    G: Generator,
     targets: torch.Tensor,
     embed: Embed,
     settings: Settings,
@@ -147,7 +148,7 @@ def project(
             )
 
 
-def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
+def render_projection(G: Generator, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
     """Draw one projection as anyone does who has its ws and noise alone.
 
     Args:
@@ -162,7 +163,7 @@ def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
 
 @torch.no_grad()
 def w_statistics(
-    G: Any, c: torch.Tensor | None, samples: int, seed: int
+    G: Generator, c: torch.Tensor | None, samples: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Where a network's latents lie.
 
@@ -209,7 +210,7 @@ def _ramps(time: float, settings: Settings) -> float:
     return up * (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - time) / settings.lr_rampdown)))
 
 
-def _start_noises(G: Any, count: int, kind: str, generator: torch.Generator) -> Noise:
+def _start_noises(G: Generator, count: int, kind: str, generator: torch.Generator) -> Noise:
     """float32 `[count, 1, resolution, resolution]` a layer, the same for each picture; empty for
     the network's own.
     """

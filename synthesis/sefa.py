@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from training.networks import Generator
 
-def style_layers(G: Any) -> list[Any]:
+
+def style_layers(G: Generator) -> list[Any]:
     """For each w of ws, the layer whose style it makes: the convolutions in their order, and the
     last ToRGB.
 
@@ -21,7 +23,7 @@ def style_layers(G: Any) -> list[Any]:
     return [*layers, block.torgb]
 
 
-def factorize(G: Any, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def factorize(G: Generator, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Directions of w that change the styles of some layers most.
 
     A step n in w changes the styles by A n, where the rows of A are the affine weights of the

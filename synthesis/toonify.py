@@ -13,10 +13,10 @@ from training.networks import Generator
 from training.snapshots import load_networks
 
 from .blending import BlendPlan, blend_generators, lineage_warning
-from .latents import truncate
 from .noise import Noise
 from .projection import Settings, project, render_projection
 from .projection_losses import Embed
+from .sampling import truncate
 
 
 @dataclass(frozen=True)

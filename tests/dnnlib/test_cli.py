@@ -81,7 +81,7 @@ SCRIPTS = {
     'generate': (
         generate,
         ['--network', NET, '--seeds=0', '--outdir=out'],
-        'synthesis.drawing.render_ws',
+        'synthesis.sampling.render_ws',
         '--batch',
     ),
     'calc_fid': (

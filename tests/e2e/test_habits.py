@@ -339,8 +339,8 @@ def test_float64_never_reaches_an_apple_gpu() -> None:
         'misc.py',  # in_float64 itself
         'blending.py',
         'sefa.py',
-        'paths.py',  # weights and latents, before a device is used
-        'graphs.py',  # CUDA graphs
+        'interpolation.py',  # weights and latents, before a device is used
+        'cuda_graphs.py',  # CUDA graphs
         'nearest.py',
         'ppl.py',  # results of in_float64 and .cpu()
     }

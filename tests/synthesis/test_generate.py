@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -715,7 +717,7 @@ def test_interrupted(
             raise KeyboardInterrupt
         return render_ws(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr('synthesis.drawing.render_ws', render)
+    monkeypatch.setattr('synthesis.sampling.render_ws', render)
     assert (
         generate.main(
             [
@@ -804,3 +806,28 @@ def test_samples_depend_on_the_seed_only(path: str) -> None:
     with given_noise(G, seeded_noise(G, 1, range(3))):
         drawn = render(G, zero, torch.zeros(3, G.c_dim))
     assert not torch.equal(drawn[0], drawn[1]), 'each its own'
+
+
+def test_a_picture_of_a_seed_passes_at_most_five_modules(tmp_path: Path) -> None:
+    """Counted are those of synthesis/ and the reading and writing of pictures, imports aside."""
+    options = ['--seeds=0', '--outdir', tmp_path]
+    run(*options)  # imports all
+    modules = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        name = frame.f_globals.get('__name__', '')
+        if event == 'call' and name.startswith(('synthesis.', 'torch_utils.image_io')):
+            modules.add(name)
+
+    sys.setprofile(note)
+    try:
+        run(*options)
+    finally:
+        sys.setprofile(None)
+    assert modules == {
+        'synthesis.generate.request',
+        'synthesis.generate.scenes',
+        'synthesis.generate.writing',
+        'synthesis.sampling',
+        'torch_utils.image_io',
+    }

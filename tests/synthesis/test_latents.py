@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dnnlib import UserError
 from synthesis.interpolation import EASINGS, positions, slerp
-from synthesis.latents import map_seeds, read_ws, save_ws, truncate
+from synthesis.latents import read_ws, save_ws
 from synthesis.noise import (
     given_noise,
     noise_layers,
@@ -24,6 +24,7 @@ from synthesis.noise import (
     stored_noise,
     turn_noise,
 )
+from synthesis.sampling import map_seeds, truncate
 from synthesis.sefa import factorize, style_layers
 from training.networks import Generator
 from training.snapshots import load_networks
