@@ -345,7 +345,10 @@ def lineage_warning(low: Networks, high: Networks, plan: BlendPlan | None = None
         return None
     if is_descendant(high, low):
         if plan is not None and plan.rule == 'vtoonify':
-            return 'with --rule=vtoonify --low is the fine-tuned network and --high its base; here it is the other way round'
+            return (
+                'with --rule=vtoonify --low is the fine-tuned network and --high its base; here it '
+                'is the other way round'
+            )
         return None
     known = {row['sha256'] for row in ancestry(high)}
     for row in ancestry(low):
@@ -354,7 +357,10 @@ def lineage_warning(low: Networks, high: Networks, plan: BlendPlan | None = None
                 'neither of these networks is known to descend from the other, only both from '
                 f'{printable(row.get("name"), 80)}; look at the pictures'
             )
-    return 'nothing says that one of these networks was fine-tuned from the other; a blend of strangers is noise'
+    return (
+        'nothing says that one of these networks was fine-tuned from the other; a blend of '
+        'strangers is noise'
+    )
 
 
 def _shown(name: str) -> str:

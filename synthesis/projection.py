@@ -4,23 +4,30 @@ Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (Sty
 and appendix D. All numbers in `Settings` are the paper's unless it says otherwise.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError
+from dnnlib import UserError, cli, make_output_folder
+from torch_utils.image_io import save_picture
 from torch_utils.lpips import squared_distance
 from training.networks import Generator
 
+from .latents import save_ws
 from .noise import Noise, given_noise, noise_layers, stack_noise
 from .projection_losses import Embed
 from .sampling import latents_from_seeds, render_ws
+from .video import VideoWriter
 
 NOISE_PYRAMID_END = 8  # pixels
+VIDEO_FRAMES, VIDEO_FPS = 250, 25  # of the video of a projection; frames at most
 
 
 @dataclass(frozen=True)
@@ -159,6 +166,77 @@ def render_projection(G: Generator, ws: torch.Tensor, noise: Noise) -> torch.Ten
     """
     with given_noise(G, stack_noise([noise])):
         return render_ws(G, ws.unsqueeze(0))[0]
+
+
+def write_projections(
+    G: Generator,
+    targets: Mapping[Path, np.ndarray],
+    label: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    *,
+    batch: int,
+    save_video: bool,
+) -> None:
+    """Project pictures and write each one's target.png, proj.png, projected_w.npz and proj.mp4.
+
+    Args:
+        targets: uint8 `[H, W, C]` by the folder for its files, of the network's size.
+        label: float32 `[1, c_dim]`.
+        embed, settings: see `project`.
+        batch: how many at a time.
+        save_video: write proj.mp4: target and projection side by side, step by step.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    for folder in targets:
+        make_output_folder(folder)
+    for start in range(0, len(targets), batch):
+        folders = list(targets)[start : start + batch]
+        pictures = np.stack([targets[folder] for folder in folders])
+        _write_batch(G, pictures, folders, label, embed, settings, save_video=save_video)
+
+
+def _write_batch(
+    G: Generator,
+    pictures: np.ndarray,
+    folders: Sequence[Path],
+    label: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    *,
+    save_video: bool,
+) -> None:
+    targets = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    size = pictures.shape[2] * 2, pictures.shape[1]
+    every = -(-settings.num_steps // VIDEO_FRAMES)
+    with contextlib.ExitStack() as stack:
+        videos = [
+            stack.enter_context(VideoWriter(folder / 'proj.mp4', size, VIDEO_FPS))
+            for folder in folders
+            if save_video
+        ]
+        bar = stack.enter_context(
+            cli.progress(list[int](), total=settings.num_steps, desc='Projecting', unit='step')
+        )
+        for state in project(G, targets, embed, settings, label, every):
+            bar.set_postfix(distance=f'{state.distance.mean():.4f}', refresh=False)
+            bar.update(state.step - bar.n)
+            drawn = [
+                render_projection(G, ws, noise).permute(1, 2, 0).cpu().numpy()
+                for ws, noise in zip(state.ws, state.noises)
+                if save_video or state.step == settings.num_steps
+            ]
+            for video, target, picture in zip(videos, pictures, drawn):
+                video.add(np.concatenate([target, picture], axis=1))
+        # before the videos' end, which may fail
+        for folder, ws, noise in zip(folders, state.ws.cpu(), state.noises):
+            own = {layer: values.cpu() for layer, values in noise.items()}
+            save_ws(folder / 'projected_w.npz', [ws], [own])
+    for folder, target, picture in zip(folders, pictures, drawn):
+        save_picture(folder / 'target.png', target)
+        save_picture(folder / 'proj.png', picture)
 
 
 @torch.no_grad()

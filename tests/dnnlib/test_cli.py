@@ -105,7 +105,7 @@ SCRIPTS = {
     'blend': (
         blend,
         ['--low', NET, '--high', NET, '--swap-resolution=8', '--output=x.pkl'],
-        'synthesis.blending.blend_networks',
+        'synthesis.blend_figures.blend_networks',
         '--seeds',
     ),
 }

@@ -10,7 +10,7 @@ from PIL import Image
 from two_networks import generator, networks, run, snapshots
 
 from dnnlib import UserError
-from synthesis.blend_figures import Row, swap_table
+from synthesis.blend_figures import RenderSpec, swap_table
 from synthesis.blending import BlendPlan, blend_generators
 from synthesis.sampling import latents_from_seeds, render
 from torch_utils.image_io import labelled_table, require_picture_suffix
@@ -92,7 +92,7 @@ def test_labels_of_a_table_do_not_touch() -> None:
 def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
     low, high = networks(0), networks(1)
     low.meta['path'], high.meta['path'] = '/long/run-a/low.pkl', 'high.pkl'
-    row = Row([3, 5], 0.5, None, torch.device('cpu'))
+    spec = RenderSpec([3, 5], 0.5, None, torch.device('cpu'))
     z, seen = latents_from_seeds([3, 5], 8), []
 
     def draw(G: Generator) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
             'synthesis.blend_figures.labelled_table',
             lambda *parts: seen.append(parts) or np.zeros([1, 1, 3], np.uint8),
         )
-        swap_table(low, high, BlendPlan(4, **options), row)
+        swap_table(low, high, BlendPlan(4, **options), spec)
     rows, columns, caption = seen[0]
     assert (
         list(rows) == list(want)

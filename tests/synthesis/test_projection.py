@@ -327,7 +327,7 @@ def test_video(pictures: Path, tmp_path: Path) -> None:
 def test_long_videos_show_every_few_steps(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, 'FRAMES', 3)
+    monkeypatch.setattr('synthesis.projection.VIDEO_FRAMES', 3)
     assert (
         run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=7') == 0
     )
