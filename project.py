@@ -125,9 +125,8 @@ def command(
     check_alignment(align, landmarks, say=warn)
     G = load_networks(network, trust_pickle=trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
-    pictures = load_targets(
-        found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn
-    )
+    size = G.img_resolution, G.img_channels
+    pictures = load_targets(found, *size, align=align == 'ffhq', landmarks=landmarks, warn=warn)
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
     make_output_folder(outdir)
     by_folder = {

@@ -122,9 +122,8 @@ def command(
         portraits = toonify.saved_portraits(projected_w.stem, *read_ws(projected_w, G_toon))
     else:
         assert G is not None
-        pictures = load_targets(
-            found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn
-        )
+        size = G.img_resolution, G.img_channels
+        pictures = load_targets(found, *size, align=align == 'ffhq', landmarks=landmarks, warn=warn)
         _, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
         settings = Settings(space=space, num_steps=num_steps)
         label = class_labels(G, class_idx, 1)

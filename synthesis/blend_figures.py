@@ -35,7 +35,7 @@ MAX_PIXELS = 1 << 28  # of a table; 0.8 GB in memory
 
 @dataclasses.dataclass(frozen=True)
 class BlendFiles:
-    """What `blend.py` reads and writes.
+    """Paths that `blend.py` reads and writes.
 
     Attributes:
         low, high: snapshots to read: files, URLs or names.
@@ -114,7 +114,7 @@ class RenderSpec:
             )
 
     def draw(self, G: Generator) -> np.ndarray:
-        """uint8 `[len(seeds), C, H, W]`."""
+        """Draw the seeds with a generator: uint8 `[len(seeds), C, H, W]`."""
         G, z, label = G.to(self.device), latents_from_seeds(self.seeds, G.z_dim), self._label(G)
         parts = [
             render(G, part, label.repeat(len(part), 1), truncation_psi=self.truncation_psi).cpu()
@@ -134,7 +134,7 @@ def choose_plans(
     mapping: str | None,
     **settings: Any,
 ) -> tuple[BlendPlan | None, BlendPlan | None]:
-    """The plan of the blend, and the one of the table of swaps; None for what is not to be written.
+    """Make the plans of the blend and of the table of swaps; None for what is not written.
 
     Args:
         swap_resolution, weights, mapping: the options of these names.
@@ -205,15 +205,15 @@ def write_blend(
 
 
 def preview(low: Generator, blended: Generator, high: Generator, spec: RenderSpec) -> np.ndarray:
-    """A row of pictures for --low, the blend and --high: uint8 `[H, W, C]`."""
+    """Draw a row of pictures for each of --low, the blend and --high: uint8 `[H, W, C]`."""
     return tile(
         np.concatenate([spec.draw(G) for G in (low, blended, high)]), columns=len(spec.seeds)
     )
 
 
 def swap_table(low: Networks, high: Networks, plan: BlendPlan, spec: RenderSpec) -> np.ndarray:
-    """A labelled table: --low, the swap at every resolution, --high; a column a seed. Swaps that
-    take nothing from --high are left out: they are --low.
+    """Draw a labelled table: --low, the swap at every resolution, --high; a column a seed. Swaps
+    that take nothing from --high are left out: they are --low.
 
     Args:
         plan: how to swap; its `swap_resolution` stands for each.

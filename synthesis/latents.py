@@ -29,9 +29,7 @@ def read_ws(path: str | os.PathLike[str], G: Generator) -> tuple[torch.Tensor, l
     Raises:
         UserError: no such file, no .npz, no `w`, another shape than this network's, or a NaN.
     """
-    arrays = read_npz(
-        path, lambda name: name == 'w' or name.startswith(PREFIX), ('w',), max_bytes=MAX_UNPACKED
-    )
+    arrays = read_npz(path, _is_read, ('w',), max_bytes=MAX_UNPACKED)
     w = arrays['w']
     if w.dtype.kind != 'f' or w.ndim != 3 or len(w) == 0 or w.shape[1:] != (G.num_ws, G.w_dim):
         raise UserError(
@@ -43,6 +41,10 @@ def read_ws(path: str | os.PathLike[str], G: Generator) -> tuple[torch.Tensor, l
     if not np.isfinite(w).all():
         raise UserError(f'{path}: w has numbers that are not finite')
     return torch.from_numpy(w), read_noise(arrays, G, len(w), str(path))
+
+
+def _is_read(name: str) -> bool:
+    return name == 'w' or name.startswith(PREFIX)
 
 
 def save_ws(

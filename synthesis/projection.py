@@ -32,7 +32,7 @@ VIDEO_FRAMES, VIDEO_FPS = 250, 25  # of the video of a projection; frames at mos
 
 @dataclass(frozen=True)
 class Settings:
-    """How to project.
+    """Settings of a projection.
 
     Attributes:
         space: `w`, one latent for all layers (the paper's), or `w+`, one for each (Abdal et al.
@@ -71,10 +71,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class State:
-    """Where a projection is.
+    """State of a projection between two steps.
 
     Attributes:
-        step: how many have been made.
+        step: number of steps done.
         ws: float32 `[N, num_ws, w_dim]`, on the network's device as all that follows.
         noises: N maps a layer, for noise mode `const`; empty where that is the network's own noise.
         distance: float32 `[N]`, of the pictures that the last step drew, with noise on their ws.
@@ -108,7 +108,7 @@ def project(
         every: steps between two states.
 
     Yields:
-        The state after every so many steps, and at the end.
+        The state after each `every` steps, and at the end.
     """
     device = next(G.parameters()).device
     with torch.no_grad():
@@ -117,7 +117,6 @@ def project(
     generator = torch.Generator(device).manual_seed(settings.seed)
     w = w_avg.repeat(len(targets), G.num_ws if settings.space == 'w+' else 1, 1).requires_grad_()
     noises = _start_noises(G, len(targets), settings.noise, generator)
-    buffers = {f'{layer}.noise_const': noise for layer, noise in noises.items()}
     trained = [w, *(noise for noise in noises.values() if noise.requires_grad)]
     optimizer = torch.optim.Adam(trained, betas=(0.9, 0.999))
     for step in range(settings.num_steps):
@@ -125,13 +124,7 @@ def project(
         optimizer.param_groups[0]['lr'] = settings.lr * _ramps(time, settings)
         w_noise = settings.w_noise * w_scale * max(0.0, 1 - time / settings.w_noise_length) ** 2
         ws = w + torch.randn([1, *w.shape[1:]], device=device, generator=generator) * w_noise
-        images = torch.func.functional_call(
-            G.synthesis,
-            buffers,
-            (ws.expand(-1, G.num_ws, -1),),
-            dict(noise_mode='const', force_fp32=True, fused_modconv=False),
-        )
-        distance = squared_distance(embed(images), reference)
+        distance = squared_distance(embed(_draw(G, ws, noises)), reference)
         loss = distance
         if len(trained) > 1:
             loss = loss + settings.noise_weight * noise_autocorrelation(trained[1:])
@@ -156,7 +149,7 @@ def project(
 
 
 def render_projection(G: Generator, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
-    """Draw one projection as anyone does who has its ws and noise alone.
+    """Draw one projection from its ws and noise alone, without what the optimiser adds.
 
     Args:
         ws: float32 `[num_ws, w_dim]`.
@@ -243,7 +236,7 @@ def _write_batch(
 def w_statistics(
     G: Generator, c: torch.Tensor | None, samples: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where a network's latents lie.
+    """Estimate where a network's latents lie.
 
     Returns:
         Their mean, float32 `[w_dim]`, and their scale, float32 `[]`: the root of the mean squared
@@ -257,7 +250,7 @@ def w_statistics(
 
 
 def noise_autocorrelation(noises: list[torch.Tensor]) -> torch.Tensor:
-    """How far noise maps are from white (StyleGAN2, appendix D): squared correlations of
+    """Measure how far noise maps are from white (StyleGAN2, appendix D): squared correlations of
     neighbours, at every size down to 8 px.
 
     Args:
@@ -278,9 +271,19 @@ def noise_autocorrelation(noises: list[torch.Tensor]) -> torch.Tensor:
 
 
 def normalize(noise: torch.Tensor) -> torch.Tensor:
-    """`[N, 1, r, r]` with mean 0 and variance 1 in each map."""
+    """Normalise `[N, 1, r, r]` to mean 0 and variance 1 in each map."""
     noise = noise - noise.mean(dim=(2, 3), keepdim=True)
     return noise * noise.square().mean(dim=(2, 3), keepdim=True).rsqrt()
+
+
+def _draw(G: Generator, ws: torch.Tensor, noises: Noise) -> torch.Tensor:
+    """Draw float32 pictures of ws `[N, 1 or num_ws, w_dim]` and noise, with gradients for both."""
+    return torch.func.functional_call(
+        G.synthesis,
+        {f'{layer}.noise_const': noise for layer, noise in noises.items()},
+        (ws.expand(-1, G.num_ws, -1),),
+        dict(noise_mode='const', force_fp32=True, fused_modconv=False),
+    )
 
 
 def _ramps(time: float, settings: Settings) -> float:

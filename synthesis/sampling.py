@@ -31,7 +31,7 @@ from .noise import (
 
 AS_IN_SET, UNIFORM = 'as in the data set', 'uniform'
 
-# a number and what to draw from, to so many labels, float32 [count, c_dim]
+# (count, random generator) to labels, float32 [count, c_dim]
 LabelFn = Callable[[int, torch.Generator], torch.Tensor]
 
 _warn = logging.getLogger(__name__).warning
@@ -68,7 +68,7 @@ class DrawnLatent(NamedTuple):
 
 
 def latents_from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
-    """The latents that NVIDIA's scripts draw for these seeds.
+    """Draw the latents that NVIDIA's scripts draw for these seeds.
 
     Args:
         seeds: 0…2³²−1.
@@ -82,14 +82,14 @@ def latents_from_seeds(seeds: Sequence[int], z_dim: int) -> torch.Tensor:
 
 
 def latents_of_seed(seed: int, count: int, z_dim: int) -> torch.Tensor:
-    """Several latents of one seed, the first as `latents_from_seeds` gives it: float32 `[count,
+    """Draw several latents of one seed, the first as `latents_from_seeds` does: float32 `[count,
     z_dim]`.
     """
     return torch.from_numpy(np.random.RandomState(seed).randn(count, z_dim).astype(np.float32))
 
 
 def class_labels(G: Generator, class_idx: int | None, count: int) -> torch.Tensor:
-    """One-hot labels of one class.
+    """Make one-hot labels of one class.
 
     Args:
         class_idx: None for an unconditional network.
@@ -123,8 +123,8 @@ def choose_labels(
     data_path: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] = _warn,
 ) -> tuple[LabelFn | None, str | int | None]:
-    """One class; else labels of random pictures of a data set, as NVIDIA's metrics draw them; else
-    all classes alike.
+    """Choose how labels are drawn: one class; else from the pictures of a data set, as NVIDIA's
+    metrics do; else uniformly.
 
     Args:
         class_idx: the class, where one was asked for.
@@ -132,7 +132,7 @@ def choose_labels(
         log: takes one line where its labels are not this network's.
 
     Returns:
-        What `sample_images` takes, and what it does in words: the class, `AS_IN_SET`, `UNIFORM`, or
+        The `label_fn` of `sample_images`, and a word for it: the class, `AS_IN_SET`, `UNIFORM`, or
         None for an unconditional network.
 
     Raises:
@@ -165,7 +165,7 @@ def choose_labels(
 def draw_label(
     G: Generator, generator: torch.Generator, label_fn: LabelFn | None = None
 ) -> torch.Tensor:
-    """A label by `label_fn`, or of a class that is drawn uniformly: float32 `[c_dim]`."""
+    """Draw a label by `label_fn`, or of a class chosen uniformly: float32 `[c_dim]`."""
     if label_fn is not None:
         return label_fn(1, generator)[0]
     if G.c_dim == 0:
@@ -174,7 +174,7 @@ def draw_label(
 
 
 def map_seeds(G: Generator, seeds: Sequence[int], label: torch.Tensor) -> torch.Tensor:
-    """ws of seeds, not truncated.
+    """Map seeds to ws, not truncated.
 
     Args:
         label: float32 `[1, c_dim]`, for all.
@@ -187,7 +187,7 @@ def map_seeds(G: Generator, seeds: Sequence[int], label: torch.Tensor) -> torch.
 
 @torch.no_grad()
 def map_latents(G: Generator, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-    """As `map_seeds`, for z: float32 `[N, z_dim]`."""
+    """Map z, float32 `[N, z_dim]`, to ws, as `map_seeds` does."""
     device = next(G.parameters()).device
     return G.mapping(z.to(device), label.to(device).expand(len(z), -1)).cpu()
 
@@ -236,8 +236,8 @@ def render(
 
 @torch.no_grad()
 def render_ws(G: Generator, ws: torch.Tensor, noise_mode: str = 'const') -> torch.Tensor:
-    """Draw a batch of pictures from float32 `[N, num_ws, w_dim]`, any device: as `render`, but for
-    the mapping.
+    """Draw a batch of pictures from ws, float32 `[N, num_ws, w_dim]`, any device, as `render` does
+    from z.
     """
     return to_uint8(G.synthesis(ws.to(next(G.parameters()).device), noise_mode=noise_mode))
 
@@ -263,7 +263,7 @@ class Renderer:
                 stored.
 
         Returns:
-            What `work` makes of it, on the network's device.
+            The result of `work`, on the network's device.
         """
         names = tuple(noise)
         if names not in self._by_layers:
@@ -285,7 +285,7 @@ class Renderer:
 def draw_latents(
     G: Generator, latents: Iterable[Latent], noise_mode: str = 'const', batch: int = 16
 ) -> Iterator[DrawnLatent]:
-    """Draw pictures, the same ones whatever the batch size (but for the last bit of a sum).
+    """Draw pictures of latents; the batch size changes at most the last bit of a sum.
 
     Args:
         noise_mode: `const` or `loop` (the latent's own noise, else the network's), `random` (by
@@ -313,8 +313,8 @@ def sample_images(
     noise_mode: str = 'random',
     label_fn: LabelFn | None = None,
 ) -> Iterator[torch.Tensor]:
-    """Random pictures, for metrics: which ones depends on the seed and on nothing else, so neither
-    on the batch nor on what ran before.
+    """Draw random pictures, for metrics. They depend on the seed alone, not on the batch size or on
+    what ran before.
 
     Args:
         num: how many.
@@ -349,8 +349,8 @@ def path_pairs(
     seed: int = 0,
     label_fn: LabelFn | None = None,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of pictures a small step apart, for perceptual path lengths: of one label and one
-    noise, in float32 throughout; which ones depends on the seed and on nothing else.
+    """Draw pairs of pictures a small step apart, for perceptual path lengths: of one label and one
+    noise, in float32 throughout. They depend on the seed alone.
 
     Args:
         num: how many pairs.

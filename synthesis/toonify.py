@@ -24,7 +24,7 @@ from .sampling import truncate
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photograph, as far as a network knows it.
+    """A photograph, projected into a network.
 
     Attributes:
         name: of its files.
@@ -111,7 +111,8 @@ class ToonOptions:
         if self.network is not None:
             base = load_networks(self.network, trust_pickle=trust_pickle)
         if self.blended is not None:
-            return self._load_blended(None if base is None else base.G_ema, trust_pickle)
+            G = None if base is None else base.G_ema
+            return self._load_blended(G, trust_pickle=trust_pickle)
         assert base is not None and self.toon is not None
         tuned = load_networks(self.toon, trust_pickle=trust_pickle)
         plan = BlendPlan(
@@ -129,7 +130,7 @@ class ToonOptions:
         toon = blend_generators(low.G_ema, high.G_ema, plan)
         return ToonNetworks(base.G_ema, toon, info, lineage_warning(low, high, plan))
 
-    def _load_blended(self, base: Generator | None, trust_pickle: bool) -> ToonNetworks:
+    def _load_blended(self, base: Generator | None, *, trust_pickle: bool) -> ToonNetworks:
         assert self.blended is not None
         networks = load_networks(self.blended, trust_pickle=trust_pickle)
         G = networks.G_ema
@@ -142,7 +143,7 @@ class ToonOptions:
 
 
 def saved_portraits(name: str, ws: torch.Tensor, noises: Sequence[Noise]) -> Iterator[Portrait]:
-    """Of ws that were found earlier: float32 `[N, num_ws, w_dim]`, and as many noises."""
+    """Make portraits of ws that were found earlier: float32 `[N, num_ws, w_dim]`, and N noises."""
     for i, noise in enumerate(noises):
         yield Portrait(name if len(ws) == 1 else f'{name}-{i:04d}', ws[i], noise)
 
@@ -155,7 +156,7 @@ def project_portraits(
     settings: Settings,
     batch: int,
 ) -> Iterator[Portrait]:
-    """Look for photographs in a network, `batch` at a time.
+    """Project photographs into a network, `batch` at a time.
 
     Args:
         pictures: uint8 `[H, W, C]` by name, of the network's size.
@@ -221,7 +222,7 @@ def write_toons(
 def picture_of_steps(
     portrait: Portrait, G: Generator | None, G_toon: Generator, trunc: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the toon.
+    """Draw the toon, and the steps from the photograph to it.
 
     Args:
         G: the network of photographs; None if it isn't known.

@@ -55,7 +55,7 @@ class Scene:
 
 
 def make_scene(G: Generator, request: Request) -> Scene:
-    """Everything that the request asks for, ready to be drawn. ws are made as they are drawn.
+    """Make the scene that a request asks for. Its ws are computed as they are drawn.
 
     Raises:
         UserError: the request asks for a class, a layer or a file that doesn't fit the network.
@@ -177,7 +177,7 @@ def _interpolate(G: Generator, request: Request) -> Scene:
 
     def frames() -> Iterator[Latent]:
         for i, (a, b, t) in enumerate(
-            positions(len(seeds), request.frames, request.easing, request.loop)
+            positions(len(seeds), request.frames, request.easing, loop=request.loop)
         ):
             w = (
                 map_latents(G, slerp(z[a], z[b], t)[None], label)[0]
@@ -198,7 +198,7 @@ def _interpolate_saved(G: Generator, request: Request) -> Scene:
         )
 
     def frames() -> Iterator[Latent]:
-        places = positions(len(saved), request.frames, request.easing, request.loop)
+        places = positions(len(saved), request.frames, request.easing, loop=request.loop)
         for i, (a, b, t) in enumerate(places):
             w = truncate(G, torch.lerp(saved[a].w, saved[b].w, t), request.trunc)
             noise = blend_noise(saved[a].noise, saved[b].noise, t)
@@ -215,11 +215,12 @@ def _sweep(G: Generator, request: Request) -> Scene:
         'class': _sweep_class,
         'circle': _sweep_circle,
     }
-    stops, tiles = makers[request.sweep or ''](G, request)
+    assert request.sweep is not None
+    stops, tiles = makers[request.sweep](G, request)
     loop = request.loop or request.sweep in ('noise', 'circle')
 
     def frames() -> Iterator[Latent]:
-        for i, place in enumerate(positions(stops, request.frames, request.easing, loop)):
+        for i, place in enumerate(positions(stops, request.frames, request.easing, loop=loop)):
             for tile in tiles:
                 latent = tile(*place)
                 yield replace(latent, key=(*latent.key, i))
@@ -332,7 +333,7 @@ def _label(latent: Latent) -> str:
 
 
 def _different(labels: Sequence[str]) -> list[str]:
-    """The labels, with a number behind those that came before."""
+    """Number the labels that came before."""
     counts: dict[str, int] = {}
     found = []
     for label in labels:

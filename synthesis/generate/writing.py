@@ -69,7 +69,7 @@ def groups(drawn: Iterable[DrawnLatent], size: int) -> Iterator[tuple[list[Laten
 
 
 def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
-    """The tiles of a file in one picture, labelled where the scene has labels: uint8 `[H, W, C]`.
+    """Put the tiles of a file into one picture, labelled where the scene is: uint8 `[H, W, C]`.
 
     Args:
         pixels: uint8 `[tiles, C, H, W]`.
@@ -83,8 +83,8 @@ def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
 def save_images(
     drawn: Iterable[DrawnLatent], scene: Scene, request: Request, info: dict[str, Any]
 ) -> int:
-    """A file for each group of tiles, its ws beside it if asked for, and the grid if there is to be
-    one.
+    """Write a file for each group of tiles, its ws beside it if asked for, and the grid if asked
+    for.
 
     Args:
         drawn: the scene's latents with their pictures.
@@ -126,7 +126,7 @@ def save_images(
 
 
 def save_video(drawn: Iterable[DrawnLatent], scene: Scene, request: Request) -> tuple[int, int]:
-    """A video with a frame for each group of tiles.
+    """Write a video with a frame for each group of tiles.
 
     Returns:
         Width and height of the frames in pixels.
