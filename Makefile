@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-FILES := dnnlib torch_utils training synthesis dataset_tools metrics demo tests $(wildcard benchmarks/*.py) $(wildcard *.py)
 
 .PHONY: demo test test-slow lint bench bench-gpu clean help
 
@@ -15,10 +14,10 @@ help:
 	@echo "make clean  remove .venv, caches and out/"
 
 # The stamp is touched last: an interrupted installation starts over.
-$(VENV)/.installed: requirements.txt requirements-demo.txt requirements-align.txt requirements-sources.txt requirements-dev.txt
+$(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt '.[dev]'
 	touch $@
 
 demo: $(VENV)/.installed
@@ -32,7 +31,8 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow
 
 lint: $(VENV)/.installed
-	$(BIN)/ruff check $(FILES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.installed

@@ -95,7 +95,7 @@ class Face:
 
 
 def sample_face(seed: int, index: int) -> Face:
-    """The features of face number `index` of a seed; they don't depend on how many faces there are."""
+    """Return face number `index` of a seed, which does not depend on how many faces there are."""
     # strings are hashed by SHA-512: the same on every machine and version
     rng = random.Random(f'{seed}/{index}')
 
@@ -358,8 +358,7 @@ def _check_packages() -> None:
         import resvg_py  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'drawing the faces needs the package {error.name}: pip install -r '
-            f'requirements-demo.txt'
+            f"drawing the faces needs the package {error.name}: pip install '.[demo]'"
         ) from error
 
 

@@ -231,7 +231,8 @@ def _page(title: str, facts: Mapping[str, str], lead: str, sections: Sequence[Se
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <title>{html.escape(title)}</title>
 <style>
 {_STYLE}
@@ -254,7 +255,8 @@ def _item(item: Item) -> str:
         picture = _read(item.picture)
         width = picture.width * item.scale
         image = _image(picture, item.caption, width)
-        return f'<figure style="width:{width}px">{image}<figcaption>{_text(item.caption)}</figcaption></figure>'
+        caption = f'<figcaption>{_text(item.caption)}</figcaption>'
+        return f'<figure style="width:{width}px">{image}{caption}</figure>'
     if isinstance(item, PictureTable):
         _check_rows(item.columns, item.rows)
         rows = [
@@ -353,45 +355,58 @@ def _image(picture: Image.Image, alt: str, width: int) -> str:
     picture.save(file, 'png', optimize=True)
     data = base64.b64encode(file.getvalue()).decode('ascii')
     size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" {size} style="width:{width}px">'
+    source = f'src="data:image/png;base64,{data}" alt="{html.escape(alt)}"'
+    return f'<img {source} {size} style="width:{width}px">'
 
 
 _NUMBER = ' class="number"'
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6577; --paper: #fbfbfd; --card: #fff; --line: #dfe3ea; --mark: #5b3fc4; }
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6577; --paper: #fbfbfd;
+  --card: #fff; --line: #dfe3ea; --mark: #5b3fc4; }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9f0; --soft: #9aa4b5; --paper: #14171d; --card: #1c2129; --line: #323945; --mark: #b29cff; }
+  :root { --ink: #e6e9f0; --soft: #9aa4b5; --paper: #14171d; --card: #1c2129; --line: #323945;
+    --mark: #b29cff; }
 }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 72rem; padding: 2rem 1.25rem 4rem; background: var(--paper);
+  color: var(--ink);
   font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-h1 { font-size: clamp(1.6rem, 5vw, 2.3rem); line-height: 1.2; margin: 0 0 .5rem; letter-spacing: -.015em; }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: 3rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line); }
+h1 { font-size: clamp(1.6rem, 5vw, 2.3rem); line-height: 1.2; margin: 0 0 .5rem;
+  letter-spacing: -.015em; }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 3rem 0 .75rem; padding-top: 1rem;
+  border-top: 1px solid var(--line); }
 p { max-width: 44rem; margin: .6rem 0; }
 .lead { font-size: 1.1rem; color: var(--soft); }
-dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: .75rem 1.5rem; margin: 1.5rem 0 0; }
+dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr));
+  gap: .75rem 1.5rem; margin: 1.5rem 0 0; }
 dt { font-size: .8rem; color: var(--soft); }
 dd { margin: 0; font-weight: 600; overflow-wrap: anywhere; }
 code, pre { font: .85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
-.command { display: flex; gap: 1rem; align-items: baseline; margin: .5rem 0; padding: .55rem .9rem; background: var(--card);
+.command { display: flex; gap: 1rem; align-items: baseline; margin: .5rem 0;
+  padding: .55rem .9rem; background: var(--card);
   border: 1px solid var(--line); border-left: 3px solid var(--mark); border-radius: 6px; }
 .command pre { flex: 1; min-width: 0; margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; }
-.took { color: var(--soft); font-size: .85rem; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; margin: 1.25rem 0; }
+.took { color: var(--soft); font-size: .85rem; white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+.figures { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start;
+  margin: 1.25rem 0; }
 figure { margin: 0; min-width: min(9rem, 100%); max-width: 100%; }
-img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; border-radius: 4px; }
+img { display: block; max-width: 100%; height: auto; image-rendering: pixelated;
+  border-radius: 4px; }
 figcaption { margin-top: .5rem; color: var(--soft); font-size: .9rem; line-height: 1.4; }
 .caption { margin-top: 1.25rem; color: var(--soft); font-size: .9rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; }
 th { font-weight: 600; text-align: left; font-size: .9rem; }
 .numbers { min-width: min(100%, 24rem); }
-.numbers th, .numbers td { padding: .45rem 1.5rem .45rem 0; border-bottom: 1px solid var(--line); }
+.numbers th, .numbers td { padding: .45rem 1.5rem .45rem 0;
+  border-bottom: 1px solid var(--line); }
 .numbers th:last-child, .numbers td:last-child { padding-right: 0; }
 .numbers .number { text-align: right; font-variant-numeric: tabular-nums; }
 .pictures th, .pictures td { padding: 2px; }
 .pictures thead th { text-align: center; padding-bottom: .3rem; }
-.pictures tbody th { padding-right: .75rem; white-space: nowrap; color: var(--soft); position: sticky; left: 0; background: var(--paper); }
+.pictures tbody th { padding-right: .75rem; white-space: nowrap; color: var(--soft);
+  position: sticky; left: 0; background: var(--paper); }
 .pictures img { max-width: none; }
 """.strip()

@@ -23,7 +23,7 @@ from .util import UserError, is_out_of_memory, printable
 
 T = TypeVar('T')
 
-MAX_LINE = 4000  # characters of an error
+MAX_LINE = 2000  # characters of an error
 NO_OPTION = 'close other programs, or take a machine with more'
 SMALLER_BATCH = 'a smaller --batch needs less'
 

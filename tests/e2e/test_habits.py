@@ -284,7 +284,7 @@ def test_named_sources_are_those_that_were_published(
 ) -> None:
     fetched: list[str] = []
 
-    def fetch(url: str) -> Path:
+    def fetch(url: str, **options: object) -> Path:
         fetched.append(url)
         return GOLDEN / 'ada-uncond-32.pkl'
 
@@ -340,7 +340,7 @@ def test_float64_never_reaches_an_apple_gpu() -> None:
         'blending.py',
         'sefa.py',
         'interpolation.py',  # weights and latents, before a device is used
-        'cuda_graphs.py',  # CUDA graphs
+        'cuda_graphs.py',
         'nearest.py',
         'ppl.py',  # results of in_float64 and .cpu()
     }

@@ -1,11 +1,12 @@
 """Snapshots: the one entry for loading networks from a file, and the one for saving them."""
 
+import copy
 import hashlib
 import logging
 import os
 import pickle
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,16 @@ def save_networks(path: str | os.PathLike[str], networks: Networks) -> None:
     content = {**modules, 'training_set_kwargs': {}, **meta}
     with atomic_path(path) as temp, temp.open('wb') as file:
         WRITERS[path.suffix](file, content)
+
+
+def in_half(networks: Networks) -> Networks:
+    """Return networks in float16, to save them in half the size; loaded, they are float32 again."""
+    parts = {
+        name: copy.deepcopy(getattr(networks, name)).half()
+        for name in ('G', 'D', 'G_ema')
+        if getattr(networks, name) is not None
+    }
+    return replace(networks, **parts)
 
 
 def ancestry(*parents: Networks) -> list[dict[str, Any]]:
