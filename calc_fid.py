@@ -331,9 +331,7 @@ def open_source(
         files := open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
     ):
         return files
-    from synthesis.labels import choose_labels
-    from synthesis.path_pairs import path_pairs
-    from synthesis.sampling import sample_images
+    from synthesis.sampling import choose_labels, path_pairs, sample_images
 
     G = load_networks(text, trust_pickle=trust_pickle).G_ema.to(device)
     label_fn, classes = choose_labels(G, class_idx, labels_of, log)

@@ -400,8 +400,7 @@ def make_evaluation(run: Any) -> 'Evaluation | None':
     from metrics.compare import make_evaluator
     from metrics.metric import validate_metrics
     from metrics.ppl import path_length_metric
-    from synthesis.path_pairs import path_pairs
-    from synthesis.sampling import sample_images
+    from synthesis.sampling import path_pairs, sample_images
     from training.outputs import Evaluation
     from training.ranking import Criterion
 

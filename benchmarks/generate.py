@@ -42,8 +42,7 @@ def command(
 ) -> None:
     import torch
 
-    from synthesis.rendering import Renderer
-    from synthesis.sampling import render
+    from synthesis.sampling import Renderer, render
     from torch_utils.cuda_graphs import WARM_UP
     from torch_utils.misc import select_device
     from training.config import build_config

@@ -5,7 +5,7 @@ pictures it comes.
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +14,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from dnnlib import cli  # noqa: E402
 from dnnlib.cli import option  # noqa: E402
 
+if TYPE_CHECKING:
+    import torch
+
 NETWORK = str(Path(__file__).resolve().parent.parent / 'tests' / 'golden' / 'ada-uncond-32.pkl')
 RANDOM = 64
+
+
+def psnr(a: 'torch.Tensor', b: 'torch.Tensor') -> 'torch.Tensor':
+    """Peak signal-to-noise ratio in dB of uint8 `[N, C, H, W]`: float32 `[N]`."""
+    error = ((a.float() - b.float()) / 255).square().mean(dim=(1, 2, 3))
+    return -10 * error.clamp(min=1e-10).log10()
 
 
 @cli.command(name='project', help=__doc__)
@@ -69,12 +78,6 @@ def command(
             [embed((picture.unsqueeze(0) - 127.5) / 127.5) for picture in pictures.float()]
         )
 
-    def psnr(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (
-            -10
-            * ((a.float() - b.float()) / 255).square().mean(dim=(1, 2, 3)).clamp(min=1e-10).log10()
-        )
-
     wanted = embedded(targets)
     baseline = torch.stack([squared_distance(embedded(others), row).mean() for row in wanted])
     chance = torch.stack([psnr(others, target).mean() for target in targets])
@@ -95,10 +98,8 @@ def command(
         *_, state = project(G, targets, embed, settings, every=num_steps)
         found = torch.stack([render_projection(G, *pair) for pair in zip(state.ws, state.noises)])
         seconds = time.perf_counter() - start
-        decibels, ratio = (
-            psnr(found, targets),
-            baseline / squared_distance(embedded(found), wanted).clamp(min=1e-10),
-        )
+        decibels = psnr(found, targets)
+        ratio = baseline / squared_distance(embedded(found), wanted).clamp(min=1e-10)
         click.echo(
             f'{space:2}: PSNR mean {decibels.mean():.2f} dB, least {decibels.min():.2f}; '
             f'distance of random pictures over its own: '

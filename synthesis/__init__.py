@@ -1,1 +1,1 @@
-"""What one does with a trained generator."""
+"""Uses of a trained generator: draw, blend, project, toonify."""

@@ -59,7 +59,7 @@ _PRECISION = (
 
 @dataclass(frozen=True)
 class BlendPlan:
-    """What share of every tensor comes from the high network. None is an option that was not given.
+    """The share of every tensor that comes from the high network. None: option not given.
 
     Attributes:
         swap_resolution: R, the resolution of the swap: 4, 8, 16 …
@@ -132,7 +132,7 @@ class BlendPlan:
 
     @property
     def keeps_buffers(self) -> bool:
-        """Whether noise, filters and w_avg stay the low network's whatever the parameters do."""
+        """Whether noise, filters and w_avg stay the low network's in any case."""
         return self.rule in ('pinkney', 'dvschultz')
 
     def share_at(self, resolution: int, level: int) -> float:
@@ -215,7 +215,7 @@ class BlendPlan:
 
 
 def parse_weights(text: str) -> dict[int, float]:
-    """`4:0,8:0.2,16:1` to shares of the high network by resolution.
+    """Parse `4:0,8:0.2,16:1` to shares of the high network by resolution.
 
     Raises:
         UserError: anything else, or a resolution twice.
@@ -235,7 +235,7 @@ def parse_weights(text: str) -> dict[int, float]:
 
 
 def parse_mapping(text: str) -> float:
-    """`low`, `high` or a number 0…1 to the share of the high network.
+    """Parse `low`, `high` or a number 0…1 to the share of the high network.
 
     Raises:
         UserError: anything else.
@@ -250,8 +250,8 @@ def parse_mapping(text: str) -> float:
 
 
 def blend_generators(low: Generator, high: Generator, plan: BlendPlan) -> Generator:
-    """A new generator on the CPU, every tensor mixed as `plan.share_of` says: `low + share * (high
-    - low)`.
+    """Blend two generators into a new one on the CPU, every tensor mixed as `plan.share_of` says:
+    `low + share * (high - low)`.
 
     It is computed in float64, and copied bit for bit where the share is 0 or 1. Settings that no
     tensor holds, such as float16 and clamping, are the low network's, or the high one's where
@@ -335,7 +335,7 @@ def blend_networks(low: Networks, high: Networks, plan: BlendPlan) -> Networks:
 
 
 def lineage_warning(low: Networks, high: Networks, plan: BlendPlan | None = None) -> str | None:
-    """What is suspicious about blending two snapshots, by the lineage that they carry. None where
+    """Say what is suspicious about blending two snapshots, by the lineage they carry; None where
     nothing is.
 
     Args:
@@ -345,7 +345,10 @@ def lineage_warning(low: Networks, high: Networks, plan: BlendPlan | None = None
         return None
     if is_descendant(high, low):
         if plan is not None and plan.rule == 'vtoonify':
-            return 'with --rule=vtoonify --low is the fine-tuned network and --high its base; here it is the other way round'
+            return (
+                'with --rule=vtoonify --low is the fine-tuned network and --high its base; here it '
+                'is the other way round'
+            )
         return None
     known = {row['sha256'] for row in ancestry(high)}
     for row in ancestry(low):
@@ -354,7 +357,10 @@ def lineage_warning(low: Networks, high: Networks, plan: BlendPlan | None = None
                 'neither of these networks is known to descend from the other, only both from '
                 f'{printable(row.get("name"), 80)}; look at the pictures'
             )
-    return 'nothing says that one of these networks was fine-tuned from the other; a blend of strangers is noise'
+    return (
+        'nothing says that one of these networks was fine-tuned from the other; a blend of '
+        'strangers is noise'
+    )
 
 
 def _shown(name: str) -> str:

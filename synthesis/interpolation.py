@@ -1,4 +1,4 @@
-"""Ways from one thing to the next: positions along a path, easing, interpolation on the sphere."""
+"""Interpolation and easing: positions along a path, spherical interpolation, circles in z."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,24 +8,33 @@ from fractions import Fraction
 import torch
 
 
+def _linear(t: float) -> float:
+    return t
+
+
+def _smooth(t: float) -> float:
+    """Start and stop softly at each stop of the path."""
+    return t * t * (3 - 2 * t)
+
+
 def _circular(t: float) -> float:
-    return (
-        (1 - math.sqrt(1 - 4 * t * t)) / 2 if t < 0.5 else (1 + math.sqrt(1 - 4 * (1 - t) ** 2)) / 2
-    )
+    """Two quarter circles: linger at the stops and rush between them."""
+    if t < 0.5:
+        return (1 - math.sqrt(1 - 4 * t * t)) / 2
+    return (1 + math.sqrt(1 - 4 * (1 - t) ** 2)) / 2
 
 
 EASINGS: dict[str, Callable[[float], float]] = {  # 0…1 to 0…1, rising, 0 and 1 kept
-    'linear': lambda t: t,
-    'smooth': lambda t: t * t * (3 - 2 * t),  # starts and stops softly at each stop of the path
-    'circular': _circular,  # two quarter circles: lingers at the stops and rushes between them
+    'linear': _linear,
+    'smooth': _smooth,
+    'circular': _circular,
 }
 
 
 def positions(
     stops: int, frames: int, easing: str = 'linear', loop: bool = False
 ) -> Iterator[tuple[int, int, float]]:
-    """Where on a path each frame of a video is. Equal stretches of time go to all parts of the
-    path.
+    """Place each frame of a video on a path. All parts of the path take equally long.
 
     Args:
         stops: of the path, at least 2.
@@ -45,8 +54,7 @@ def positions(
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
-    """Spherical interpolation (Shoemake 1985): the angle from `a` to `b` is walked evenly. The
-    length goes evenly, too.
+    """Interpolate on the sphere (Shoemake 1985): angle and length change evenly from `a` to `b`.
 
     Args:
         a, b: float `[z_dim]`, not zero.
@@ -78,7 +86,7 @@ class Circle:
     radius: float
 
     def at(self, turns: float) -> torch.Tensor:
-        """The point after some turns, float `[z_dim]`; whole numbers give the start."""
+        """Return the point after some turns, float `[z_dim]`; whole numbers give the start."""
         start, inward, along = self.axes
         tilt = math.asin(self.radius)  # angle between the start and the axis of rotation
         axis = math.cos(tilt) * start + math.sin(tilt) * inward
@@ -89,7 +97,7 @@ class Circle:
 
 
 def circle(points: torch.Tensor, radius: float) -> Circle:
-    """The circle that starts at the first of three points, in directions that the others give.
+    """Make the circle that starts at the first of three points; the others give its directions.
 
     Args:
         points: float `[3, z_dim]`, linearly independent; z_dim is 3 at least.

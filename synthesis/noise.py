@@ -1,6 +1,4 @@
-"""The noise inputs of a generator's layers (StyleGAN2, section 2): drawn, read from files, and put
-in place of the stored ones.
-"""
+"""Noise inputs of a generator's layers (StyleGAN2, section 2): draw, read, interpolate, replace."""
 
 import contextlib
 import math
@@ -11,6 +9,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
+from training.networks import Generator
 
 from .interpolation import slerp
 
@@ -21,8 +20,8 @@ PREFIX = 'noise.'  # of such arrays in an .npz
 Noise = dict[str, torch.Tensor]
 
 
-def noise_layers(G: Any) -> dict[str, Any]:
-    """The layers that take noise, by the names they have in `G.synthesis`."""
+def noise_layers(G: Generator) -> dict[str, Any]:
+    """Return the layers that take noise, by the names they have in `G.synthesis`."""
     return {
         name: layer
         for name, layer in G.synthesis.named_modules()
@@ -30,15 +29,15 @@ def noise_layers(G: Any) -> dict[str, Any]:
     }
 
 
-def stored_noise(G: Any) -> Noise:
-    """What noise mode `const` adds, on the CPU."""
+def stored_noise(G: Generator) -> Noise:
+    """Return the noise that noise mode `const` adds, on the CPU."""
     return {
         name: layer.noise_const.detach().cpu().clone() for name, layer in noise_layers(G).items()
     }
 
 
-def random_noise(G: Any, key: Sequence[int]) -> Noise:
-    """Standard normal noise for one picture: the same for the same key, whatever the device.
+def random_noise(G: Generator, key: Sequence[int]) -> Noise:
+    """Draw standard normal noise for one picture: the same for the same key on every device.
 
     Args:
         key: numbers ≥ 0, such as a seed, or a seed and the number of a frame.
@@ -52,19 +51,19 @@ def random_noise(G: Any, key: Sequence[int]) -> Noise:
 
 
 def turn_noise(start: Noise, other: Noise, turns: float) -> Noise:
-    """Noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent noise
-    stays of unit variance all the way.
+    """Move noise on a circle through `start` (turns 0, 1 …) and `other` (a quarter). Independent
+    noise keeps unit variance.
     """
     angle = 2 * math.pi * turns
     return {name: math.cos(angle) * start[name] + math.sin(angle) * other[name] for name in start}
 
 
 def blend_noise(start: Noise, end: Noise, t: float) -> Noise:
-    """Noise on the way between two (t of 0 and 1), on the sphere: its variance goes evenly from
-    one's to the other's.
+    """Interpolate noise on the sphere: its variance goes evenly from one's to the other's.
 
     Args:
         start, end: of the same layers.
+        t: 0…1.
     """
     blended = {}
     for name, a in start.items():
@@ -76,11 +75,13 @@ def blend_noise(start: Noise, end: Noise, t: float) -> Noise:
     return blended
 
 
-def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str) -> list[Noise]:
-    """The noise that a file carries for its pictures, as arrays `noise.<layer>`.
+def read_noise(
+    arrays: Mapping[str, np.ndarray], G: Generator, count: int, source: str
+) -> list[Noise]:
+    """Read the noise that a file carries for its pictures, as arrays `noise.<layer>`.
 
     Args:
-        arrays: of the file; those of another name are passed over.
+        arrays: of the file; those of another name are skipped.
         count: how many pictures the file has.
         source: the file's name, for errors.
 
@@ -118,8 +119,8 @@ def read_noise(arrays: Mapping[str, np.ndarray], G: Any, count: int, source: str
 
 
 def noise_arrays(noises: Sequence[Noise]) -> dict[str, np.ndarray]:
-    """What `read_noise` reads: float32 `[N, resolution, resolution]` a layer. All have the same
-    layers.
+    """Make the arrays that `read_noise` reads: float32 `[N, resolution, resolution]` a layer. All
+    noises have the same layers.
     """
     return {
         PREFIX + name: np.stack([noise[name].numpy() for noise in noises]) for name in noises[0]
@@ -127,14 +128,14 @@ def noise_arrays(noises: Sequence[Noise]) -> dict[str, np.ndarray]:
 
 
 def stack_noise(noises: Sequence[Noise]) -> Noise:
-    """The noise of a batch of pictures, all with the same layers: float32 `[N, 1, resolution,
+    """Stack the noise of a batch of pictures, all with the same layers: float32 `[N, 1, resolution,
     resolution]` a layer.
     """
     return {name: torch.stack([noise[name] for noise in noises]).unsqueeze(1) for name in noises[0]}
 
 
 def picture_generator(seed: int, index: int, device: torch.device | None = None) -> torch.Generator:
-    """What a picture of a seeded series draws from; on a GPU other numbers come out than on a CPU.
+    """Make the random generator of one picture of a seeded series; a GPU draws other numbers.
 
     Args:
         seed: of the series, 0 or more.
@@ -145,13 +146,13 @@ def picture_generator(seed: int, index: int, device: torch.device | None = None)
     return torch.Generator(device or 'cpu').manual_seed((first + index) % (1 << 32))
 
 
-def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
-    """Standard normal noise for a batch of a seeded series of pictures.
+def seeded_noise(G: Generator, seed: int, indices: Sequence[int], repeat: int = 1) -> Noise:
+    """Draw standard normal noise for a batch of a seeded series of pictures.
 
     Args:
         seed: of the series.
         indices: which pictures of it are in the batch: what each gets depends on no other.
-        repeat: the batch holds the same pictures so many times.
+        repeat: how often the batch holds the same pictures.
 
     Returns:
         float32 `[N, 1, resolution, resolution]` a layer, on the network's device.
@@ -169,7 +170,7 @@ def seeded_noise(G: Any, seed: int, indices: Sequence[int], repeat: int = 1) -> 
 
 
 @contextlib.contextmanager
-def given_noise(G: Any, noise: Noise) -> Iterator[None]:
+def given_noise(G: Generator, noise: Noise) -> Iterator[None]:
     """Put noise in place of the stored one, for noise mode `const`, while the block runs.
 
     Args:

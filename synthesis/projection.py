@@ -4,27 +4,35 @@ Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN" (Sty
 and appendix D. All numbers in `Settings` are the paper's unless it says otherwise.
 """
 
+import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError
+from dnnlib import UserError, cli, make_output_folder
+from torch_utils.image_io import save_picture
 from torch_utils.lpips import squared_distance
+from training.networks import Generator
 
+from .latents import save_ws
 from .noise import Noise, given_noise, noise_layers, stack_noise
 from .projection_losses import Embed
 from .sampling import latents_from_seeds, render_ws
+from .video import VideoWriter
 
 NOISE_PYRAMID_END = 8  # pixels
+VIDEO_FRAMES, VIDEO_FPS = 250, 25  # of the video of a projection; frames at most
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to project.
+    """Settings of a projection.
 
     Attributes:
         space: `w`, one latent for all layers (the paper's), or `w+`, one for each (Abdal et al.
@@ -63,10 +71,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class State:
-    """Where a projection is.
+    """State of a projection between two steps.
 
     Attributes:
-        step: how many have been made.
+        step: number of steps done.
         ws: float32 `[N, num_ws, w_dim]`, on the network's device as all that follows.
         noises: N maps a layer, for noise mode `const`; empty where that is the network's own noise.
         distance: float32 `[N]`, of the pictures that the last step drew, with noise on their ws.
@@ -79,7 +87,7 @@ class State:
 
 
 def project(
-    G: Any,
+    G: Generator,
     targets: torch.Tensor,
     embed: Embed,
     settings: Settings,
@@ -100,7 +108,7 @@ def project(
         every: steps between two states.
 
     Yields:
-        The state after every so many steps, and at the end.
+        The state after each `every` steps, and at the end.
     """
     device = next(G.parameters()).device
     with torch.no_grad():
@@ -109,7 +117,6 @@ def project(
     generator = torch.Generator(device).manual_seed(settings.seed)
     w = w_avg.repeat(len(targets), G.num_ws if settings.space == 'w+' else 1, 1).requires_grad_()
     noises = _start_noises(G, len(targets), settings.noise, generator)
-    buffers = {f'{layer}.noise_const': noise for layer, noise in noises.items()}
     trained = [w, *(noise for noise in noises.values() if noise.requires_grad)]
     optimizer = torch.optim.Adam(trained, betas=(0.9, 0.999))
     for step in range(settings.num_steps):
@@ -117,13 +124,7 @@ def project(
         optimizer.param_groups[0]['lr'] = settings.lr * _ramps(time, settings)
         w_noise = settings.w_noise * w_scale * max(0.0, 1 - time / settings.w_noise_length) ** 2
         ws = w + torch.randn([1, *w.shape[1:]], device=device, generator=generator) * w_noise
-        images = torch.func.functional_call(
-            G.synthesis,
-            buffers,
-            (ws.expand(-1, G.num_ws, -1),),
-            dict(noise_mode='const', force_fp32=True, fused_modconv=False),
-        )
-        distance = squared_distance(embed(images), reference)
+        distance = squared_distance(embed(_draw(G, ws, noises)), reference)
         loss = distance
         if len(trained) > 1:
             loss = loss + settings.noise_weight * noise_autocorrelation(trained[1:])
@@ -147,8 +148,8 @@ def project(
             )
 
 
-def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
-    """Draw one projection as anyone does who has its ws and noise alone.
+def render_projection(G: Generator, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
+    """Draw one projection from its ws and noise alone, without what the optimiser adds.
 
     Args:
         ws: float32 `[num_ws, w_dim]`.
@@ -160,11 +161,82 @@ def render_projection(G: Any, ws: torch.Tensor, noise: Noise) -> torch.Tensor:
         return render_ws(G, ws.unsqueeze(0))[0]
 
 
+def write_projections(
+    G: Generator,
+    targets: Mapping[Path, np.ndarray],
+    label: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    *,
+    batch: int,
+    save_video: bool,
+) -> None:
+    """Project pictures and write each one's target.png, proj.png, projected_w.npz and proj.mp4.
+
+    Args:
+        targets: uint8 `[H, W, C]` by the folder for its files, of the network's size.
+        label: float32 `[1, c_dim]`.
+        embed, settings: see `project`.
+        batch: how many at a time.
+        save_video: write proj.mp4: target and projection side by side, step by step.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    for folder in targets:
+        make_output_folder(folder)
+    for start in range(0, len(targets), batch):
+        folders = list(targets)[start : start + batch]
+        pictures = np.stack([targets[folder] for folder in folders])
+        _write_batch(G, pictures, folders, label, embed, settings, save_video=save_video)
+
+
+def _write_batch(
+    G: Generator,
+    pictures: np.ndarray,
+    folders: Sequence[Path],
+    label: torch.Tensor,
+    embed: Embed,
+    settings: Settings,
+    *,
+    save_video: bool,
+) -> None:
+    targets = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    size = pictures.shape[2] * 2, pictures.shape[1]
+    every = -(-settings.num_steps // VIDEO_FRAMES)
+    with contextlib.ExitStack() as stack:
+        videos = [
+            stack.enter_context(VideoWriter(folder / 'proj.mp4', size, VIDEO_FPS))
+            for folder in folders
+            if save_video
+        ]
+        bar = stack.enter_context(
+            cli.progress(list[int](), total=settings.num_steps, desc='Projecting', unit='step')
+        )
+        for state in project(G, targets, embed, settings, label, every):
+            bar.set_postfix(distance=f'{state.distance.mean():.4f}', refresh=False)
+            bar.update(state.step - bar.n)
+            drawn = [
+                render_projection(G, ws, noise).permute(1, 2, 0).cpu().numpy()
+                for ws, noise in zip(state.ws, state.noises)
+                if save_video or state.step == settings.num_steps
+            ]
+            for video, target, picture in zip(videos, pictures, drawn):
+                video.add(np.concatenate([target, picture], axis=1))
+        # before the videos' end, which may fail
+        for folder, ws, noise in zip(folders, state.ws.cpu(), state.noises):
+            own = {layer: values.cpu() for layer, values in noise.items()}
+            save_ws(folder / 'projected_w.npz', [ws], [own])
+    for folder, target, picture in zip(folders, pictures, drawn):
+        save_picture(folder / 'target.png', target)
+        save_picture(folder / 'proj.png', picture)
+
+
 @torch.no_grad()
 def w_statistics(
-    G: Any, c: torch.Tensor | None, samples: int, seed: int
+    G: Generator, c: torch.Tensor | None, samples: int, seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where a network's latents lie.
+    """Estimate where a network's latents lie.
 
     Returns:
         Their mean, float32 `[w_dim]`, and their scale, float32 `[]`: the root of the mean squared
@@ -178,7 +250,7 @@ def w_statistics(
 
 
 def noise_autocorrelation(noises: list[torch.Tensor]) -> torch.Tensor:
-    """How far noise maps are from white (StyleGAN2, appendix D): squared correlations of
+    """Measure how far noise maps are from white (StyleGAN2, appendix D): squared correlations of
     neighbours, at every size down to 8 px.
 
     Args:
@@ -199,9 +271,19 @@ def noise_autocorrelation(noises: list[torch.Tensor]) -> torch.Tensor:
 
 
 def normalize(noise: torch.Tensor) -> torch.Tensor:
-    """`[N, 1, r, r]` with mean 0 and variance 1 in each map."""
+    """Normalise `[N, 1, r, r]` to mean 0 and variance 1 in each map."""
     noise = noise - noise.mean(dim=(2, 3), keepdim=True)
     return noise * noise.square().mean(dim=(2, 3), keepdim=True).rsqrt()
+
+
+def _draw(G: Generator, ws: torch.Tensor, noises: Noise) -> torch.Tensor:
+    """Draw float32 pictures of ws `[N, 1 or num_ws, w_dim]` and noise, with gradients for both."""
+    return torch.func.functional_call(
+        G.synthesis,
+        {f'{layer}.noise_const': noise for layer, noise in noises.items()},
+        (ws.expand(-1, G.num_ws, -1),),
+        dict(noise_mode='const', force_fp32=True, fused_modconv=False),
+    )
 
 
 def _ramps(time: float, settings: Settings) -> float:
@@ -209,7 +291,7 @@ def _ramps(time: float, settings: Settings) -> float:
     return up * (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - time) / settings.lr_rampdown)))
 
 
-def _start_noises(G: Any, count: int, kind: str, generator: torch.Generator) -> Noise:
+def _start_noises(G: Generator, count: int, kind: str, generator: torch.Generator) -> Noise:
     """float32 `[count, 1, resolution, resolution]` a layer, the same for each picture; empty for
     the network's own.
     """

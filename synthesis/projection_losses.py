@@ -1,6 +1,4 @@
-"""What a projection makes small: pictures become vectors, and their squared Euclidean distance is
-how far apart they are.
-"""
+"""Losses of projection: the squared Euclidean distance of pictures embedded as vectors."""
 
 import logging
 import os
@@ -20,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def pyramid(images: torch.Tensor) -> torch.Tensor:
-    """Multi-scale L2: the squared distance of two embeddings is the mean of the mean squared errors
-    at full size, at half of it … at 8 px.
+    """Embed for multi-scale L2: the squared distance of two embeddings is the mean of the mean
+    squared errors at full size, at half of it … at 8 px.
 
     Each level averages 2×2 pixels of the one above. A coarse level counts as much as a fine one,
     which has many more pixels: so colours and shapes come first, as in a perceptual distance, and
@@ -42,7 +40,7 @@ def pyramid(images: torch.Tensor) -> torch.Tensor:
 
 
 def perceptual(lpips: LPIPS) -> Embed:
-    """LPIPS plus the multi-scale L2 of `pyramid`.
+    """Embed for LPIPS plus the multi-scale L2 of `pyramid`.
 
     LPIPS alone leaves colours free. The two have about the weights that Richardson et al. 2021
     ("Encoding in Style", pSp) give LPIPS and L2.
@@ -53,7 +51,7 @@ def perceptual(lpips: LPIPS) -> Embed:
 def choose_embedding(
     loss: str, weights: str | os.PathLike[str] | None, resolution: int, device: torch.device
 ) -> tuple[str, Embed]:
-    """What `--loss` and `--lpips-weights` mean.
+    """Choose the embedding that `--loss` and `--lpips-weights` ask for.
 
     Args:
         loss: `lpips`, `pyramid`, or `auto`, which is `lpips` where that can be had, else, with a

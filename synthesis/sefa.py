@@ -2,13 +2,14 @@
 "Closed-Form Factorization of Latent Semantics in GANs")."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
+from training.networks import Generator, SynthesisLayer, ToRGBLayer
 
-def style_layers(G: Any) -> list[Any]:
-    """For each w of ws, the layer whose style it makes: the convolutions in their order, and the
+
+def style_layers(G: Generator) -> list[SynthesisLayer | ToRGBLayer]:
+    """Return the layer whose style each w of ws makes: the convolutions in their order, and the
     last ToRGB.
 
     The other ToRGB layers share their w with the convolution that follows and are left out, as the
@@ -21,8 +22,8 @@ def style_layers(G: Any) -> list[Any]:
     return [*layers, block.torgb]
 
 
-def factorize(G: Any, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Directions of w that change the styles of some layers most.
+def factorize(G: Generator, layers: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the directions of w that change the styles of some layers most.
 
     A step n in w changes the styles by A n, where the rows of A are the affine weights of the
     layers, each scaled to length 1. The n of length 1 with the longest A n are the eigenvectors of

@@ -1,27 +1,30 @@
-"""From photographs to toons: which network draws them, and from which ws."""
+"""From photographs to toons: load the networks, find the photographs' ws, draw and write."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from dnnlib import UserError
+from dnnlib import UserError, cli, make_output_folder
+from torch_utils.image_io import save_picture
 from training.networks import Generator
 from training.snapshots import load_networks
 
 from .blending import BlendPlan, blend_generators, lineage_warning
-from .latents import truncate
+from .latents import save_ws
 from .noise import Noise
 from .projection import Settings, project, render_projection
 from .projection_losses import Embed
+from .sampling import truncate
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A photograph, as far as a network knows it.
+    """A photograph, projected into a network.
 
     Attributes:
         name: of its files.
@@ -36,60 +39,111 @@ class Portrait:
     photo: np.ndarray | None = None
 
 
-def toon_network(
-    network: str | None,
-    toon: str | None,
-    swap_resolution: int | None,
-    structure: str | None,
-    blend_width: float | None,
-    blended: str | None,
-    trust_pickle: bool,
-) -> tuple[Generator | None, Generator, dict[str, Any], str | None]:
-    """The generators that the options of `toonify.py` name.
+@dataclass(frozen=True)
+class ToonNetworks:
+    """The generators of a toon.
 
-    Returns:
-        The network of photographs (None where none is named), the network of toons, facts for the
-        files, and a warning or None.
-
-    Raises:
-        UserError: a file can't be read, or the networks don't fit each other.
+    Attributes:
+        base: draws photographs; None where none was named.
+        toon: draws toons.
+        info: facts for the files.
+        warning: what is suspicious about them, or None.
     """
-    base = None if network is None else load_networks(network, trust_pickle)
-    if blended is not None:
-        networks = load_networks(blended, trust_pickle)
-        G, info = networks.G_ema, {'blended_sha256': networks.meta['sha256']}
-        if base is not None and (base.G_ema.num_ws, base.G_ema.w_dim) != (G.num_ws, G.w_dim):
+
+    base: Generator | None
+    toon: Generator
+    info: dict[str, Any]
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class ToonOptions:
+    """The options of `toonify.py` that name networks; None for those that were not given."""
+
+    network: str | None
+    toon: str | None
+    swap_resolution: int | None
+    structure: Literal['network', 'toon'] | None
+    blend_width: float | None
+    blended: str | None
+
+    def check(self, photos: Sequence[Path], projected_w: Path | None) -> None:
+        """Refuse options that are missing or contradict each other, before anything is read.
+
+        Raises:
+            UserError: there are such options.
+        """
+        if bool(photos) == (projected_w is not None):
             raise UserError(
-                f'--blended={blended}: its ws are {[G.num_ws, G.w_dim]}, those of '
-                f'--network '
-                f'{[base.G_ema.num_ws, base.G_ema.w_dim]}; it must be a blend of that '
-                f'network'
+                'photographs are missing: name files or folders (or give --projected-w)'
+                if not photos
+                else f'--projected-w={projected_w} takes the place of photographs; leave '
+                f'one of the two out'
             )
-        return None if base is None else base.G_ema, G, info, None
-    assert base is not None and toon is not None
-    tuned = load_networks(toon, trust_pickle)
-    plan = BlendPlan(
-        swap_resolution=swap_resolution,
-        blend_width=blend_width,
-        mapping=1.0 if structure == 'toon' else 0.0,
-    )
-    # the mapping is always that of the network with the ws
-    low, high = (tuned, base) if structure == 'toon' else (base, tuned)
-    info = {
-        'low_sha256': low.meta['sha256'],
-        'high_sha256': high.meta['sha256'],
-        **plan.record(base.G_ema.synthesis.block_resolutions),
-    }
-    return (
-        base.G_ema,
-        blend_generators(low.G_ema, high.G_ema, plan),
-        info,
-        lineage_warning(low, high, plan),
-    )
+        if self.blended is None:
+            for name in ('network', 'toon', 'swap_resolution'):
+                if getattr(self, name) is None:
+                    raise UserError(
+                        f'--{name.replace("_", "-")} is missing: toonify blends '
+                        f'--network and --toon at --swap-resolution '
+                        '(or give --blended)'
+                    )
+            return
+        for name in ('toon', 'swap_resolution', 'structure', 'blend_width'):
+            if getattr(self, name) is not None:
+                raise UserError(
+                    f'--{name.replace("_", "-")}={getattr(self, name)} contradicts '
+                    f'--blended, which is blended already'
+                )
+        if self.network is None and projected_w is None:
+            raise UserError(
+                '--network is missing: the network that draws photographs, in which they are '
+                'looked for'
+            )
+
+    def load(self, *, trust_pickle: bool) -> ToonNetworks:
+        """Read the networks, and blend them unless they are blended.
+
+        Raises:
+            UserError: a file can't be read, or the networks don't fit each other.
+        """
+        base = None
+        if self.network is not None:
+            base = load_networks(self.network, trust_pickle=trust_pickle)
+        if self.blended is not None:
+            G = None if base is None else base.G_ema
+            return self._load_blended(G, trust_pickle=trust_pickle)
+        assert base is not None and self.toon is not None
+        tuned = load_networks(self.toon, trust_pickle=trust_pickle)
+        plan = BlendPlan(
+            swap_resolution=self.swap_resolution,
+            blend_width=self.blend_width,
+            mapping=1.0 if self.structure == 'toon' else 0.0,
+        )
+        # the mapping is always that of the network with the ws
+        low, high = (tuned, base) if self.structure == 'toon' else (base, tuned)
+        info = {
+            'low_sha256': low.meta['sha256'],
+            'high_sha256': high.meta['sha256'],
+            **plan.record(base.G_ema.synthesis.block_resolutions),
+        }
+        toon = blend_generators(low.G_ema, high.G_ema, plan)
+        return ToonNetworks(base.G_ema, toon, info, lineage_warning(low, high, plan))
+
+    def _load_blended(self, base: Generator | None, *, trust_pickle: bool) -> ToonNetworks:
+        assert self.blended is not None
+        networks = load_networks(self.blended, trust_pickle=trust_pickle)
+        G = networks.G_ema
+        if base is not None and (base.num_ws, base.w_dim) != (G.num_ws, G.w_dim):
+            raise UserError(
+                f'--blended={self.blended}: its ws are {[G.num_ws, G.w_dim]}, those of --network '
+                f'{[base.num_ws, base.w_dim]}; it must be a blend of that network'
+            )
+        return ToonNetworks(base, G, {'blended_sha256': networks.meta['sha256']}, None)
 
 
 def saved_portraits(name: str, ws: torch.Tensor, noises: Sequence[Noise]) -> Iterator[Portrait]:
-    """Of ws that were found earlier: float32 `[N, num_ws, w_dim]`, and as many noises."""
+    """Make portraits of ws that were found earlier: float32 `[N, num_ws, w_dim]`, and N noises."""
     for i, noise in enumerate(noises):
         yield Portrait(name if len(ws) == 1 else f'{name}-{i:04d}', ws[i], noise)
 
@@ -101,14 +155,12 @@ def project_portraits(
     embed: Embed,
     settings: Settings,
     batch: int,
-    progress: Callable[..., Any],
 ) -> Iterator[Portrait]:
-    """Look for photographs in a network, some at a time.
+    """Project photographs into a network, `batch` at a time.
 
     Args:
         pictures: uint8 `[H, W, C]` by name, of the network's size.
         label: float32 `[1, c_dim]`.
-        progress: `dnnlib.cli.progress`.
     """
     names = list(pictures)
     for start in range(0, len(names), batch):
@@ -118,7 +170,7 @@ def project_portraits(
         )
         title = f'Projecting {start + len(chosen)} of {len(names)}'
         with contextlib.closing(
-            progress([], total=settings.num_steps, desc=title, unit='step')
+            cli.progress(list[int](), total=settings.num_steps, desc=title, unit='step')
         ) as bar:
             for state in project(G, targets, embed, settings, label):
                 bar.update(state.step - bar.n)
@@ -131,10 +183,46 @@ def project_portraits(
             )
 
 
+def write_toons(
+    portraits: Iterable[Portrait],
+    networks: ToonNetworks,
+    outdir: Path,
+    *,
+    trunc: float,
+    save_found: bool,
+) -> str:
+    """Draw toons and write each one's NAME.png, NAME-steps.png and NAME.npz.
+
+    Args:
+        portraits: of which `networks` draws.
+        trunc: truncation psi of the toon.
+        save_found: write NAME.npz; not where the ws come from such a file.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        UserError: a file can't be written.
+    """
+    make_output_folder(outdir)
+    count = 0
+    for portrait in portraits:
+        # first: it takes longest, and whatever fails later can be done again from it
+        if save_found:
+            save_ws(outdir / f'{portrait.name}.npz', [portrait.ws], [portrait.noise])
+        toon, steps = picture_of_steps(portrait, networks.base, networks.toon, trunc)
+        info = {**networks.info, 'photo': portrait.name, 'trunc': trunc}
+        save_picture(outdir / f'{portrait.name}.png', toon, info)
+        save_picture(outdir / f'{portrait.name}-steps.png', steps)
+        count += 1
+    size = networks.toon.img_resolution
+    return f'{count} {"toon" if count == 1 else "toons"} of {size}×{size} in {outdir}'
+
+
 def picture_of_steps(
     portrait: Portrait, G: Generator | None, G_toon: Generator, trunc: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the toon.
+    """Draw the toon, and the steps from the photograph to it.
 
     Args:
         G: the network of photographs; None if it isn't known.

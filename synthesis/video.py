@@ -1,4 +1,4 @@
-"""Frames to a video file: H.264 in .mp4, or .gif."""
+"""Write video files frame by frame: H.264 in .mp4, or .gif."""
 
 import contextlib
 import math
@@ -117,7 +117,7 @@ def check_video(path: str | os.PathLike[str], fps: float, quality: int = DEFAULT
 
 
 def _ffmpeg() -> str:
-    """The program, which imageio-ffmpeg brings along."""
+    """Find the program, which imageio-ffmpeg brings along."""
     try:
         import imageio_ffmpeg
 
@@ -130,48 +130,30 @@ def _ffmpeg() -> str:
         raise UserError(f'an .mp4 needs ffmpeg: {error}') from error
 
 
-@contextlib.contextmanager
-def _h264(
-    temp: Path, name: Path, size: tuple[int, int], fps: Fraction, quality: int
-) -> Iterator[Add]:
-    """ffmpeg, fed through a pipe. imageio-ffmpeg's own writer doesn't tell when ffmpeg fails at the
-    end, as on a full disk.
-    """
-    width, height = (length + length % 2 for length in size)
-    pad = [(0, height - size[1]), (0, width - size[0]), (0, 0)]
+def _h264_command(temp: Path, width: int, height: int, fps: Fraction, quality: int) -> list[str]:
     # 0 would be a lossless profile that many players lack
     crf = max(1, round(51 * (1 - quality / 100)))
     colours = (
         'scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+full_chroma_inp,'
         'setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709'
     )
-    command = [
-        _ffmpeg(),
-        '-y',
-        '-v',
-        'error',
-        '-f',
-        'rawvideo',
-        '-pix_fmt',
-        'rgb24',
-        '-s',
-        f'{width}x{height}',
-        '-framerate',
-        str(fps),
-        '-i',
-        'pipe:0',
-        '-vf',
-        colours,
-        '-c:v',
-        'libx264',
-        '-crf',
-        str(crf),
-        '-pix_fmt',
-        'yuv420p',
-        '-movflags',
-        '+faststart',
-        str(temp),
-    ]
+    options = (
+        f'-y -v error -f rawvideo -pix_fmt rgb24 -s {width}x{height} -framerate {fps} -i pipe:0 '
+        f'-vf {colours} -c:v libx264 -crf {crf} -pix_fmt yuv420p -movflags +faststart'
+    )
+    return [_ffmpeg(), *options.split(), str(temp)]
+
+
+@contextlib.contextmanager
+def _h264(
+    temp: Path, name: Path, size: tuple[int, int], fps: Fraction, quality: int
+) -> Iterator[Add]:
+    """Feed ffmpeg through a pipe. imageio-ffmpeg's own writer doesn't report that ffmpeg fails at
+    the end, as on a full disk.
+    """
+    width, height = (length + length % 2 for length in size)
+    pad = [(0, height - size[1]), (0, width - size[0]), (0, 0)]
+    command = _h264_command(temp, width, height, fps, quality)
     with tempfile.TemporaryFile() as messages:  # a pipe that nobody empties would stop ffmpeg
         try:
             process = subprocess.Popen(
@@ -214,8 +196,8 @@ def _h264(
 
 @contextlib.contextmanager
 def _gif(temp: Path, fps: Fraction) -> Iterator[Add]:
-    """Frame by frame, each with its own palette. Pillow's `save_all` would make one of equal
-    neighbours, and keep all in memory.
+    """Write frame by frame, each with its own palette. Pillow's `save_all` would merge equal
+    neighbours, and keep all frames in memory.
     """
     with temp.open('wb') as file:
         count = 0

@@ -1,1 +1,1 @@
-"""What `generate.py` makes: the request, the scenes that it asks for, the files."""
+"""The parts of `generate.py`: `request` (its options), `scenes` (latents), `writing` (files)."""

@@ -1,13 +1,13 @@
-"""What the options of `generate.py` ask for, and which of them contradict each other. Without
-torch, so that mistakes are told at once.
+"""Parse the options of `generate.py` and refuse contradictions. Imports no torch, so that an error
+appears at once.
 """
 
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from dnnlib import UserError
 from dnnlib.cli import parse_seeds
@@ -15,10 +15,13 @@ from dnnlib.cli import parse_seeds
 from ..video import DEFAULT_QUALITY as VIDEO_QUALITY
 from ..video import check_video
 
-# options that decide what is made; without one, pictures
-MODES = ('style_mix', 'interpolate', 'sweep', 'sefa')
-SEEDS = {'pictures': '0-35', 'sweep': '0', 'sefa': '0-5'}  # by default
-BELONGS = {  # option → what it has an effect on; those that are not here have one on everything
+Mode = Literal['pictures', 'style_mix', 'interpolate', 'sweep', 'sefa']
+Sweep = Literal['trunc', 'class', 'noise', 'circle']
+
+# options that choose the mode; without one it is `pictures`
+MODES: tuple[Mode, ...] = ('style_mix', 'interpolate', 'sweep', 'sefa')
+SEEDS: dict[Mode, str] = {'pictures': '0-35', 'sweep': '0', 'sefa': '0-5'}  # by default
+BELONGS: dict[str, tuple[Mode, ...]] = {  # option → modes it belongs to; the others to all
     'seeds': ('pictures', 'sweep', 'sefa'),
     'projected_w': ('pictures', 'sweep', 'sefa', 'interpolate'),
     **dict.fromkeys(['outdir', 'format', 'save_w'], ('pictures', 'style_mix', 'sefa')),
@@ -29,7 +32,7 @@ BELONGS = {  # option → what it has an effect on; those that are not here have
     'space': ('interpolate',),
     'radius': ('sweep',),
 }
-IN_SWEEPS = {  # what is swept → options that it leaves nothing to do
+IN_SWEEPS: dict[Sweep, dict[str, str]] = {  # what is swept → options without an effect, and why
     'trunc': {'trunc': 'the sweep is over it'},
     'class': {'class_idx': 'the sweep is over it', 'projected_w': 'w does not know its class'},
     'noise': {'noise_mode': 'the sweep makes its own', 'loop': 'it is a loop already'},
@@ -39,43 +42,43 @@ IN_SWEEPS = {  # what is swept → options that it leaves nothing to do
 
 @dataclass(frozen=True)
 class Request:
-    """What to make.
+    """What `generate.py` is to make.
 
     Attributes:
-        mode: `pictures` or one of `MODES`.
+        mode: the kind of files.
         seeds: of pictures, of the rows of SeFa's strips, of the tiles of a sweep; the stops of an
             interpolation; the rows of a mix.
         mix_columns: seeds of the columns of a mix.
         projected_w: files of ws, the stops of an interpolation without seeds.
         layers: which ws come from the columns of a mix, or that SeFa moves; None for what is usual.
-        sweep: `trunc`, `noise`, `class` or `circle`.
+        sweep: what a sweep changes; None in the other modes.
         stops: psis or classes of the sweep; none for all classes.
         grid: columns and rows of the extra picture.
         quality: None for the format's default.
         The others are the options of these names.
     """
 
-    mode: str
+    mode: Mode
     seeds: list[int]
     projected_w: tuple[Path, ...]
     trunc: float
     class_idx: int | None
-    noise_mode: str
+    noise_mode: Literal['const', 'random', 'none', 'loop']
     mix_columns: list[int]
     layers: list[int] | None
-    space: str
-    sweep: str | None
+    space: Literal['w', 'z']
+    sweep: Sweep | None
     stops: list[float]
     radius: float
     frames: int
     fps: float
-    easing: str
+    easing: Literal['linear', 'smooth', 'circular']
     loop: bool
     sefa: int | None
     sefa_scale: float
     video: Path | None
     outdir: Path | None
-    format: str
+    format: Literal['png', 'jpg', 'webp']
     quality: int | None
     grid: tuple[int, int] | None
     save_w: bool
@@ -83,7 +86,7 @@ class Request:
 
 
 def parse_request(options: Mapping[str, Any], given: Collection[str]) -> Request:
-    """Understand the options.
+    """Parse the options.
 
     Args:
         options: all of them, by the name of the parameter, defaults included.
@@ -92,8 +95,11 @@ def parse_request(options: Mapping[str, Any], given: Collection[str]) -> Request
     Raises:
         UserError: options that contradict each other, or one is missing or can't be read.
     """
-    mode = _mode(options, given)
-    sweep, stops = _parse_sweep(options['sweep']) if mode == 'sweep' else (None, [])
+    mode = _choose_mode(options, given)
+    sweep: Sweep | None = None
+    stops: list[float] = []
+    if mode == 'sweep':
+        sweep, stops = _parse_sweep(options['sweep'])
     _refuse_contradictions(options, given, mode, sweep)
     columns: list[int] = []
     if mode == 'style_mix':
@@ -108,41 +114,19 @@ def parse_request(options: Mapping[str, Any], given: Collection[str]) -> Request
         seeds = _parse_stops(options['interpolate'], options, given)
     else:
         seeds = parse_seeds(SEEDS[mode] if options['seeds'] is None else options['seeds'])
-    layers = {'style_mix': 'styles', 'sefa': 'sefa_layers'}.get(mode)
-    return Request(
-        mode,
-        seeds,
-        mix_columns=columns,
-        sweep=sweep,
-        stops=stops,
-        grid=_parse_grid(options['grid']),
-        layers=None
-        if layers is None or options[layers] is None
-        else sorted({*parse_seeds(options[layers], _flag(layers))}),
-        **{
-            name: options[name]
-            for name in (
-                'projected_w',
-                'trunc',
-                'class_idx',
-                'noise_mode',
-                'space',
-                'radius',
-                'frames',
-                'fps',
-                'easing',
-                'loop',
-                'sefa',
-                'sefa_scale',
-                'video',
-                'outdir',
-                'format',
-                'quality',
-                'save_w',
-                'batch',
-            )
-        },
-    )
+    as_given = {
+        field.name: options[field.name] for field in fields(Request) if field.name in options
+    }
+    parsed = {
+        'mode': mode,
+        'seeds': seeds,
+        'mix_columns': columns,
+        'layers': _parse_layers(options, mode),
+        'sweep': sweep,
+        'stops': stops,
+        'grid': _parse_grid(options['grid']),
+    }
+    return Request(**{**as_given, **parsed})
 
 
 def _flag(name: str) -> str:
@@ -177,13 +161,13 @@ def _parse_stops(text: str, options: Mapping[str, Any], given: Collection[str]) 
     return seeds
 
 
-def _mode(options: Mapping[str, Any], given: Collection[str]) -> str:
+def _choose_mode(options: Mapping[str, Any], given: Collection[str]) -> Mode:
     modes = [name for name in MODES if name in given]
     if len(modes) > 1:
         raise UserError(
             f'{_flag(modes[0])} and {_flag(modes[1])} make different things; choose one'
         )
-    mode = modes[0] if modes else 'pictures'
+    mode: Mode = modes[0] if modes else 'pictures'
     for name in given:
         wanted = BELONGS.get(name, (mode,))
         if mode not in wanted:
@@ -207,11 +191,12 @@ def _mode(options: Mapping[str, Any], given: Collection[str]) -> str:
 
 
 def _refuse_contradictions(
-    options: Mapping[str, Any], given: Collection[str], mode: str, sweep: str | None
+    options: Mapping[str, Any], given: Collection[str], mode: Mode, sweep: Sweep | None
 ) -> None:
-    """Those between two given options that each have an effect in this mode."""
+    """Refuse two given options that contradict each other, though each has an effect alone."""
     pairs = [('projected_w', other, 'w is made already') for other in ('seeds', 'class_idx')]
-    pairs += [('sweep', other, why) for other, why in IN_SWEEPS.get(sweep or '', {}).items()]
+    if sweep is not None:
+        pairs += [('sweep', other, why) for other, why in IN_SWEEPS[sweep].items()]
     for one, other, why in pairs:
         if one in given and other in given:
             raise UserError(
@@ -239,20 +224,22 @@ def _refuse_contradictions(
             )
 
 
-def _parse_sweep(text: str) -> tuple[str, list[float]]:
-    """`trunc=-1:1`, `noise`, `circle`, `class` or `class=0,2,1`."""
+def _parse_sweep(text: str) -> tuple[Sweep, list[float]]:
+    """Parse `trunc=-1:1`, `noise`, `circle`, `class` or `class=0,2,1`."""
     kind, equals, values = text.partition('=')
     try:
         if kind == 'trunc':
             stops = [float(value) for value in values.split(':')]
             if len(stops) >= 2 and all(map(math.isfinite, stops)):
-                return kind, stops
+                return 'trunc', stops
         elif kind == 'class' and equals:
             stops = [int(value) for value in values.split(',')]
             if len(stops) >= 2:
-                return kind, stops
-        elif text in ('class', 'noise', 'circle'):
-            return kind, []
+                return 'class', stops
+        else:
+            for sweep in get_args(Sweep):
+                if text == sweep != 'trunc':
+                    return sweep, []
     except ValueError:
         pass
     raise UserError(
@@ -261,8 +248,16 @@ def _parse_sweep(text: str) -> tuple[str, list[float]]:
     )
 
 
+def _parse_layers(options: Mapping[str, Any], mode: Mode) -> list[int] | None:
+    """The layers of --styles or --sefa-layers; None for what is usual."""
+    name = {'style_mix': 'styles', 'sefa': 'sefa_layers'}.get(mode)
+    if name is None or options[name] is None:
+        return None
+    return sorted({*parse_seeds(options[name], _flag(name))})
+
+
 def _parse_grid(text: str | None) -> tuple[int, int] | None:
-    """`6x4` to columns and rows."""
+    """Parse `6x4` to columns and rows."""
     if text is None:
         return None
     match = re.fullmatch(r'([1-9]\d{0,3})[x×]([1-9]\d{0,3})', text)

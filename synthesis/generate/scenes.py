@@ -1,23 +1,28 @@
-"""What `generate.py` makes, as ws to draw: pictures, mixtures, interpolations, sweeps, SeFa's
-strips.
-"""
+"""Scenes: the latents of pictures, mixtures, interpolations, sweeps and SeFa's strips, in order."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dnnlib import UserError
+from training.networks import Generator
 
-from ..drawing import Picture
 from ..interpolation import Circle, circle, positions, slerp
-from ..latents import map_latents, map_seeds, read_ws, truncate
+from ..latents import read_ws
 from ..noise import Noise, blend_noise, random_noise, stored_noise, turn_noise
-from ..sampling import class_labels, latents_from_seeds, latents_of_seed
+from ..sampling import (
+    Latent,
+    class_labels,
+    latents_from_seeds,
+    latents_of_seed,
+    map_latents,
+    map_seeds,
+    truncate,
+)
 from ..sefa import factorize
 from .request import Request
 
@@ -26,22 +31,22 @@ USUAL_STYLES = 7
 # pictures in a row of a strip; odd, so that the one in the middle is the untouched one
 SEFA_STEPS = 7
 
-Tile = Callable[[int, int, float], Picture]  # of a sweep: how it looks at a place of `positions`
+Tile = Callable[[int, int, float], Latent]  # of a sweep: how it looks at a place of `positions`
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Pictures to draw, in this order.
+    """Latents to draw, in this order.
 
     Attributes:
         total: how many there are.
-        tiles: so many after each other make one file or frame.
+        tiles: n consecutive ones make one file or frame.
         columns: of these tiles.
         labels: of the rows of tiles; none for a file without labels.
         headings: of the columns.
     """
 
-    pictures: Iterable[Picture]
+    latents: Iterable[Latent]
     total: int
     tiles: int = 1
     columns: int = 1
@@ -49,8 +54,8 @@ class Scene:
     headings: Sequence[str] = ()
 
 
-def make_scene(G: Any, request: Request) -> Scene:
-    """Everything that the request asks for, ready to be drawn. ws are made as they are drawn.
+def make_scene(G: Generator, request: Request) -> Scene:
+    """Make the scene that a request asks for. Its ws are computed as they are drawn.
 
     Raises:
         UserError: the request asks for a class, a layer or a file that doesn't fit the network.
@@ -66,60 +71,62 @@ def make_scene(G: Any, request: Request) -> Scene:
     return _loop_noise(G, scene, request) if request.noise_mode == 'loop' else scene
 
 
-def _loop_noise(G: Any, scene: Scene, request: Request) -> Scene:
-    """The same video, whose noise goes round a circle once, from each tile's own noise back to it."""
+def _loop_noise(G: Generator, scene: Scene, request: Request) -> Scene:
+    """The same video, whose noise goes once round a circle, from each tile's own back to it."""
     stored = stored_noise(G)
     if not stored:
         raise UserError('--noise-mode=loop: this network has no noise inputs')
 
-    def pictures() -> Iterator[Picture]:
+    def latents() -> Iterator[Latent]:
         others: dict[int, Noise] = {}
-        for i, picture in enumerate(scene.pictures):
+        for i, latent in enumerate(scene.latents):
             frame, tile = divmod(i, scene.tiles)
             if tile not in others:
-                others[tile] = random_noise(G, picture.key[:-1])
-            noise = turn_noise({**stored, **picture.noise}, others[tile], frame / request.frames)
-            yield replace(picture, noise=noise)
+                others[tile] = random_noise(G, latent.key[:-1])
+            noise = turn_noise({**stored, **latent.noise}, others[tile], frame / request.frames)
+            yield replace(latent, noise=noise)
 
-    return replace(scene, pictures=pictures())
+    return replace(scene, latents=latents())
 
 
-def _starts(G: Any, request: Request, psi: float) -> tuple[Iterator[Picture], int]:
-    """The pictures of the seeds or of the file, and how many."""
+def _starts(G: Generator, request: Request, psi: float) -> tuple[Iterator[Latent], int]:
+    """The latents of the seeds or of the files, and how many."""
     if request.projected_w:
         saved = _saved(G, request.projected_w)
-        return (replace(picture, w=truncate(G, picture.w, psi)) for picture in saved), len(saved)
+        return (replace(latent, w=truncate(G, latent.w, psi)) for latent in saved), len(saved)
     seeds, label = request.seeds, class_labels(G, request.class_idx, 1)
 
-    def from_seeds() -> Iterator[Picture]:
+    def from_seeds() -> Iterator[Latent]:
         for start in range(0, len(seeds), request.batch):
             chosen = seeds[start : start + request.batch]
             for seed, w in zip(chosen, truncate(G, map_seeds(G, chosen, label), psi)):
-                yield Picture(f'seed{seed:04d}', w, (seed,), info={'seed': seed})
+                yield Latent(f'seed{seed:04d}', w, (seed,), info={'seed': seed})
 
     return from_seeds(), len(seeds)
 
 
-def _saved(G: Any, paths: Sequence[Path]) -> list[Picture]:
+def _saved(G: Generator, paths: Sequence[Path]) -> list[Latent]:
     """The ws of files, one after the other. All have noise in the same layers, since they share
     batches.
     """
-    pictures: list[Picture] = []
+    latents: list[Latent] = []
     for path in paths:
         for i, (w, noise) in enumerate(zip(*read_ws(path, G))):
-            number = len(pictures)
+            number = len(latents)
             info = {'projected_w': path.name, 'index': i}
-            pictures.append(Picture(f'proj{number:02d}', w, (number,), noise, info))
-    layers = {name for picture in pictures for name in picture.noise}
+            latents.append(Latent(f'proj{number:02d}', w, (number,), noise, info))
+    layers = {name for latent in latents for name in latent.noise}
     stored = {name: noise for name, noise in stored_noise(G).items() if name in layers}
-    return [replace(picture, noise={**stored, **picture.noise}) for picture in pictures]
+    return [replace(latent, noise={**stored, **latent.noise}) for latent in latents]
 
 
-def _pictures(G: Any, request: Request) -> Scene:
+def _pictures(G: Generator, request: Request) -> Scene:
     return Scene(*_starts(G, request, request.trunc))
 
 
-def _layers(G: Any, chosen: Sequence[int] | None, option: str, usual: Sequence[int]) -> list[int]:
+def _layers(
+    G: Generator, chosen: Sequence[int] | None, option: str, usual: Sequence[int]
+) -> list[int]:
     if chosen is None:
         return list(usual)
     if chosen[-1] >= G.num_ws:
@@ -130,7 +137,7 @@ def _layers(G: Any, chosen: Sequence[int] | None, option: str, usual: Sequence[i
     return list(chosen)
 
 
-def _style_mix(G: Any, request: Request) -> Scene:
+def _style_mix(G: Generator, request: Request) -> Scene:
     """The columns' pictures, then for each row its own and its crossings: what a grid shows whose
     first corner is empty.
     """
@@ -141,15 +148,15 @@ def _style_mix(G: Any, request: Request) -> Scene:
         truncate(G, map_seeds(G, seeds, label), request.trunc) for seeds in (rows, columns)
     )
 
-    def mix() -> Iterator[Picture]:
+    def mix() -> Iterator[Latent]:
         for seed, w in zip(columns, column_ws):
-            yield Picture(f'{seed}-{seed}', w, (seed,), info={'seed': seed})
+            yield Latent(f'{seed}-{seed}', w, (seed,), info={'seed': seed})
         for row, base in zip(rows, row_ws):
-            yield Picture(f'{row}-{row}', base, (row,), info={'seed': row})
+            yield Latent(f'{row}-{row}', base, (row,), info={'seed': row})
             for column, other in zip(columns, column_ws):
                 w = base.clone()
                 w[styles] = other[styles]
-                yield Picture(
+                yield Latent(
                     f'{row}-{column}',
                     w,
                     (row, column),
@@ -159,7 +166,7 @@ def _style_mix(G: Any, request: Request) -> Scene:
     return Scene(mix(), len(columns) + len(rows) * (len(columns) + 1))
 
 
-def _interpolate(G: Any, request: Request) -> Scene:
+def _interpolate(G: Generator, request: Request) -> Scene:
     """From seed to seed, or through the ws of files."""
     if request.projected_w:
         return _interpolate_saved(G, request)
@@ -168,21 +175,21 @@ def _interpolate(G: Any, request: Request) -> Scene:
     z = latents_from_seeds(seeds, G.z_dim)
     ws = map_latents(G, z, label)
 
-    def frames() -> Iterator[Picture]:
+    def frames() -> Iterator[Latent]:
         for i, (a, b, t) in enumerate(
-            positions(len(seeds), request.frames, request.easing, request.loop)
+            positions(len(seeds), request.frames, request.easing, loop=request.loop)
         ):
             w = (
                 map_latents(G, slerp(z[a], z[b], t)[None], label)[0]
                 if request.space == 'z'
                 else torch.lerp(ws[a], ws[b], t)
             )
-            yield Picture(f'frame{i:05d}', truncate(G, w, request.trunc), (seeds[0], i))
+            yield Latent(f'frame{i:05d}', truncate(G, w, request.trunc), (seeds[0], i))
 
     return Scene(frames(), request.frames)
 
 
-def _interpolate_saved(G: Any, request: Request) -> Scene:
+def _interpolate_saved(G: Generator, request: Request) -> Scene:
     saved = _saved(G, request.projected_w)
     if len(saved) < 2:
         raise UserError(
@@ -190,17 +197,17 @@ def _interpolate_saved(G: Any, request: Request) -> Scene:
             f'with several'
         )
 
-    def frames() -> Iterator[Picture]:
-        places = positions(len(saved), request.frames, request.easing, request.loop)
+    def frames() -> Iterator[Latent]:
+        places = positions(len(saved), request.frames, request.easing, loop=request.loop)
         for i, (a, b, t) in enumerate(places):
             w = truncate(G, torch.lerp(saved[a].w, saved[b].w, t), request.trunc)
             noise = blend_noise(saved[a].noise, saved[b].noise, t)
-            yield Picture(f'frame{i:05d}', w, (0, i), noise)
+            yield Latent(f'frame{i:05d}', w, (0, i), noise)
 
     return Scene(frames(), request.frames)
 
 
-def _sweep(G: Any, request: Request) -> Scene:
+def _sweep(G: Generator, request: Request) -> Scene:
     """The same seeds, or ws of a file, side by side, while something else changes."""
     makers = {
         'trunc': _sweep_trunc,
@@ -208,35 +215,36 @@ def _sweep(G: Any, request: Request) -> Scene:
         'class': _sweep_class,
         'circle': _sweep_circle,
     }
-    stops, tiles = makers[request.sweep or ''](G, request)
+    assert request.sweep is not None
+    stops, tiles = makers[request.sweep](G, request)
     loop = request.loop or request.sweep in ('noise', 'circle')
 
-    def frames() -> Iterator[Picture]:
-        for i, place in enumerate(positions(stops, request.frames, request.easing, loop)):
+    def frames() -> Iterator[Latent]:
+        for i, place in enumerate(positions(stops, request.frames, request.easing, loop=loop)):
             for tile in tiles:
-                picture = tile(*place)
-                yield replace(picture, key=(*picture.key, i))
+                latent = tile(*place)
+                yield replace(latent, key=(*latent.key, i))
 
     return Scene(
         frames(), request.frames * len(tiles), len(tiles), math.ceil(math.sqrt(len(tiles)))
     )
 
 
-def _sweep_trunc(G: Any, request: Request) -> tuple[int, list[Tile]]:
-    def tile(start: Picture, a: int, b: int, t: float) -> Picture:
+def _sweep_trunc(G: Generator, request: Request) -> tuple[int, list[Tile]]:
+    def tile(start: Latent, a: int, b: int, t: float) -> Latent:
         psi = request.stops[a] + (request.stops[b] - request.stops[a]) * t
         return replace(start, w=truncate(G, start.w, psi))
 
     return len(request.stops), [partial(tile, start) for start in _starts(G, request, 1.0)[0]]
 
 
-def _sweep_noise(G: Any, request: Request) -> tuple[int, list[Tile]]:
-    """Half a turn from stop to stop, through noise drawn by the seed and back through its opposite."""
+def _sweep_noise(G: Generator, request: Request) -> tuple[int, list[Tile]]:
+    """Half a turn from stop to stop: through noise of the seed, and back through its opposite."""
     stored = stored_noise(G)
     if not stored:
         raise UserError('--sweep=noise: this network has no noise inputs')
 
-    def tile(start: Picture, own: Noise, other: Noise, a: int, b: int, t: float) -> Picture:
+    def tile(start: Latent, own: Noise, other: Noise, a: int, b: int, t: float) -> Latent:
         return replace(start, noise=turn_noise(own, other, (a + t) / 2))
 
     starts = _starts(G, request, request.trunc)[0]
@@ -246,13 +254,12 @@ def _sweep_noise(G: Any, request: Request) -> tuple[int, list[Tile]]:
     ]
 
 
-def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
+def _sweep_class(G: Generator, request: Request) -> tuple[int, list[Tile]]:
     classes = [int(stop) for stop in request.stops] or list(range(G.c_dim))
     if len(classes) < 2 or not 0 <= min(classes) <= max(classes) < G.c_dim:
         has = 'knows no classes' if G.c_dim == 0 else f'has the classes 0…{G.c_dim - 1}'
-        raise UserError(
-            f'--sweep=class{"=" * bool(request.stops)}{",".join(str(int(stop)) for stop in request.stops)}: this network {has}'
-        )
+        chosen = ','.join(str(int(stop)) for stop in request.stops)
+        raise UserError(f'--sweep=class{"=" if chosen else ""}{chosen}: this network {has}')
     ws = torch.stack(
         [
             truncate(G, map_seeds(G, request.seeds, class_labels(G, i, 1)), request.trunc)
@@ -261,13 +268,13 @@ def _sweep_class(G: Any, request: Request) -> tuple[int, list[Tile]]:
         dim=1,
     )
 
-    def tile(seed: int, ws: torch.Tensor, a: int, b: int, t: float) -> Picture:
-        return Picture(f'seed{seed:04d}', torch.lerp(ws[a], ws[b], t), (seed,))
+    def tile(seed: int, ws: torch.Tensor, a: int, b: int, t: float) -> Latent:
+        return Latent(f'seed{seed:04d}', torch.lerp(ws[a], ws[b], t), (seed,))
 
     return len(classes), [partial(tile, seed, w) for seed, w in zip(request.seeds, ws)]
 
 
-def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
+def _sweep_circle(G: Generator, request: Request) -> tuple[int, list[Tile]]:
     """Once round a circle in z that starts at the seed's latent, half a turn from stop to stop."""
     if G.z_dim < 3:
         raise UserError(
@@ -275,9 +282,9 @@ def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
         )
     label = class_labels(G, request.class_idx, 1)
 
-    def tile(seed: int, path: Circle, a: int, b: int, t: float) -> Picture:
+    def tile(seed: int, path: Circle, a: int, b: int, t: float) -> Latent:
         w = map_latents(G, path.at((a + t) / 2)[None], label)[0]
-        return Picture(f'seed{seed:04d}', truncate(G, w, request.trunc), (seed,))
+        return Latent(f'seed{seed:04d}', truncate(G, w, request.trunc), (seed,))
 
     return 2, [
         partial(tile, seed, circle(latents_of_seed(seed, 3, G.z_dim), request.radius))
@@ -285,7 +292,7 @@ def _sweep_circle(G: Any, request: Request) -> tuple[int, list[Tile]]:
     ]
 
 
-def _sefa(G: Any, request: Request) -> Scene:
+def _sefa(G: Generator, request: Request) -> Scene:
     """A strip for each direction: a row for each start, along which it is moved from −scale to
     scale.
     """
@@ -297,7 +304,7 @@ def _sefa(G: Any, request: Request) -> Scene:
     starts = list(_starts(G, request, request.trunc)[0])
     steps = torch.linspace(-request.sefa_scale, request.sefa_scale, SEFA_STEPS).tolist()
 
-    def strips() -> Iterator[Picture]:
+    def strips() -> Iterator[Latent]:
         for i in range(request.sefa or 0):
             info = {
                 'sefa_direction': i,
@@ -318,15 +325,15 @@ def _sefa(G: Any, request: Request) -> Scene:
     return Scene(strips(), request.sefa * tiles, tiles, SEFA_STEPS, labels, headings)
 
 
-def _label(picture: Picture) -> str:
-    seed = picture.info.get('seed')
+def _label(latent: Latent) -> str:
+    seed = latent.info.get('seed')
     if seed is not None:
         return f'seed {seed}'
-    return f'{picture.info["projected_w"]} {picture.info["index"]}'
+    return f'{latent.info["projected_w"]} {latent.info["index"]}'
 
 
 def _different(labels: Sequence[str]) -> list[str]:
-    """The labels, with a number behind those that came before."""
+    """Number the labels that came before."""
     counts: dict[str, int] = {}
     found = []
     for label in labels:

@@ -1,31 +1,75 @@
-"""Drawn pictures into files."""
+"""Files of a scene: draw its latents, write pictures or a video."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from dnnlib import cli, make_output_folder
 from torch_utils.image_io import LEGIBLE, enlarge, labelled_table, save_picture, tile
+from training.snapshots import Networks
 
-from ..drawing import Picture
 from ..latents import save_ws
+from ..sampling import DrawnLatent, Latent, draw_latents
 from ..video import DEFAULT_QUALITY, VideoWriter
 from .request import Request
-from .scenes import Scene
-
-Drawn = Iterable[tuple[Picture, np.ndarray]]
+from .scenes import Scene, make_scene
 
 
-def groups(drawn: Drawn, size: int) -> Iterator[tuple[list[Picture], np.ndarray]]:
-    """So many at a time: the pictures, and their pixels, uint8 `[size, C, H, W]`."""
+def write_request(networks: Networks, request: Request, device: torch.device) -> str:
+    """Draw what a request asks for and write its files.
+
+    Args:
+        networks: of which `G_ema` draws.
+        device: where to draw.
+
+    Returns:
+        One line that says what was written.
+
+    Raises:
+        UserError: the request asks for what this network doesn't have, or a file can't be written.
+    """
+    G = networks.G_ema.to(device)
+    scene = make_scene(G, request)
+    if request.outdir is not None:
+        make_output_folder(request.outdir)
+    drawn = cli.progress(
+        draw_latents(G, scene.latents, request.noise_mode, request.batch),
+        total=scene.total,
+        desc='Drawing',
+        unit='img',
+    )
+    if request.video is not None:
+        width, height = save_video(drawn, scene, request)
+        seconds = request.frames / request.fps
+        return f'{request.video}: {request.frames} frames of {width}×{height}, {seconds:.1f} s'
+    info = {
+        'network': Path(networks.meta['path']).name,
+        'network_sha256': networks.meta['sha256'],
+        'trunc': request.trunc,
+        'class': request.class_idx,
+        'noise_mode': request.noise_mode,
+    }
+    count = save_images(drawn, scene, request, info)
+    plural = '' if count == 1 else 's'
+    kind = (
+        f'strip{plural} of {scene.tiles} pictures' if request.mode == 'sefa' else f'picture{plural}'
+    )
+    return f'{count} {kind} of {G.img_resolution}×{G.img_resolution} in {request.outdir}'
+
+
+def groups(drawn: Iterable[DrawnLatent], size: int) -> Iterator[tuple[list[Latent], np.ndarray]]:
+    """Group the latents by `size`, and their pixels: uint8 `[size, C, H, W]`."""
     drawn = iter(drawn)
     while chunk := list(islice(drawn, size)):
-        yield [picture for picture, _ in chunk], np.stack([pixels for _, pixels in chunk])
+        yield [latent for latent, _ in chunk], np.stack([pixels for _, pixels in chunk])
 
 
 def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
-    """The tiles of a file in one picture, labelled where the scene has labels: uint8 `[H, W, C]`.
+    """Put the tiles of a file into one picture, labelled where the scene is: uint8 `[H, W, C]`.
 
     Args:
         pixels: uint8 `[tiles, C, H, W]`.
@@ -36,13 +80,15 @@ def sheet_of(scene: Scene, pixels: np.ndarray) -> np.ndarray:
     return labelled_table(dict(zip(scene.labels, rows)), scene.headings)
 
 
-def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, Any]) -> int:
-    """A file for each group of tiles, its ws beside it if asked for, and the grid if there is to be
-    one.
+def save_images(
+    drawn: Iterable[DrawnLatent], scene: Scene, request: Request, info: dict[str, Any]
+) -> int:
+    """Write a file for each group of tiles, its ws beside it if asked for, and the grid if asked
+    for.
 
     Args:
-        drawn: the scene's pictures.
-        info: what to write into every file, with what each picture adds.
+        drawn: the scene's latents with their pictures.
+        info: what to write into every file, with what each latent adds.
 
     Returns:
         How many files, not counting .npz.
@@ -55,14 +101,14 @@ def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, An
     columns = min(columns, scene.total + mix)
     kept: list[np.ndarray] = []
     count = 0
-    for pictures, pixels in groups(drawn, scene.tiles):
-        path = request.outdir / f'{pictures[0].name}.{request.format}'
-        save_picture(path, sheet_of(scene, pixels), {**info, **pictures[0].info}, request.quality)
+    for latents, pixels in groups(drawn, scene.tiles):
+        path = request.outdir / f'{latents[0].name}.{request.format}'
+        save_picture(path, sheet_of(scene, pixels), {**info, **latents[0].info}, request.quality)
         if request.save_w:
             save_ws(
                 path.with_suffix('.npz'),
-                [picture.w for picture in pictures],
-                [picture.noise for picture in pictures],
+                [latent.w for latent in latents],
+                [latent.noise for latent in latents],
             )
         count += 1
         if mix and not kept:
@@ -79,8 +125,8 @@ def save_images(drawn: Drawn, scene: Scene, request: Request, info: dict[str, An
     return count
 
 
-def save_video(drawn: Drawn, scene: Scene, request: Request) -> tuple[int, int]:
-    """A video with a frame for each group of tiles.
+def save_video(drawn: Iterable[DrawnLatent], scene: Scene, request: Request) -> tuple[int, int]:
+    """Write a video with a frame for each group of tiles.
 
     Returns:
         Width and height of the frames in pixels.

@@ -81,7 +81,7 @@ SCRIPTS = {
     'generate': (
         generate,
         ['--network', NET, '--seeds=0', '--outdir=out'],
-        'synthesis.drawing.render_ws',
+        'synthesis.sampling.render_ws',
         '--batch',
     ),
     'calc_fid': (
@@ -99,13 +99,13 @@ SCRIPTS = {
     'toonify': (
         toonify,
         ['a', '--network', NET, '--blended', NET, '--align=none', '--outdir=out'],
-        'synthesis.toonify.toon_network',
+        'synthesis.toonify.load_networks',
         '--batch',
     ),
     'blend': (
         blend,
         ['--low', NET, '--high', NET, '--swap-resolution=8', '--output=x.pkl'],
-        'synthesis.blending.blend_networks',
+        'synthesis.blend_figures.blend_networks',
         '--seeds',
     ),
 }
@@ -327,7 +327,7 @@ def test_toonify_tries_its_folder_before_it_projects(
 
 
 @pytest.mark.parametrize(
-    'failing_part', ['synthesis.toonify.picture_of_steps', 'torch_utils.image_io.save_picture']
+    'failing_part', ['synthesis.toonify.picture_of_steps', 'synthesis.toonify.save_picture']
 )
 def test_what_toonify_has_found_is_kept_when_drawing_fails(
     failing_part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -31,7 +31,7 @@ from metrics.feature_sources import FileSource, GeneratorSource, open_files
 from metrics.image_set import PictureSet
 from metrics.metric import parse_metrics
 from metrics.nearest import nearest_ratio
-from synthesis.labels import choose_labels
+from synthesis.sampling import choose_labels
 from training.dataset import ImageFolderDataset
 from training.networks import Generator
 from training.snapshots import Networks, load_networks, save_networks

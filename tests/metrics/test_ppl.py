@@ -15,7 +15,7 @@ from dnnlib import UserError
 from metrics.metric import metric_names
 from metrics.ppl import PATH_KINDS, PathKind, path_length_metric, perceptual_path_length
 from synthesis.noise import given_noise, picture_generator, seeded_noise
-from synthesis.path_pairs import path_pairs
+from synthesis.sampling import path_pairs
 from training.networks import Generator
 from training.snapshots import load_networks
 

@@ -10,7 +10,7 @@ from PIL import Image
 from two_networks import generator, networks, run, snapshots
 
 from dnnlib import UserError
-from synthesis.blend_figures import Row, swap_table
+from synthesis.blend_figures import RenderSpec, swap_table
 from synthesis.blending import BlendPlan, blend_generators
 from synthesis.sampling import latents_from_seeds, render
 from torch_utils.image_io import labelled_table, require_picture_suffix
@@ -24,7 +24,7 @@ def solid(*colours: tuple[int, int, int], size: int = 20) -> np.ndarray:
     )
 
 
-def test_labelled_table() -> None:
+def test_labelled_table_shows_pictures_and_labels_whole() -> None:
     colours = {(x, y): (200, 30 + 60 * x, 30 + 60 * y) for x in range(3) for y in range(2)}
     rows = {
         label: solid(*(colours[x, y] for x in range(3)))
@@ -89,10 +89,10 @@ def test_labels_of_a_table_do_not_touch() -> None:
         (dict(rule='dvschultz'), [4, 8]),
     ],
 )
-def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
+def test_table_shows_each_swap_that_takes_something(options: dict, swaps: list[int]) -> None:
     low, high = networks(0), networks(1)
     low.meta['path'], high.meta['path'] = '/long/run-a/low.pkl', 'high.pkl'
-    row = Row([3, 5], 0.5, None, torch.device('cpu'))
+    spec = RenderSpec([3, 5], 0.5, None, torch.device('cpu'))
     z, seen = latents_from_seeds([3, 5], 8), []
 
     def draw(G: Generator) -> np.ndarray:
@@ -114,7 +114,7 @@ def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
             'synthesis.blend_figures.labelled_table',
             lambda *parts: seen.append(parts) or np.zeros([1, 1, 3], np.uint8),
         )
-        swap_table(low, high, BlendPlan(4, **options), row)
+        swap_table(low, high, BlendPlan(4, **options), spec)
     rows, columns, caption = seen[0]
     assert (
         list(rows) == list(want)
@@ -132,7 +132,7 @@ def test_table_of_swaps(options: dict, swaps: list[int]) -> None:
     )
 
 
-def test_grid_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_grid_needs_no_output(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     low, high = snapshots(tmp_path)
     assert (
         run(
@@ -170,7 +170,7 @@ def test_grid_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert {'both.png', 'out.pkl', 'p.jpg'} <= {path.name for path in tmp_path.iterdir()}
 
 
-def test_class(tmp_path: Path) -> None:
+def test_class_of_pictures_is_0_by_default(tmp_path: Path) -> None:
     path = tmp_path / 'conditional.safetensors'
     save_networks(path, Networks(None, None, generator(4, 'skip', 3, 2, 0), None))
     drawn = {}
@@ -204,7 +204,7 @@ def test_class(tmp_path: Path) -> None:
         ('.psd', False),
     ],
 )
-def test_suffixes_of_pictures(suffix: str, fits: bool) -> None:
+def test_picture_suffix_must_be_known(suffix: str, fits: bool) -> None:
     def refuse() -> Any:
         return require_picture_suffix(f'name{suffix}')
 

@@ -28,7 +28,7 @@ from synthesis.blending import (
 )
 from torch_utils.misc import named_tensors
 from training.networks import Generator
-from training.snapshots import Networks, are_related, load_networks
+from training.snapshots import Networks, is_descendant, load_networks
 
 BUFFERS = ('noise_const', 'resample_filter', 'w_avg')
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -232,7 +232,7 @@ MAPPING = {
         (BlendPlan(rule='vtoonify'), block(64) | buffers(64) | MAPPING),
     ],
 )
-def test_exact_tensors(plan: BlendPlan, want: set[str]) -> None:
+def test_plan_takes_exactly_these_tensors_from_high(plan: BlendPlan, want: set[str]) -> None:
     assert whole_from_high(plan) == want
 
 
@@ -317,7 +317,7 @@ def test_the_logistic_of_pinkney() -> None:
         (dict(weights={4: 0, 8: -0.1}), '--weights at 8 px: -0.1'),
     ],
 )
-def test_contradictions(options: dict, words: str) -> None:
+def test_contradicting_settings_are_refused(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         BlendPlan(**options)
 
@@ -388,7 +388,7 @@ def test_precision_may_differ() -> None:
     assert blend_generators(high, low, BlendPlan(8)).synthesis.b16.conv1.conv_clamp is None  # type: ignore[union-attr]
 
 
-def test_texts() -> None:
+def test_options_are_parsed_and_plans_described() -> None:
     choices = next(param.type for param in blend.command.params if param.name == 'rule')
     assert tuple(choices.choices) == RULES  # type: ignore[attr-defined]
     assert parse_weights('4:0, 8:0.25,16:1') == {4: 0, 8: 0.25, 16: 1} and parse_weights(
@@ -412,7 +412,7 @@ def test_texts() -> None:
 # Snapshots
 
 
-def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_script_writes_snapshot_and_preview(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     low, high = networks(0), networks(1)
     out = blend_networks(low, high, BlendPlan(8))
     assert out.G is not None and out.D is low.D
@@ -439,8 +439,10 @@ def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     written = load_networks(tmp_path / 'out.pkl')
     assert_same(written.G_ema, out.G_ema)
     families = [row['name'] for row in written.meta['toonify']['parents']]
-    assert families == ['low.pkl', 'high.pkl'] and are_related(written, load_networks(low_file))
-    assert not are_related(load_networks(low_file), load_networks(high_file))
+    low, high = load_networks(low_file), load_networks(high_file)
+    assert families == ['low.pkl', 'high.pkl']
+    assert is_descendant(written, low) and is_descendant(written, high)
+    assert not is_descendant(low, high) and not is_descendant(high, low)
     preview = np.asarray(Image.open(tmp_path / 'p.png'))
     assert preview.shape == (48, 64, 3)
     assert not np.array_equal(preview[:16], preview[16:32]) and not np.array_equal(
@@ -521,7 +523,7 @@ def relative(sha256: str, *parents: str) -> Networks:
     )
 
 
-def test_warnings() -> None:
+def test_warning_if_lineage_is_unknown_or_reversed() -> None:
     base, tuned, again, sibling = (
         relative('base'),
         relative('tuned', 'base'),
@@ -600,7 +602,7 @@ def alone(**more: Any) -> dict:
         ({'--grid': 'g.png', '--swap-resolution': None}, '--swap-resolution is missing'),
     ],
 )
-def test_bad_input(
+def test_options_that_cannot_work_are_one_line(
     change: dict,
     words: str,
     tmp_path: Path,

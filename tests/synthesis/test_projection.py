@@ -94,7 +94,7 @@ def test_several_at_a_time_are_as_each_alone(noise: str, G: Generator) -> None:
         assert not torch.allclose(together.ws[0], together.ws[1], atol=1e-2)
 
 
-def test_the_network_is_left_alone(G: Generator) -> None:
+def test_projection_does_not_change_the_network(G: Generator) -> None:
     before = {name: tensor.clone() for name, tensor in named_tensors(G)}
     list(project(G, own_pictures(G, 1), pyramid, Settings(noise='optimise', num_steps=3)))
     assert all(
@@ -103,7 +103,7 @@ def test_the_network_is_left_alone(G: Generator) -> None:
     )
 
 
-def test_states(G: Generator) -> None:
+def test_states_come_every_few_steps_and_are_repeatable(G: Generator) -> None:
     states = list(project(G, own_pictures(G, 2), pyramid, Settings(num_steps=5), every=2))
     assert [state.step for state in states] == [2, 4, 5]
     assert states[0].ws.shape == (2, G.num_ws, G.w_dim) and not torch.equal(
@@ -117,7 +117,7 @@ def test_states(G: Generator) -> None:
     assert not torch.equal(plus.ws, last(G, own_pictures(G, 1), space='w+', num_steps=5, seed=1).ws)
 
 
-def test_noise_of_its_own(G: Generator) -> None:
+def test_optimised_noise_is_white_and_lowers_the_error(G: Generator) -> None:
     torch.manual_seed(0)
     with given_noise(
         G, {layer: torch.randn_like(noise)[None, None] for layer, noise in stored_noise(G).items()}
@@ -182,7 +182,7 @@ def test_autocorrelation_by_hand() -> None:
     )
 
 
-def test_ramps() -> None:
+def test_learning_rate_ramps() -> None:
     settings = Settings()
     values = [_ramps(time, settings) for time in (0, 0.025, 0.05, 0.75, 0.875, 1)]
     assert values == pytest.approx([0, 0.5, 1, 1, 0.5, 0])
@@ -287,7 +287,9 @@ def to_pixels(image: torch.Tensor) -> np.ndarray:
     return (image[0].permute(1, 2, 0) * 127.5 + 128).clamp(0, 255).to(torch.uint8).numpy()
 
 
-def test_several_targets(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_each_target_has_a_folder_and_batches_agree(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     options = ['--target', str(pictures), '--network', SMALL, '--num-steps=5', '--save-video=0']
     assert run(tmp_path / 'batch', *options, '--batch=2') == 0
     assert '3 pictures projected to w by pyramid' in capsys.readouterr().out
@@ -312,7 +314,7 @@ def test_several_targets(pictures: Path, tmp_path: Path, capsys: pytest.CaptureF
             assert np.abs(one - batch).max() <= 1
 
 
-def test_video(pictures: Path, tmp_path: Path) -> None:
+def test_video_shows_target_and_projection(pictures: Path, tmp_path: Path) -> None:
     assert (
         run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=9') == 0
     )
@@ -327,7 +329,7 @@ def test_video(pictures: Path, tmp_path: Path) -> None:
 def test_long_videos_show_every_few_steps(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(script, 'FRAMES', 3)
+    monkeypatch.setattr('synthesis.projection.VIDEO_FRAMES', 3)
     assert (
         run(tmp_path, '--target', str(pictures / 'b.jpg'), '--network', SMALL, '--num-steps=7') == 0
     )
@@ -403,7 +405,7 @@ def test_names_of_targets(tmp_path: Path) -> None:
         ({'--outdir': 'text.jpg'}, '--outdir=text.jpg: cannot be written: text.jpg is a file'),
     ],
 )
-def test_bad_input(
+def test_options_that_cannot_work_are_one_line(
     change: dict,
     words: str,
     pictures: Path,

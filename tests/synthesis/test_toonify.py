@@ -189,7 +189,9 @@ def test_folders_and_pictures_that_cannot_be_used(
     assert 'broken.png' in capsys.readouterr().err and not (tmp_path / 'none').exists()
 
 
-def test_faces(tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_landmarks_replace_the_detector(
+    tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     """Marked ones need no dlib; what is cut out is what prepare_data.py cuts out."""
     data = pytest.importorskip('skimage.data')
     Image.fromarray(data.astronaut()).save(tmp_path / 'astronaut.png')
@@ -219,7 +221,9 @@ def test_faces(tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> Non
     assert np.abs(marked.astype(int) - found).mean() < 8
 
 
-def test_no_face(photo: Path, tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_photographs_without_a_face(
+    photo: Path, tuned: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     pytest.importorskip('dlib')
     run(tmp_path / 'out', photo, '--network', BASE, '--toon', tuned, '--swap-resolution=8', code=2)
     assert 'without a face' in (error := capsys.readouterr().err) and '--landmarks' in error
@@ -257,7 +261,7 @@ def test_no_face(photo: Path, tuned: str, tmp_path: Path, capsys: pytest.Capture
         ),
     ],
 )
-def test_mistakes(
+def test_options_that_cannot_work_are_one_line(
     options: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert toonify.main(['--outdir', str(tmp_path / 'out'), '--device=cpu', *options]) == 2

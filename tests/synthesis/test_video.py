@@ -38,7 +38,7 @@ def test_frames_size_and_colours(suffix: str, size: tuple[int, int], tmp_path: P
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
-def test_speed(suffix: str, tmp_path: Path) -> None:
+def test_frames_per_second(suffix: str, tmp_path: Path) -> None:
     for fps in (24000 / 1001, 50):
         with VideoWriter(tmp_path / f'a{suffix}', (8, 8), fps) as video:
             for frame in frames_of(8, 8, 9):
@@ -80,7 +80,7 @@ def test_gif_keeps_colours_and_plays_for_ever(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
-def test_what_goes_wrong_leaves_the_old_file(suffix: str, tmp_path: Path) -> None:
+def test_errors_leave_the_old_file(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f'a{suffix}'
     path.write_text('old')
     with pytest.raises(KeyboardInterrupt), VideoWriter(path, (8, 8)) as video:
@@ -100,7 +100,7 @@ def test_what_goes_wrong_leaves_the_old_file(suffix: str, tmp_path: Path) -> Non
 
 @pytest.mark.skipif(sys.platform == 'win32', reason='limits the size of files as POSIX does')
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
-def test_a_full_disk_is_told(suffix: str, tmp_path: Path) -> None:
+def test_full_disk_is_reported(suffix: str, tmp_path: Path) -> None:
     import resource
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -130,7 +130,9 @@ def test_a_full_disk_is_told(suffix: str, tmp_path: Path) -> None:
         ('a.mp4', 30, 101, 'not 101'),
     ],
 )
-def test_refused_at_once(name: str, fps: float, quality: int, words: str, tmp_path: Path) -> None:
+def test_impossible_videos_are_refused_before_drawing(
+    name: str, fps: float, quality: int, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=words) as caught:
         check_video(tmp_path / name, fps, quality)
     assert '\n' not in str(caught.value) and not list(tmp_path.iterdir())

@@ -16,11 +16,15 @@ from conftest import GOLDEN
 from tape import TapeRecorder
 
 from dnnlib import UserError
-from synthesis.drawing import Picture, draw
 from synthesis.noise import given_noise, random_noise, stack_noise
-from synthesis.path_pairs import path_pairs
-from synthesis.rendering import Renderer
-from synthesis.sampling import render_ws, sample_images
+from synthesis.sampling import (
+    Latent,
+    Renderer,
+    draw_latents,
+    path_pairs,
+    render_ws,
+    sample_images,
+)
 from torch_utils import cuda_graphs
 from torch_utils.cuda_graphs import WARM_UP
 from torch_utils.distributed import Ranks
@@ -283,10 +287,10 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> TapeRecorder:
     return tapes
 
 
-def pictures(G: Any, layers: list[str]) -> Iterator[Picture]:
+def pictures(G: Any, layers: list[str]) -> Iterator[Latent]:
     for i in range(22):
         noise = {name: value for name, value in random_noise(G, [i, 7]).items() if name in layers}
-        yield Picture(
+        yield Latent(
             str(i),
             G.mapping(torch.randn([1, G.z_dim], generator=torch.Generator().manual_seed(i)), None)[
                 0
@@ -305,7 +309,7 @@ def test_drawing(mode: str, layers: list[str], recorder: TapeRecorder) -> None:
     the last batch is a shorter one.
     """
     G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema
-    found = [pixels for _, pixels in draw(G, pictures(G, layers), mode, batch=4)]
+    found = [pixels for _, pixels in draw_latents(G, pictures(G, layers), mode, batch=4)]
     assert (recorder.recorded, recorder.warmed) == (1, WARM_UP + 1)
     for picture, pixels in zip(pictures(G, layers), found, strict=True):
         noise = random_noise(G, picture.key) if mode == 'random' else picture.noise

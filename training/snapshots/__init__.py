@@ -294,12 +294,6 @@ def kimg_of(name: str, own: dict[str, Any]) -> float | None:
     return float(match[1]) if match else None
 
 
-def are_related(one: Networks, other: Networks) -> bool:
-    """Whether one snapshot is known to descend from the other, or both from a third."""
-    families = [{row['sha256'] for row in ancestry(networks)} for networks in (one, other)]
-    return bool(families[0] & families[1])
-
-
 def is_descendant(networks: Networks, other: Networks) -> bool:
     """Whether a snapshot is known to be made from another one, or is the same file."""
     return other.meta.get('sha256') in {row['sha256'] for row in ancestry(networks)}
