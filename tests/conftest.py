@@ -79,7 +79,7 @@ def labelled_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='session')
 def inception_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of the right structure with random numbers, of a scale that keeps the features alive."""
+    """Weights of the right structure: random, of a scale that keeps the features alive."""
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     class Unloaded(FeatureExtractorInceptionV3):

@@ -17,12 +17,15 @@ from torch_utils.ops import conv2d_gradfix
 class StyleGAN2Loss:
     """The interface of such a checkout; what it computes is as much work as a loss."""
 
-    def __init__(self, device, {networks}, D, augment_pipe=None, style_mixing_prob=0.9, r1_gamma=10, pl_weight=2):
-        self.D, self.pipe, self.weights = D, augment_pipe, (style_mixing_prob, r1_gamma, pl_weight)
+    def __init__(self, device, {networks}, D, augment_pipe=None, style_mixing_prob=0.9,
+                 r1_gamma=10, pl_weight=2):
+        self.D, self.pipe = D, augment_pipe
+        self.weights = style_mixing_prob, r1_gamma, pl_weight
         self.generate = {generate}
 
     def accumulate_gradients(self, phase, real_img, real_c, gen_z, gen_c, {ending}):
-        assert phase in ('Gmain', 'Greg', 'Dmain', 'Dreg') and gain >= 1 and self.pipe.p == 0.25 and self.weights == (0.5, 2, 0)
+        assert phase in ('Gmain', 'Greg', 'Dmain', 'Dreg') and gain >= 1
+        assert self.pipe.p == 0.25 and self.weights == (0.5, 2, 0)
         self.D(self.pipe(self.generate(gen_z, gen_c)), gen_c).sum().mul(gain).backward()
 '''
 KINDS = {

@@ -1,4 +1,4 @@
-"""Command lines as users of other projects type them: each works, or the error names what to type."""
+"""Command lines as users of other projects type them: each works, or names what to type."""
 
 import importlib
 import json
