@@ -179,7 +179,7 @@ def command(
         )
     row = blend_figures.Row(cli.parse_seeds(seeds), trunc, class_idx, select_device(device))
 
-    parents = [load_networks(path, trust_pickle) for path in (low, high)]
+    parents = [load_networks(path, trust_pickle=trust_pickle) for path in (low, high)]
     G_low, G_high = (networks.G_ema for networks in parents)
     if preview is not None or grid is not None:
         row.require(G_low)

@@ -324,7 +324,7 @@ def open_source(
     from synthesis.path_pairs import path_pairs
     from synthesis.sampling import sample_images
 
-    G = load_networks(text, trust_pickle).G_ema.to(device)
+    G = load_networks(text, trust_pickle=trust_pickle).G_ema.to(device)
     label_fn, classes = choose_labels(G, class_idx, labels_of, log)
     draw = functools.partial(
         sample_images, G, batch_size=batch, seed=seed, truncation_psi=trunc, label_fn=label_fn

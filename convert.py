@@ -42,7 +42,7 @@ def command(source: str, dest: Path | None, list_only: bool, trust_pickle: bool)
         raise dnnlib.UserError(f'--dest={dest}: networks are saved as {", ".join(WRITERS)}')
     if dest is not None:
         dnnlib.require_other_file('--dest', dest, source)
-    networks = load_networks(source, trust_pickle)
+    networks = load_networks(source, trust_pickle=trust_pickle)
     echo(f'{source}')
     for name, text in describe_networks(networks).items():
         echo(f'  {name:13} {text}')

@@ -210,7 +210,7 @@ def command(network: str, trust_pickle: bool, device: str, **options: Any) -> No
     from training.snapshots import load_networks
 
     target = select_device(device)
-    networks = load_networks(network, trust_pickle)
+    networks = load_networks(network, trust_pickle=trust_pickle)
     G = networks.G_ema.to(target)
     scene = make_scene(G, request)
     if request.outdir is not None:

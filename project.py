@@ -164,7 +164,7 @@ def command(
 
     found = find_targets(targets)
     check_alignment(align, landmarks, say=warn)
-    G = load_networks(network, trust_pickle).G_ema.to(place)
+    G = load_networks(network, trust_pickle=trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
     pictures = load_targets(
         found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn

@@ -54,9 +54,9 @@ def toon_network(
     Raises:
         UserError: a file can't be read, or the networks don't fit each other.
     """
-    base = None if network is None else load_networks(network, trust_pickle)
+    base = None if network is None else load_networks(network, trust_pickle=trust_pickle)
     if blended is not None:
-        networks = load_networks(blended, trust_pickle)
+        networks = load_networks(blended, trust_pickle=trust_pickle)
         G, info = networks.G_ema, {'blended_sha256': networks.meta['sha256']}
         if base is not None and (base.G_ema.num_ws, base.G_ema.w_dim) != (G.num_ws, G.w_dim):
             raise UserError(
@@ -67,7 +67,7 @@ def toon_network(
             )
         return None if base is None else base.G_ema, G, info, None
     assert base is not None and toon is not None
-    tuned = load_networks(toon, trust_pickle)
+    tuned = load_networks(toon, trust_pickle=trust_pickle)
     plan = BlendPlan(
         swap_resolution=swap_resolution,
         blend_width=blend_width,

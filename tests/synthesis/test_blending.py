@@ -28,7 +28,7 @@ from synthesis.blending import (
 )
 from torch_utils.misc import named_tensors
 from training.networks import Generator
-from training.snapshots import Networks, are_related, load_networks
+from training.snapshots import Networks, is_descendant, load_networks
 
 BUFFERS = ('noise_const', 'resample_filter', 'w_avg')
 PLAIN, COND = str(GOLDEN / 'ada-uncond-32.pkl'), str(GOLDEN / 'ada-cond-32.pkl')
@@ -439,8 +439,8 @@ def test_snapshots(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     written = load_networks(tmp_path / 'out.pkl')
     assert_same(written.G_ema, out.G_ema)
     families = [row['name'] for row in written.meta['toonify']['parents']]
-    assert families == ['low.pkl', 'high.pkl'] and are_related(written, load_networks(low_file))
-    assert not are_related(load_networks(low_file), load_networks(high_file))
+    assert families == ['low.pkl', 'high.pkl'] and is_descendant(written, load_networks(low_file))
+    assert not is_descendant(load_networks(low_file), load_networks(high_file))
     preview = np.asarray(Image.open(tmp_path / 'p.png'))
     assert preview.shape == (48, 64, 3)
     assert not np.array_equal(preview[:16], preview[16:32]) and not np.array_equal(

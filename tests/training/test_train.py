@@ -23,7 +23,7 @@ from training.outputs import Evaluation
 from training.phases import Batch, lazy_adam
 from training.ranking import Criterion
 from training.run import setup
-from training.snapshots import are_related, load_networks
+from training.snapshots import is_descendant, load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 FEW = [
@@ -134,7 +134,7 @@ def test_fine_tuning(data: Path, tmp_path: Path) -> None:
     )
     assert [row['name'] for row in nets.meta['toonify']['parents']] == [
         'ada-uncond-32.pkl'
-    ] and are_related(source, nets)
+    ] and is_descendant(nets, source)
 
 
 def test_from_scratch_with_classes(data: Path, tmp_path: Path) -> None:
