@@ -146,7 +146,8 @@ def gpu_share(work: Callable[[], object]) -> str:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         work()
     kernels = [event for event in profiler.events() if event.device_type.name == 'CUDA']
-    return f', the GPU busy for {sum(event.self_device_time_total for event in kernels) / 1000:.1f} ms with {len(kernels)} kernels'
+    busy = sum(event.self_device_time_total for event in kernels) / 1000
+    return f', the GPU busy for {busy:.1f} ms with {len(kernels)} kernels'
 
 
 if __name__ == '__main__':

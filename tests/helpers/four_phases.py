@@ -1,4 +1,4 @@
-"""Gradients of the four phases of one step, by one process or several. Run by test_distributed.py."""
+"""Gradients of the four phases of a step, by one process or several; for test_distributed.py."""
 
 import sys
 from pathlib import Path

@@ -464,7 +464,7 @@ def _upfirdn2d_cuda(
 
 
 def _elements_an_access(x: torch.Tensor, y: torch.Tensor, channels: int, size: int) -> int:
-    """Return how many neighbouring channels a thread may access at once, in at most `size` bytes."""
+    """Return how many neighbouring channels a thread may access at once, in up to `size` bytes."""
     steps = [
         channels,
         *(
