@@ -203,7 +203,7 @@ def time_checkout_step(job: dict[str, Any], device: torch.device) -> dict[str, f
 
 def time_plain_step(job: dict[str, Any], device: torch.device) -> dict[str, float]:
     """The four phases of this project's own loop."""
-    from torch_utils.training_stats import Collector
+    from torch_utils.training_stats import StatsCollector
     from training.config import LossConfig, OptimizerConfig
     from training.phases import Batch, Losses, build_phases
 
@@ -211,7 +211,7 @@ def time_plain_step(job: dict[str, Any], device: torch.device) -> dict[str, floa
     config = LossConfig(**job['loss'])
     batch = job['batch']
     losses = Losses(
-        G.train(), D.train(), pipe, None, config, Collector(), torch.zeros([], device=device)
+        G.train(), D.train(), pipe, None, config, StatsCollector(), torch.zeros([], device=device)
     )
     labels = torch.zeros([batch, 0], device=device)
     real_img = torch.zeros([batch, 3, job['resolution'], job['resolution']], device=device)

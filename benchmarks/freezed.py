@@ -28,7 +28,7 @@ def command(resolution: int, batch: int, cfg: str, repeats: int, device: str) ->
     from training.config import build_config
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
-    from training.training_loop import Run, draw_latents, setup
+    from training.run import Run, draw_latents, setup
 
     target = select_device(device)
     rows = [None, *(resolution >> i for i in range(resolution.bit_length() - 3))]

@@ -245,7 +245,7 @@ def command(
 ) -> None:
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
-    from training.training_loop import setup
+    from training.run import setup
 
     meter = Meter()
     augment = (

@@ -61,7 +61,7 @@ def command(
     from torch_utils.misc import select_device
     from training.dataset import ImageFolderDataset
     from training.phases import Batch
-    from training.training_loop import draw_latents, setup
+    from training.run import draw_latents, setup
 
     target = select_device(device)
     if graphs and target.type != 'cuda':

@@ -122,7 +122,7 @@ class Captured:
         self._graphs: dict[object, tuple[list[torch.Tensor], torch.Tensor, Replay]] = {}
 
     def __call__(self, *inputs: torch.Tensor) -> torch.Tensor:
-        """What the function makes of the tensors, on any device: on `device`, and the caller's own."""
+        """Return the function's result for these tensors, on `device`; the caller owns it."""
         inputs = tuple(tensor.to(self._device) for tensor in inputs)
         if self._recorder is None:
             return self._function(*inputs)

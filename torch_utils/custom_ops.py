@@ -259,8 +259,11 @@ _LIBRARY = """
 #define EXPORTED
 #endif
 {text}
-extern "C" EXPORTED int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
-    return (int)cudaLaunchKernel((const void*)&{name}, dim3(gx, gy, gz), dim3(threads), args, 0, (cudaStream_t)stream);
+extern "C" EXPORTED int launch(
+    unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args, void* stream) {{
+    const void* kernel = (const void*)&{name};
+    dim3 grid(gx, gy, gz);
+    return (int)cudaLaunchKernel(kernel, grid, dim3(threads), args, 0, (cudaStream_t)stream);
 }}
 """
 
@@ -310,7 +313,8 @@ class NvccLoader(Loader):
             if torch.version.hip is not None:
                 flags = '-x hip -shared -fPIC -O3 -std=c++17'
             else:
-                flags = f'-shared -O3 -std=c++17 -cudart shared -gencode arch=compute_{self.arch},code=sm_{self.arch}'
+                target = f'arch=compute_{self.arch},code=sm_{self.arch}'
+                flags = f'-shared -O3 -std=c++17 -cudart shared -gencode {target}'
                 flags += '' if os.name == 'nt' else ' -Xcompiler -fPIC'
             rule = f'rule library\n  command = "{self._compiler}" {flags} -o $out $in\n'
             Path(folder, 'build.ninja').write_text(

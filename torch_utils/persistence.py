@@ -61,7 +61,7 @@ def _read_source(path: str) -> str:
 
 
 def construct(cls: type[M], kwargs: dict[str, Any]) -> M:
-    """A module whose weights don't matter: the global random number generator is as it was before."""
+    """Build a module whose weights don't matter; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         return cls(**kwargs)
 

@@ -8,7 +8,7 @@ from .distributed import ALONE, Ranks
 from .misc import in_float64
 
 
-class Collector:
+class StatsCollector:
     """Counts, means and standard deviations of named quantities between two reads.
 
     Nothing waits for the device until `read` does.

@@ -1,13 +1,14 @@
-"""What a run is told: defaults, overridden by a preset, overridden by the command line."""
+"""Training configuration: defaults, preset, command line."""
 
 import dataclasses
 import difflib
+import operator
 import re
 import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from dnnlib import UserError
 
@@ -16,7 +17,7 @@ from .presets import load_preset
 C = TypeVar('C')
 
 Cache = Literal['auto', 'gpu', 'ram', 'none']
-AugmentMode = Literal['ada', 'fixed', 'noaug']
+AugmentMode = Literal['ada', 'noaug', 'fixed']
 AugmentPipeName = Literal[
     'blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc'
 ]
@@ -187,7 +188,7 @@ def auto_rule(resolution: int, gpus: int) -> dict[str, Any]:
 def build_config(
     preset: str, resolution: int, gpus: int, overrides: dict[str, Any]
 ) -> TrainingConfig:
-    """Defaults < preset < command line.
+    """Build the settings of a run: defaults < preset < command line.
 
     Args:
         preset: a name of `preset_names`, or a YAML file.
@@ -230,6 +231,48 @@ def _largest_part(config: TrainingConfig, gpus: int) -> int:
     return max(parts, key=lambda size: (size % group == 0, size))
 
 
+class _Range(NamedTuple):
+    option: str  # or the setting's name in a YAML file, where there is no option
+    low: float
+    high: float
+
+
+# Field of TrainingConfig → what it may be. None is allowed where the field may be None.
+RANGES = {
+    'optimizer.lr': _Range('lrate', 1e-12, 1.0),
+    'optimizer.g_lr': _Range('glr', 1e-12, 1.0),
+    'optimizer.d_lr': _Range('dlr', 1e-12, 1.0),
+    'augment.p_max': _Range('ada-max', 0, 1),
+    'augment.kimg': _Range('ada-kimg', 1e-3, 1e9),
+    'ema.kimg': _Range('ema-kimg', 0, 1e9),
+    'loss.style_mixing_prob': _Range('style-mix', 0, 1),
+    'loss.pl_weight': _Range('pl-weight', 0, 1e9),
+    'gpus': _Range('gpus', 1, 4096),
+    'loss.g_reg_interval': _Range('g_reg_interval', 1, 1e6),
+    'loss.d_reg_interval': _Range('d_reg_interval', 1, 1e6),
+    'augment.interval': _Range('ada_interval', 1, 1e6),
+    'loss.pl_batch_shrink': _Range('pl_batch_shrink', 1, 1e6),
+    'loss.r1_gamma': _Range('gamma', 0, 1e9),
+    'augment.target': _Range('target', -1, 1),
+    'total_kimg': _Range('kimg', 0, 1e9),
+    'start_kimg': _Range('nkimg', 0, 1e9),
+    'tick_kimg': _Range('tick', 1e-6, 1e9),
+    'snapshot_ticks': _Range('snap', 1, 1e9),
+    'metrics_kimg': _Range('metrics-kimg', 1e-6, 1e9),
+    'image_snapshot_ticks': _Range('img-snap', 1, 1e9),
+    'network.channel_base': _Range('cbase', 1, 1 << 20),
+    'network.channel_max': _Range('cmax', 1, 1 << 14),
+    'network.mapping_layers': _Range('map-depth', 1, 64),
+    'network.mbstd_group_size': _Range('mbstd-group', 1, 65536),
+    'keep_snapshots': _Range('keep', 1, 1e9),
+    'seed': _Range('seed', 0, (1 << 31) - 1),
+    'network.freeze_layers': _Range('freezed', 0, 1000),
+    'data.workers': _Range('workers', 0, 1024),
+    'batch_size': _Range('batch', 1, 65536),
+    'batch_gpu': _Range('batch-gpu', 1, 65536),
+}
+
+
 def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig:
     """Refuse what cannot be trained.
 
@@ -241,39 +284,8 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
     """
     c = config
     mbstd = c.network.mbstd_group_size or c.batch_gpu
-    for option, value, low, high in [
-        ('lrate', c.optimizer.lr, 1e-12, 1.0),
-        ('glr', c.optimizer.g_lr, 1e-12, 1.0),
-        ('dlr', c.optimizer.d_lr, 1e-12, 1.0),
-        ('ada-max', c.augment.p_max, 0, 1),
-        ('ada-kimg', c.augment.kimg, 1e-3, 1e9),
-        ('ema-kimg', c.ema.kimg, 0, 1e9),
-        ('style-mix', c.loss.style_mixing_prob, 0, 1),
-        ('pl-weight', c.loss.pl_weight, 0, 1e9),
-        ('gpus', c.gpus, 1, 4096),
-        ('g_reg_interval', c.loss.g_reg_interval, 1, 1e6),
-        ('d_reg_interval', c.loss.d_reg_interval, 1, 1e6),
-        ('ada_interval', c.augment.interval, 1, 1e6),
-        ('pl_batch_shrink', c.loss.pl_batch_shrink, 1, 1e6),
-        ('gamma', c.loss.r1_gamma, 0, 1e9),
-        ('target', c.augment.target, -1, 1),
-        ('kimg', c.total_kimg, 0, 1e9),
-        ('nkimg', c.start_kimg, 0, 1e9),
-        ('tick', c.tick_kimg, 1e-6, 1e9),
-        ('snap', c.snapshot_ticks, 1, 1e9),
-        ('metrics-kimg', c.metrics_kimg, 1e-6, 1e9),
-        ('img-snap', c.image_snapshot_ticks, 1, 1e9),
-        ('cbase', c.network.channel_base, 1, 1 << 20),
-        ('cmax', c.network.channel_max, 1, 1 << 14),
-        ('map-depth', c.network.mapping_layers, 1, 64),
-        ('mbstd-group', c.network.mbstd_group_size, 1, 65536),
-        ('keep', c.keep_snapshots, 1, 1e9),
-        ('seed', c.seed, 0, (1 << 31) - 1),
-        ('freezed', c.network.freeze_layers, 0, 1000),
-        ('workers', c.data.workers, 0, 1024),
-        ('batch', c.batch_size, 1, 65536),
-        ('batch-gpu', c.batch_gpu, 1, 65536),
-    ]:
+    for field_path, (option, low, high) in RANGES.items():
+        value = operator.attrgetter(field_path)(config)
         if value is not None and not low <= value <= high:  # NaN is in no range
             raise UserError(f'--{option}={value:g} must be in {low:g}…{high:g}')
     if c.batch_size % (c.batch_gpu * c.gpus) != 0:
@@ -309,7 +321,7 @@ def check(config: TrainingConfig, networks_known: bool = True) -> TrainingConfig
 
 
 def merge(config: C, settings: dict[str, Any], source: str) -> C:
-    """A copy of a config dataclass with some fields replaced, recursively.
+    """Copy a config dataclass with some fields replaced, recursively.
 
     Args:
         settings: nested like the dataclass.
@@ -366,7 +378,7 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
 
 
 def run_name(config: TrainingConfig) -> str:
-    """What the run's folder is called after its number: data set, preset and what was changed."""
+    """Return what follows the number in a run folder's name: data set, preset, changed settings."""
     parts = [Path(config.data.path).stem, re.sub(r'\.ya?ml$', '', config.preset)]
     parts += (
         ['cond'] * config.data.cond

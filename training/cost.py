@@ -169,7 +169,9 @@ def _layers(network: torch.nn.Module) -> Iterator[tuple[torch.Tensor, int, int]]
 
 
 def _forward(network: torch.nn.Module) -> float:
-    """Multiply-adds of a picture's convolutions; those that resample compute at the smaller size."""
+    """Return the multiply-adds of a picture's convolutions; resampling ones compute at the smaller
+    size.
+    """
     return float(sum(weight.numel() * smaller**2 for weight, smaller, _ in _layers(network)))
 
 

@@ -1,20 +1,27 @@
-"""What a run is warned of while there is time: augmentations that leak, a discriminator that is
-certain, pictures that are all the same.
-"""
+"""Health of a run: warnings, gradients that are not finite, advice when the memory is full."""
+
+import traceback
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from dnnlib import format_time
+from dnnlib import UserError, format_time
+from dnnlib.util import is_out_of_memory
+from torch_utils.misc import in_float64, named_tensors
 
 from .config import TrainingConfig
 from .cost import CPU_CORE, Cost
+from .phases import Batch
+from .run import Run, draw_latents
+from .run_dir import STATE_NAME, own_files
 
 FEW = 500  # pictures, below which fewshot is for
 SLOW_ON_A_CPU = 1e13  # multiply-adds per kimg: ten minutes
 # of p: above it augmentations begin to show in the pictures (ADA, section 2.2 and figure 4)
 LEAK = 0.8
 CERTAIN, CERTAIN_TICKS = 0.9, 5  # of E[sign(D(real))]
+BAD_STEPS = 10  # skipped one after the other, before a run gives up
 COLLAPSED = 0.3  # of the mean distance between real pictures
 
 
@@ -57,15 +64,18 @@ def advice_at_start(
     return [f'warning: {text}' for text in found]
 
 
-class Watch:
-    """Tells each thing once, and again only after it was over in between."""
+class HealthMonitor:
+    """Warns of leaking augmentations, a discriminator that overfits, a generator that collapses.
+
+    Each warning is given once, and again only after its cause was over in between.
+    """
 
     def __init__(self) -> None:
         self._active: set[str] = set()
         self._certain_ticks = 0
 
     def tick(self, p: float, signs: float | None) -> list[str]:
-        """Look at a tick.
+        """Check the figures of a tick.
 
         Args:
             p: augmentation probability.
@@ -74,9 +84,8 @@ class Watch:
         Returns:
             Warnings.
         """
-        self._certain_ticks = (
-            self._certain_ticks + 1 if signs is not None and signs > CERTAIN else 0
-        )
+        is_certain = signs is not None and signs > CERTAIN
+        self._certain_ticks = self._certain_ticks + 1 if is_certain else 0
         leak = (
             f'p is {p:.2f}: above {LEAK:g} augmentations leak into the pictures. There are too '
             f'few of them for '
@@ -95,7 +104,7 @@ class Watch:
         ]
 
     def pictures(self, fakes: np.ndarray, reals: np.ndarray) -> list[str]:
-        """Look at pictures, uint8 `[N, C, H, W]`. Returns warnings."""
+        """Check pictures, uint8 `[N, C, H, W]`. Returns warnings."""
         ratio = diversity(fakes) / max(diversity(reals), 1e-6)
         text = (
             f'the fakes differ from one another only {ratio:.2f} times as much as the real '
@@ -106,13 +115,17 @@ class Watch:
 
     def _once(self, name: str, now: bool, text: str) -> list[str]:
         before = name in self._active
-        (self._active.add if now else self._active.discard)(name)
+        if now:
+            self._active.add(name)
+        else:
+            self._active.discard(name)
         return [f'warning: {text}'] if now and not before else []
 
 
 def diversity(pictures: np.ndarray, size: int = 16) -> float:
-    """Mean distance (root mean square over pixels, 0…255) between all pairs of pictures, which are
-    reduced to `size` × `size` first.
+    """Return the mean distance between all pairs of pictures, reduced to `size` × `size` first.
+
+    The distance is the root mean square over pixels, 0…255.
 
     Args:
         pictures: uint8 `[N, C, H, W]`.
@@ -121,3 +134,88 @@ def diversity(pictures: np.ndarray, size: int = 16) -> float:
         torch.from_numpy(np.ascontiguousarray(pictures)).to(torch.float32), size
     ).flatten(1)
     return float(torch.pdist(small).mean()) / small.shape[1] ** 0.5 if len(small) > 1 else 0.0
+
+
+# ----------------------------------------------------------------------------
+# When something goes wrong
+
+
+def check_gradients(run: Run, run_dir: Path) -> None:
+    """Stop a run whose steps have all been skipped for a while.
+
+    Raises:
+        UserError: naming the last good state.
+    """
+    for phase in run.phases:
+        count = int(phase.bad_in_a_row)
+        if count >= BAD_STEPS:
+            last = max(own_files(run_dir, STATE_NAME), default='the beginning')
+            raise UserError(
+                f'{phase.name}: the gradients of {count} steps in a row were not '
+                f'finite, so they changed nothing; '
+                f'a lower --lrate, a higher --gamma or --fp32=1 may help. The last '
+                f'good state is {last}'
+            )
+
+
+def check_weights(run: Run) -> None:
+    """Check that all processes have the same networks.
+
+    Raises:
+        RuntimeError: they haven't, which would be our fault.
+    """
+    if run.ranks.count > 1:
+        sums = [
+            float(sum(in_float64(tensor).sum() for _, tensor in named_tensors(network)))
+            for network in (run.G, run.D, run.G_ema)
+        ]
+        if len(set(map(str, run.ranks.gather(sums)))) > 1:
+            raise RuntimeError('the networks of the processes differ')
+
+
+def advice_on_memory(run: Run) -> str:
+    """Say what to change when the memory is full, by trying it now.
+
+    Tried in this order: the same `--batch-gpu` without CUDA graphs, with the pictures in RAM
+    instead of on the GPU, and smaller parts of the batch. Nothing of the run is used after this.
+    """
+    config = run.config
+    share = config.batch_size // config.gpus
+    group = config.network.mbstd_group_size or 1
+    machine = 'GPU' if run.device.type == 'cuda' else 'machine'
+    what = f'--batch-gpu={config.batch_gpu} is too much for the memory of this {machine}'
+    if run.graphs is not None:
+        run.graphs = None  # they have memory of their own
+        if _fits(run, config.batch_gpu):
+            return f'{what} with CUDA graphs; --graphs=0 fits'
+    if run.cache == 'gpu':
+        run.data = iter(())  # whose pictures fill the memory, too
+        if _fits(run, config.batch_gpu):
+            return f'{what} beside the decoded pictures; --cache=ram fits'
+    for size in range(config.batch_gpu - 1, 0, -1):
+        if share % size == 0 and size % min(group, size) == 0 and _fits(run, size):
+            return (
+                f'{what}; --batch-gpu={size} fits. The batch stays {config.batch_size}: gradients '
+                'add up, and the result is the same'
+            )
+    return (
+        f'{what}, and so is any smaller number that divides --batch; a smaller network (--cfg) or '
+        'more memory is needed'
+    )
+
+
+def _fits(run: Run, size: int) -> bool:
+    """Return whether every phase runs with parts of `size` pictures."""
+    if run.device.type == 'cuda':
+        torch.cuda.empty_cache()
+    try:
+        for phase in run.phases:
+            image = torch.zeros([size, *run.dataset.shape], device=run.device)
+            label = run.dataset.random_labels(size).to(run.device)
+            phase.run(Batch(image, label, *draw_latents(run, size)), size)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        return False
+    return True

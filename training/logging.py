@@ -1,17 +1,24 @@
-"""What a run tells: the status line, stats.jsonl, TensorBoard, sheets of pictures."""
+"""Logging: the summary at the start, status line, stats.jsonl, TensorBoard."""
 
 import json
+import logging
 import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from dnnlib import format_time
 from torch_utils.training_stats import summary
+
+from . import cost
+from .freezing import frozen_names
+from .health import advice_at_start
+from .run import Run
+
+log = logging.getLogger(__name__)
 
 
 class Reporter:
@@ -55,7 +62,7 @@ class Reporter:
             cur_nimg: pictures seen.
             tick_nimg: of these, in this tick.
             p: augmentation probability.
-            stats: of `Collector.read`.
+            stats: of `StatsCollector.read`.
         """
         now = time.time()
         sec_per_tick = now - self._tick_start
@@ -146,6 +153,45 @@ def _gpu_memory_gb(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == 'cuda' else 0.0
 
 
-def grid_size(resolution: int) -> tuple[int, int]:
-    """Columns and rows of the sheets `reals.png` and `fakes*.png`: about a full HD screen."""
-    return int(np.clip(1920 // resolution, 4, 15)), int(np.clip(1080 // resolution, 3, 8))
+def log_start(run: Run) -> None:
+    """Log what is about to be trained: data, networks, cost, warnings."""
+    config, dataset = run.config, run.dataset
+    log.info(
+        'Data: %s, %d pictures%s, %d×%d, %d channels, %d classes',
+        config.data.path,
+        len(dataset),
+        ' with mirror images' if config.data.xflip or config.data.yflip else '',
+        dataset.resolution,
+        dataset.resolution,
+        dataset.num_channels,
+        dataset.label_dim,
+    )
+    if run.ranks.count > 1:
+        share = config.batch_size // run.ranks.count
+        log.info(
+            '%d processes, each with %d of %d pictures a step',
+            run.ranks.count,
+            share,
+            config.batch_size,
+        )
+    for name, network in [('G', run.G), ('D', run.D)]:
+        log.info(
+            '%s: %s trainable parameters', name, f'{sum(x.numel() for x in network.parameters()):,}'
+        )
+    for note in run.notes:
+        log.info('%s', note)
+    if run.step == 0:
+        price = cost.estimate(config, run.G, run.D, run.device.type)
+        for line in cost.describe(price, config, run.device.type):
+            log.info('%s', line)
+        for line in advice_at_start(config, dataset.stored_shape[0], price, run.device.type):
+            log.warning('%s', line)
+    frozen = frozen_names(run.D)
+    if frozen:
+        buffers = dict(run.D.named_buffers())
+        log.info(
+            'FreezeD: %d tensors with %s parameters are frozen: %s',
+            len(frozen),
+            f'{sum(buffers[name].numel() for name in frozen):,}',
+            ' '.join(frozen),
+        )

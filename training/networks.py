@@ -10,7 +10,7 @@ values.
 """
 
 import math
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 
@@ -23,6 +23,19 @@ except ImportError:  # a checkout of NVIDIA's
     modulated_act = None  # type: ignore[assignment]
 
 FIR_FILTER = (1, 3, 3, 1)  # of all up- and downsampling
+
+
+def _assert_shape(x: torch.Tensor, *sizes: Optional[int]) -> None:
+    """Check a tensor that one module hands to another; None stands for any size."""
+    fits = x.ndim == len(sizes) and all(
+        want is None or size == want for size, want in zip(x.shape, sizes)
+    )
+    assert fits, 'a tensor of shape {} where {} is expected'.format(list(x.shape), list(sizes))
+
+
+def _describe(module: torch.nn.Module, *names: str) -> str:
+    """Return the attributes of these names, for `extra_repr`."""
+    return ', '.join('{}={}'.format(name, getattr(module, name)) for name in names)
 
 
 def normalize_2nd_moment(x: torch.Tensor, dim: int = 1, eps: float = 1e-8) -> torch.Tensor:
@@ -57,21 +70,28 @@ def modulated_conv2d(
     Returns:
         `[N, C_out, H * up, W * up]`, the dtype of `x`.
     """
-    if not fused_modconv:
-        return _demodulate(
-            *_modulated_conv2d(
-                x, weight, styles, up, padding, resample_filter, demodulate, flip_weight
-            ),
-            noise,
-        )
     batch_size = x.shape[0]
     out_channels, in_channels, kh, kw = weight.shape
+    _assert_shape(x, batch_size, in_channels, None, None)
+    _assert_shape(styles, batch_size, in_channels)
+    if not fused_modconv:
+        x, dcoefs = _modulated_conv2d(
+            x,
+            weight,
+            styles,
+            up=up,
+            padding=padding,
+            resample_filter=resample_filter,
+            demodulate=demodulate,
+            flip_weight=flip_weight,
+        )
+        return _demodulate(x, dcoefs, noise)
     weight, styles, dcoefs = _scales(x, weight, styles, demodulate)
-    w = weight.unsqueeze(0) * styles.reshape(batch_size, 1, in_channels, 1, 1)
+    w = weight.unsqueeze(0) * styles.reshape(batch_size, 1, in_channels, 1, 1)  # [N, O, I, kh, kw]
     if dcoefs is not None:
         w = w * dcoefs.reshape(batch_size, out_channels, 1, 1, 1)
-    w = w.reshape(batch_size * out_channels, in_channels, kh, kw)
-    x = x.reshape(1, batch_size * in_channels, x.shape[2], x.shape[3])
+    w = w.reshape(batch_size * out_channels, in_channels, kh, kw)  # [N * O, I, kh, kw]
+    x = x.reshape(1, batch_size * in_channels, x.shape[2], x.shape[3])  # [1, N * I, H, W]
     x = conv2d_resample.conv2d_resample(
         x=x,
         w=w.to(x.dtype),
@@ -81,15 +101,18 @@ def modulated_conv2d(
         groups=batch_size,
         flip_weight=flip_weight,
     )
-    x = x.reshape(batch_size, out_channels, x.shape[2], x.shape[3])
+    x = x.reshape(batch_size, out_channels, x.shape[2], x.shape[3])  # [N, O, H * up, W * up]
     return x if noise is None else x + noise.to(x.dtype)
 
 
 def _scales(
     x: torch.Tensor, weight: torch.Tensor, styles: torch.Tensor, demodulate: bool
 ) -> Tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
-    """Weights and styles that suit the dtype of `x`, and what each output channel is demodulated
-    with: `[N, C_out]`.
+    """Prepare a modulated convolution.
+
+    Returns:
+        Weights and styles that suit the dtype of `x`, and the factors that demodulate each output
+        channel, `[N, C_out]`, or None.
     """
     if not demodulate:
         return weight, styles, None
@@ -102,16 +125,14 @@ def _scales(
         )
         styles = styles / styles.detach().norm(float('inf'), dim=1, keepdim=True)
     # the sum over (w_oik * s_i)^2, without making the product
-    return (
-        weight,
-        styles,
-        (styles.square().matmul(_SquaresOfKernels.apply(weight).t()) + 1e-8).rsqrt(),
-    )
+    squares = styles.square().matmul(_SquaresOfKernels.apply(weight).t())  # [N, C_out]
+    return weight, styles, (squares + 1e-8).rsqrt()
 
 
 class _SquaresOfKernels(torch.autograd.Function):
-    """`[C_out, C_in, kh, kw]` to the sums of squares `[C_out, C_in]`. PyTorch's own derivative of a
-    square makes three passes.
+    """Sum the squares of each kernel: `[C_out, C_in, kh, kw]` to `[C_out, C_in]`.
+
+    PyTorch's own derivative of a square makes three passes.
     """
 
     @staticmethod
@@ -126,15 +147,10 @@ class _SquaresOfKernels(torch.autograd.Function):
 
 
 def _for_pictures(weight: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Weights in the dtype of the pictures and, on a GPU, in their layout: one copy in place of
-    two.
-    """
-    together = (
-        x.is_cuda and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    )
-    return weight.to(
-        dtype=x.dtype, memory_format=torch.channels_last if together else torch.preserve_format
-    )
+    """Return weights in the dtype of the pictures and, on a GPU, in their layout, in one copy."""
+    is_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    memory_format = torch.channels_last if x.is_cuda and is_last else torch.preserve_format
+    return weight.to(dtype=x.dtype, memory_format=memory_format)
 
 
 def _modulated_conv2d(
@@ -154,9 +170,10 @@ def _modulated_conv2d(
     else:
         x = x * styles.to(x.dtype)[:, :, None, None]
     weight = _for_pictures(weight, x)
-    return conv2d_resample.conv2d_resample(
+    x = conv2d_resample.conv2d_resample(
         x=x, w=weight, f=resample_filter, up=up, padding=padding, flip_weight=flip_weight
-    ), dcoefs
+    )
+    return x, dcoefs
 
 
 def _demodulate(
@@ -173,13 +190,14 @@ def _channels(resolution: int, channel_base: int, channel_max: int) -> int:
 
 
 def _fp16_from(img_resolution_log2: int, num_fp16_res: int) -> int:
-    """The lowest resolution that computes in float16."""
+    """Return the lowest resolution that computes in float16."""
     return max(2 ** (img_resolution_log2 + 1 - num_fp16_res), 8)
 
 
 def _memory_format(channels_last: bool, half: bool, like: torch.Tensor) -> torch.memory_format:
-    """The layout of a block's activations. A CPU and tensor cores are quicker with the channels
-    together, whatever the block says.
+    """Return the layout of a block's activations.
+
+    A CPU and tensor cores are faster with channels_last, whatever the block says.
     """
     together = channels_last or half or not like.is_cuda or _may_use_tf32()
     return torch.channels_last if together else torch.contiguous_format
@@ -226,6 +244,7 @@ class FullyConnectedLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[N, in_features]` to `[N, out_features]`."""
+        _assert_shape(x, None, self.in_features)
         w = self.weight.to(x.dtype) * self.weight_gain
         b = None if self.bias is None else self.bias.to(x.dtype)
         if b is not None and self.bias_gain != 1:
@@ -233,6 +252,9 @@ class FullyConnectedLayer(torch.nn.Module):
         if self.activation == 'linear' and b is not None:
             return torch.addmm(b.unsqueeze(0), x, w.t())
         return bias_act.bias_act(x.matmul(w.t()), b, act=self.activation)
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'in_features', 'out_features', 'activation')
 
 
 @persistence.persistent_class
@@ -291,6 +313,7 @@ class Conv2dLayer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor, gain: float = 1) -> torch.Tensor:
         """`[N, in_channels, H, W]` to `[N, out_channels, H * up / down, W * up / down]`."""
+        _assert_shape(x, None, self.in_channels, None, None)
         w = _for_pictures(self.weight * self.weight_gain, x)
         b = self.bias.to(x.dtype) if self.bias is not None else None
         x = conv2d_resample.conv2d_resample(
@@ -309,6 +332,9 @@ class Conv2dLayer(torch.nn.Module):
             gain=self.act_gain * gain,
             clamp=None if self.conv_clamp is None else self.conv_clamp * gain,
         )
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'in_channels', 'out_channels', 'activation', 'up', 'down')
 
 
 @persistence.persistent_class
@@ -360,8 +386,8 @@ class MappingNetwork(torch.nn.Module):
 
     def forward(
         self,
-        z: Any,
-        c: Any,
+        z: Optional[torch.Tensor],
+        c: Optional[torch.Tensor],
         truncation_psi: float = 1,
         truncation_cutoff: Optional[int] = None,
         skip_w_avg_update: bool = False,
@@ -380,24 +406,31 @@ class MappingNetwork(torch.nn.Module):
         Returns:
             float32 `[N, num_ws, w_dim]`, or `[N, w_dim]` where num_ws is None.
         """
-        x: Any = None
+        inputs = []
         if self.z_dim > 0:
-            x = normalize_2nd_moment(z.to(torch.float32))
+            assert z is not None
+            _assert_shape(z, None, self.z_dim)
+            inputs.append(normalize_2nd_moment(z.to(torch.float32)))
         if self.c_dim > 0:
-            y = normalize_2nd_moment(self.embed(c.to(torch.float32)))
-            x = torch.cat([x, y], dim=1) if x is not None else y
+            assert c is not None
+            _assert_shape(c, None, self.c_dim)
+            inputs.append(normalize_2nd_moment(self.embed(c.to(torch.float32))))
+        x = torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]  # [N, z_dim + embedding]
         for i in range(self.num_layers):
-            x = getattr(self, 'fc{}'.format(i))(x)
+            x = getattr(self, 'fc{}'.format(i))(x)  # [N, w_dim] from the last one
         update = (self.training and not skip_w_avg_update) if update_emas is None else update_emas
         if update and self.w_avg_beta is not None and self.num_ws is not None:
             self.w_avg.copy_(x.detach().mean(dim=0).lerp(self.w_avg, self.w_avg_beta))
         if self.num_ws is None:
             return x
-        x = x.unsqueeze(1).repeat([1, self.num_ws, 1])
+        x = x.unsqueeze(1).repeat([1, self.num_ws, 1])  # [N, num_ws, w_dim]
         if truncation_psi != 1:
             count = self.num_ws if truncation_cutoff is None else truncation_cutoff
             x = torch.cat([self.w_avg.lerp(x[:, :count], truncation_psi), x[:, count:]], dim=1)
         return x
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'z_dim', 'c_dim', 'w_dim', 'num_ws')
 
 
 @persistence.persistent_class
@@ -452,40 +485,65 @@ class SynthesisLayer(torch.nn.Module):
         fused_modconv: bool = False,
         gain: float = 1,
     ) -> torch.Tensor:
-        """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, resolution,
-        resolution]`.
+        """`[N, in_channels, resolution / up, resolution / up]` and w `[N, w_dim]` to
+        `[N, out_channels, resolution, resolution]`.
         """
-        styles = self.affine(w)
-        noise: Any = None
-        if self.use_noise and noise_mode == 'random':
-            noise = torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
-        elif self.use_noise and noise_mode == 'const':
-            noise = self.noise_const
-        strength: Any = None if noise is None else self.noise_strength
+        size = self.resolution // self.up
+        _assert_shape(x, None, self.in_channels, size, size)
+        _assert_shape(w, x.shape[0], self.w_dim)
+        styles = self.affine(w)  # [N, in_channels]
+        noise = self._noise(x, noise_mode)
+        act_gain = self.act_gain * gain
         clamp = None if self.conv_clamp is None else self.conv_clamp * gain
-        act: Any = dict(act=self.activation, gain=self.act_gain * gain, clamp=clamp)
-        conv: Any = dict(
-            up=self.up,
-            padding=self.padding,
-            resample_filter=self.resample_filter,
-            flip_weight=(self.up == 1),
-        )
         if fused_modconv:
             x = modulated_conv2d(
                 x,
                 self.weight,
                 styles,
-                None if noise is None else noise * strength,
+                None if noise is None else noise * self.noise_strength,
+                up=self.up,
+                padding=self.padding,
+                resample_filter=self.resample_filter,
+                flip_weight=(self.up == 1),
                 fused_modconv=True,
-                **conv,
             )
         else:
-            dcoefs: Any
-            x, dcoefs = _modulated_conv2d(x, self.weight, styles, demodulate=True, **conv)
+            x, dcoefs = _modulated_conv2d(
+                x,
+                self.weight,
+                styles,
+                up=self.up,
+                padding=self.padding,
+                resample_filter=self.resample_filter,
+                demodulate=True,
+                flip_weight=(self.up == 1),
+            )
             if modulated_act is not None and modulated_act.available(x, noise, self.activation):
-                return modulated_act.modulated_act(x, dcoefs, noise, strength, self.bias, **act)
-            x = _demodulate(x, dcoefs, None if noise is None else noise * strength)
-        return bias_act.bias_act(x, self.bias.to(x.dtype), **act)
+                assert dcoefs is not None
+                return modulated_act.modulated_act(
+                    x,
+                    dcoefs,
+                    noise,
+                    None if noise is None else self.noise_strength,
+                    self.bias,
+                    act=self.activation,
+                    gain=act_gain,
+                    clamp=clamp,
+                )
+            x = _demodulate(x, dcoefs, None if noise is None else noise * self.noise_strength)
+        return bias_act.bias_act(
+            x, self.bias.to(x.dtype), act=self.activation, gain=act_gain, clamp=clamp
+        )
+
+    def _noise(self, x: torch.Tensor, noise_mode: str) -> Optional[torch.Tensor]:
+        """Return `[N, 1, H, W]` (random), `[H, W]` (const) or None, before `noise_strength`."""
+        if self.use_noise and noise_mode == 'random':
+            return torch.randn([x.shape[0], 1, self.resolution, self.resolution], device=x.device)
+        return self.noise_const if self.use_noise and noise_mode == 'const' else None
+
+    def extra_repr(self) -> str:
+        names = ('in_channels', 'out_channels', 'w_dim', 'resolution', 'up', 'activation')
+        return _describe(self, *names)
 
 
 @persistence.persistent_class
@@ -520,11 +578,16 @@ class ToRGBLayer(torch.nn.Module):
         self, x: torch.Tensor, w: torch.Tensor, fused_modconv: bool = False
     ) -> torch.Tensor:
         """`[N, in_channels, H, W]` and w `[N, w_dim]` to `[N, out_channels, H, W]`."""
-        styles = self.affine(w) * self.weight_gain
+        _assert_shape(x, None, self.in_channels, None, None)
+        _assert_shape(w, x.shape[0], self.w_dim)
+        styles = self.affine(w) * self.weight_gain  # [N, in_channels]
         x = modulated_conv2d(
             x=x, weight=self.weight, styles=styles, demodulate=False, fused_modconv=fused_modconv
         )
         return bias_act.bias_act(x, self.bias.to(x.dtype), clamp=self.conv_clamp)
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'in_channels', 'out_channels', 'w_dim')
 
 
 @persistence.persistent_class
@@ -553,7 +616,7 @@ class SynthesisBlock(torch.nn.Module):
         conv_clamp: Optional[float] = None,
         use_fp16: bool = False,
         fp16_channels_last: bool = False,
-        fused_modconv_default: Any = 'inference_only',
+        fused_modconv_default: Union[bool, str] = 'inference_only',
         use_noise: bool = True,
         activation: str = 'lrelu',
         kernel_size: int = 3,
@@ -614,13 +677,13 @@ class SynthesisBlock(torch.nn.Module):
 
     def forward(
         self,
-        x: Any,
-        img: Any,
+        x: Optional[torch.Tensor],
+        img: Optional[torch.Tensor],
         ws: torch.Tensor,
         noise_mode: str = 'random',
         force_fp32: bool = False,
-        fused_modconv: Optional[bool] = None,
-    ) -> Any:
+        fused_modconv: Union[bool, str, None] = None,
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """One resolution up.
 
         Args:
@@ -631,6 +694,7 @@ class SynthesisBlock(torch.nn.Module):
         Returns:
             `x` and `img` at this block's resolution.
         """
+        _assert_shape(ws, None, self.num_conv + self.num_torgb, self.w_dim)
         # a CPU computes such blocks in float32
         half = self.use_fp16 and not force_fp32 and ws.is_cuda
         dtype = torch.float16 if half else torch.float32
@@ -656,6 +720,10 @@ class SynthesisBlock(torch.nn.Module):
             )
             x = self.conv1(x, next(w_iter), **style)
         else:
+            assert x is not None
+            _assert_shape(
+                x, ws.shape[0], self.in_channels, self.resolution // 2, self.resolution // 2
+            )
             x = x.to(dtype=dtype, memory_format=memory_format)
             if self.architecture == 'resnet':
                 y = self.skip(x, gain=math.sqrt(0.5))
@@ -667,12 +735,16 @@ class SynthesisBlock(torch.nn.Module):
                 x = self.conv1(x, next(w_iter), **style)
 
         if img is not None:
-            img = upfirdn2d.upsample2d(img, self.resample_filter)
+            _assert_shape(img, None, self.img_channels, self.resolution // 2, self.resolution // 2)
+            img = upfirdn2d.upsample2d(img, self.resample_filter)  # [N, img_channels, res, res]
         if self.is_last or self.architecture == 'skip':
             y = self.torgb(x, next(w_iter), fused_modconv=fused_modconv)
             y = y.to(dtype=torch.float32, memory_format=torch.contiguous_format)
             img = img + y if img is not None else y
         return x, img
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'resolution', 'architecture')
 
 
 @persistence.persistent_class
@@ -748,9 +820,9 @@ class SynthesisNetwork(torch.nn.Module):
         """
         if noise_mode not in ('random', 'const', 'none'):
             raise ValueError('noise_mode is random, const or none, not {!r}'.format(noise_mode))
+        _assert_shape(ws, None, self.num_ws, self.w_dim)
         ws = ws.to(torch.float32)
-        x: Any = None
-        img: Any = None
+        x, img = None, None
         index = 0
         for res in self.block_resolutions:
             block = getattr(self, 'b{}'.format(res))
@@ -765,7 +837,12 @@ class SynthesisNetwork(torch.nn.Module):
                 fused_modconv=fused_modconv,
             )
             index += block.num_conv
+        assert img is not None
         return img
+
+    def extra_repr(self) -> str:
+        names = ('w_dim', 'num_ws', 'img_resolution', 'img_channels', 'num_fp16_res')
+        return _describe(self, *names)
 
 
 @persistence.persistent_class
@@ -817,7 +894,7 @@ class Generator(torch.nn.Module):
         skip_w_avg_update: bool = False,
         update_emas: Optional[bool] = None,
     ) -> torch.Tensor:
-        """z `[N, z_dim]` and c `[N, c_dim]` to pictures; the arguments are those of the two parts."""
+        """z `[N, z_dim]` and c `[N, c_dim]` to pictures; see the two parts for the arguments."""
         ws = self.mapping(
             z,
             c,
@@ -829,6 +906,10 @@ class Generator(torch.nn.Module):
         return self.synthesis(
             ws, noise_mode=noise_mode, force_fp32=force_fp32, fused_modconv=fused_modconv
         )
+
+    def extra_repr(self) -> str:
+        names = ('z_dim', 'c_dim', 'w_dim', 'num_ws', 'img_resolution', 'img_channels')
+        return _describe(self, *names)
 
 
 @persistence.persistent_class
@@ -897,7 +978,12 @@ class DiscriminatorBlock(torch.nn.Module):
         if architecture == 'resnet':
             self.skip = layer(tmp_channels, out_channels, 1, bias=False, down=2)
 
-    def forward(self, x: Any, img: Any, force_fp32: bool = False) -> Any:
+    def forward(
+        self,
+        x: Optional[torch.Tensor],
+        img: Optional[torch.Tensor],
+        force_fp32: bool = False,
+    ) -> Tuple[torch.Tensor, Optional[torch.Tensor]]:
         """One resolution down.
 
         Args:
@@ -908,20 +994,22 @@ class DiscriminatorBlock(torch.nn.Module):
         Returns:
             `x` and `img` at half the resolution; `img` is None but in the `skip` architecture.
         """
+        size = self.resolution
         source = x if x is not None else img
+        assert source is not None
         half = self.use_fp16 and not force_fp32 and source.is_cuda
         dtype = torch.float16 if half else torch.float32
         memory_format = _memory_format(self.channels_last, half, source)
         if x is not None:
+            _assert_shape(x, None, self.in_channels, size, size)
             x = x.to(dtype=dtype, memory_format=memory_format)
         if self.in_channels == 0 or self.architecture == 'skip':
+            assert img is not None
+            _assert_shape(img, None, self.img_channels, size, size)
             y = self.fromrgb(img.to(dtype=dtype, memory_format=memory_format))
             x = x + y if x is not None else y
-            img = (
-                upfirdn2d.downsample2d(img, self.resample_filter)
-                if self.architecture == 'skip'
-                else None
-            )
+            skip = self.architecture == 'skip'
+            img = upfirdn2d.downsample2d(img, self.resample_filter) if skip else None
         if self.architecture == 'resnet':
             y = self.skip(x, gain=math.sqrt(0.5))
             x = self.conv0(x)
@@ -930,6 +1018,9 @@ class DiscriminatorBlock(torch.nn.Module):
         else:
             x = self.conv1(self.conv0(x))
         return x, img
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'resolution', 'architecture')
 
 
 @persistence.persistent_class
@@ -956,16 +1047,22 @@ class MinibatchStdLayer(torch.nn.Module):
                 two.
         """
         n, c, h, w = x.shape
+        assert n % batches == 0
         n //= batches
         g = n if self.group_size is None else min(self.group_size, n)
         while n % g != 0:
             g -= 1
         f = self.num_channels
-        y = x.reshape(batches, g, n // g, f, c // f, h, w)  # members of a group are n / g apart
+        # Members of a group are M = n / g apart.
+        y = x.reshape(batches, g, n // g, f, c // f, h, w)  # [B, G, M, F, C / F, H, W]
         y = y - y.mean(dim=1, keepdim=True)
-        y = (y.square().mean(dim=1) + 1e-8).sqrt()
-        y = y.mean(dim=[3, 4, 5]).reshape(batches, 1, n // g, f, 1, 1)
-        return torch.cat([x, y.repeat(1, g, 1, 1, h, w).reshape(-1, f, h, w)], dim=1)
+        y = (y.square().mean(dim=1) + 1e-8).sqrt()  # [B, M, F, C / F, H, W]
+        y = y.mean(dim=[3, 4, 5]).reshape(batches, 1, n // g, f, 1, 1)  # [B, 1, M, F, 1, 1]
+        y = y.repeat(1, g, 1, 1, h, w).reshape(-1, f, h, w)  # [N, F, H, W]
+        return torch.cat([x, y], dim=1)
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'group_size', 'num_channels')
 
 
 @persistence.persistent_class
@@ -1016,22 +1113,35 @@ class DiscriminatorEpilogue(torch.nn.Module):
         self.out = FullyConnectedLayer(in_channels, 1 if cmap_dim == 0 else cmap_dim)
 
     def forward(
-        self, x: torch.Tensor, img: Any, cmap: Any, force_fp32: bool = False, batches: int = 1
+        self,
+        x: torch.Tensor,
+        img: Optional[torch.Tensor],
+        cmap: Optional[torch.Tensor],
+        force_fp32: bool = False,
+        batches: int = 1,
     ) -> torch.Tensor:
         """`[N, in_channels, resolution, resolution]` and cmap `[N, cmap_dim]` to logits float32
         `[N, 1]`. Always in float32.
         """
+        _assert_shape(x, None, self.in_channels, self.resolution, self.resolution)
         x = x.to(dtype=torch.float32, memory_format=torch.contiguous_format)
         if self.architecture == 'skip':
+            assert img is not None
+            _assert_shape(img, None, self.img_channels, self.resolution, self.resolution)
             x = x + self.fromrgb(img.to(torch.float32))
         if self.mbstd is not None:
-            x = self.mbstd(x, batches)
+            x = self.mbstd(x, batches)  # [N, in_channels + mbstd_num_channels, 4, 4]
         x = self.conv(x)
-        x = self.fc(x.flatten(1))
-        x = self.out(x)
+        x = self.fc(x.flatten(1))  # [N, in_channels]
+        x = self.out(x)  # [N, cmap_dim or 1]
         if self.cmap_dim > 0:
+            assert cmap is not None
+            _assert_shape(cmap, None, self.cmap_dim)
             x = (x * cmap).sum(dim=1, keepdim=True) * (1 / math.sqrt(self.cmap_dim))
         return x
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'resolution', 'architecture', 'cmap_dim')
 
 
 @persistence.persistent_class
@@ -1126,8 +1236,12 @@ class Discriminator(torch.nn.Module):
         Returns:
             Logits, float32 `[N, 1]`; positive means real.
         """
+        _assert_shape(img, None, self.img_channels, self.img_resolution, self.img_resolution)
         x = None
         for res in self.block_resolutions:
             x, img = getattr(self, 'b{}'.format(res))(x, img, force_fp32=force_fp32)
         cmap = self.mapping(None, c) if self.c_dim > 0 else None
         return self.b4(x, img, cmap, force_fp32=force_fp32, batches=batches)
+
+    def extra_repr(self) -> str:
+        return _describe(self, 'c_dim', 'img_resolution', 'img_channels')

@@ -1,6 +1,4 @@
-"""What a tick leaves behind: snapshots and their metrics, sheets of pictures, the pictures'
-progress.
-"""
+"""Rank-0 outputs: status line, warnings, snapshots and their metrics, sheets of pictures."""
 
 import json
 import logging
@@ -9,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,15 +16,14 @@ from dnnlib import UserError
 from dnnlib.image_archive import decode_picture
 from torch_utils.image_io import save_picture, tile, to_uint8
 
-from .logging import grid_size
+from .health import HealthMonitor
+from .logging import Reporter, log_start
 from .networks import Generator
 from .ranking import Criterion
+from .run import Run
 from .run_dir import SHEET_NAME, add_snapshot, counter_name, load_snapshots, own_files
 from .signals import Signals, Stopped
 from .snapshots import Networks, save_networks
-
-if TYPE_CHECKING:
-    from .training_loop import Run
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +45,52 @@ class Evaluation:
     criterion: Criterion
 
 
-def snapshot_name(run: 'Run') -> str:
+class MainProcess:
+    """Writes what rank 0 alone writes: status line, statistics, warnings, snapshots, metrics."""
+
+    def __init__(self, run: Run, run_dir: Path, evaluation: Evaluation | None) -> None:
+        self._run = run
+        self._dir = run_dir
+        self._evaluation = evaluation
+        log_start(run)
+        self.reporter = Reporter(run_dir, run.device, run.elapsed, run.p, run.end_nimg)
+        self.sheet = SampleSheet(run, run_dir)
+        self.monitor = HealthMonitor()
+        self.metrics_stopped = False  # by a signal
+        if run.step == 0:
+            self.sheet.save_reals()
+            self.sheet.save_fakes('fakes_init')
+
+    def report(self, stats: dict[str, dict[str, float]]) -> None:
+        """Close a tick."""
+        run, p = self._run, self._run.p
+        log.info(self.reporter.tick(run.tick, run.cur_nimg, run.cur_nimg - run.tick_nimg, p, stats))
+        signs = stats['Loss/signs/real']['mean'] if 'Loss/signs/real' in stats else None
+        for text in self.monitor.tick(p, signs):
+            log.warning('%s', text)
+
+    def save_snapshot(self, signals: Signals) -> None:
+        """Write those of the networks, their pictures and their metrics that are not there yet."""
+        evaluated = is_evaluated(self._run, self._dir)
+        if evaluated is None:
+            save_snapshot(self._run, self._dir)
+            self.sheet.save_at_counter()
+            assert self.sheet.fakes is not None
+            for text in self.monitor.pictures(self.sheet.fakes, self.sheet.reals):
+                log.warning('%s', text)
+        if not evaluated and self._evaluation is not None and evaluation_is_due(self._run):
+            self.metrics_stopped = not evaluate_snapshot(
+                self._run, self._dir, self._evaluation, signals
+            )
+
+
+def snapshot_name(run: Run) -> str:
     """Return the file name of the snapshot at the run's counter."""
     return f'network-snapshot-{counter_name(run.cur_nimg, run.config.batch_size)}.pkl'
 
 
-def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet') -> None:
-    """Write the networks as they are, and what G_ema draws."""
+def save_snapshot(run: Run, run_dir: Path) -> None:
+    """Write the networks as they are, and enter them in the list of snapshots."""
     name = snapshot_name(run)
     meta = {
         'training_set_kwargs': run.dataset.kwargs,
@@ -63,11 +98,9 @@ def save_snapshot(run: 'Run', run_dir: Path, sheet: 'Sheet') -> None:
     }
     save_networks(run_dir / name, Networks(run.G, run.D, run.G_ema, run.augment_pipe, meta))
     add_snapshot(run_dir, name, run.cur_nimg, {}, keep=run.config.keep_snapshots)
-    sheet.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
-    save_progress(run_dir, run.dataset.resolution)
 
 
-def evaluation_is_due(run: 'Run') -> bool:
+def evaluation_is_due(run: Run) -> bool:
     """Whether the snapshot at the run's counter is to be evaluated.
 
     It is at the end of the run, and at the first snapshot after every `metrics_kimg`.
@@ -80,7 +113,7 @@ def evaluation_is_due(run: 'Run') -> bool:
     return math.floor(seen / config.metrics_kimg) > math.floor(before / config.metrics_kimg)
 
 
-def evaluate_snapshot(run: 'Run', run_dir: Path, evaluation: Evaluation, signals: Signals) -> bool:
+def evaluate_snapshot(run: Run, run_dir: Path, evaluation: Evaluation, signals: Signals) -> bool:
     """Compute the metrics of the snapshot at the run's counter, log them, and rank the snapshots.
 
     A metric that fails is reported and left out. A signal that stops the run stops it at once.
@@ -117,7 +150,7 @@ def evaluate_snapshot(run: 'Run', run_dir: Path, evaluation: Evaluation, signals
     return True
 
 
-def is_evaluated(run: 'Run', run_dir: Path) -> bool | None:
+def is_evaluated(run: Run, run_dir: Path) -> bool | None:
     """Whether the snapshot at the run's counter has results; None if there is no such snapshot."""
     rows = [row for row in load_snapshots(run_dir) if row['file'] == snapshot_name(run)]
     if not rows or not (run_dir / rows[0]['file']).exists():
@@ -154,15 +187,15 @@ def write_metrics(
             )
 
 
-class Sheet:
-    """Pictures from the same latents, again and again.
+class SampleSheet:
+    """Sheets of pictures that are drawn from the same latents each time.
 
     Attributes:
         reals: uint8 `[N, C, H, W]`, pictures of the data set.
         fakes: the same for the last pictures that were drawn; None before.
     """
 
-    def __init__(self, run: 'Run', run_dir: Path) -> None:
+    def __init__(self, run: Run, run_dir: Path) -> None:
         self._run, self._dir = run, run_dir
         self._columns, rows = grid_size(run.dataset.resolution)
         count = self._columns * rows
@@ -196,13 +229,22 @@ class Sheet:
         self.fakes = to_uint8(images).numpy()
         save_picture(self._dir / f'{name}.png', tile(self.fakes, self._columns))
 
-    def save_if_due(self) -> None:
-        """Save a sheet of fakes at a tick that `image_snapshot_ticks` divides, without a snapshot."""
+    def save_at_counter(self) -> None:
+        """Save `fakesCOUNTER.png` and bring `progress.png` up to date."""
         run = self._run
-        every = run.config.image_snapshot_ticks
-        if every is not None and run.tick % every == 0:
-            self.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
-            save_progress(self._dir, run.dataset.resolution)
+        self.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
+        save_progress(self._dir, run.dataset.resolution)
+
+    def save_if_due(self) -> None:
+        """Save the fakes at a tick without a snapshot that `image_snapshot_ticks` divides."""
+        every = self._run.config.image_snapshot_ticks
+        if every is not None and self._run.tick % every == 0:
+            self.save_at_counter()
+
+
+def grid_size(resolution: int) -> tuple[int, int]:
+    """Return columns and rows of a sheet of pictures: about a full HD screen."""
+    return int(np.clip(1920 // resolution, 4, 15)), int(np.clip(1080 // resolution, 3, 8))
 
 
 def save_progress(run_dir: Path, resolution: int) -> None:

@@ -21,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Graph:
-    """A recorded phase.
+class _RecordedPhase:
+    """A phase as CUDA graphs.
 
-    Args:
-        batch: where it reads its inputs.
-        pieces: what to replay one after the other; between two of them the processes exchange
+    Attributes:
+        batch: the static tensors that it reads its inputs from.
+        pieces: graphs to replay one after the other; between two of them the processes exchange
             gradients.
     """
 
@@ -34,30 +34,27 @@ class _Graph:
     pieces: list[Replay]
 
 
-class Graphs:
-    """Runs phases: the first times as they are, then as graphs; those that can't be recorded stay
-    as they are.
+class PhaseGraphs:
+    """Run phases: the first times eagerly, then as graphs; those that can't be recorded stay eager.
 
     Args:
         recorder: makes the graphs.
         batch_gpu: see `Phase.run`.
         ranks: likewise.
-        names: of the phases that must have run as they are before any is recorded. What a graph
-            uses is lost for ordinary runs, so that recording one phase before the others have run
+        names: of the phases that must have run eagerly before any is recorded. The memory of a
+            graph is lost for eager runs, so that recording one phase before the others have run
             would take the memory of two.
     """
 
     def __init__(
         self, recorder: Recorder, batch_gpu: int, ranks: Ranks = ALONE, names: Collection[str] = ()
     ) -> None:
-        self._recorder, self._batch_gpu, self._ranks, self._names = (
-            recorder,
-            batch_gpu,
-            ranks,
-            names,
-        )
+        self._recorder = recorder
+        self._batch_gpu = batch_gpu
+        self._ranks = ranks
+        self._names = names
         self._runs: Counter[str] = Counter()
-        self._graphs: dict[str, _Graph | None] = {}  # None: can't be recorded
+        self._graphs: dict[str, _RecordedPhase | None] = {}  # None: can't be recorded
 
     def run(self, phase: Phase, batch: Batch) -> torch.Tensor:
         """`Phase.run`; every batch of a phase has the same shapes.
@@ -65,9 +62,8 @@ class Graphs:
         Returns:
             See there; the next run overwrites it.
         """
-        if phase.name not in self._graphs and all(
-            self._runs[name] >= WARM_UP for name in (phase.name, *self._names)
-        ):
+        warm = all(self._runs[name] >= WARM_UP for name in (phase.name, *self._names))
+        if warm and phase.name not in self._graphs:
             self._graphs[phase.name] = self._record(phase, batch)
         self._runs[phase.name] += 1
         graph = self._graphs.get(phase.name)
@@ -82,7 +78,7 @@ class Graphs:
             piece()
         return phase.bad
 
-    def _record(self, phase: Phase, batch: Batch) -> _Graph | None:
+    def _record(self, phase: Phase, batch: Batch) -> _RecordedPhase | None:
         own = batch.clone()
 
         def accumulate() -> None:
@@ -100,7 +96,7 @@ class Graphs:
             # or Adam refuses; the fused one keeps its counters on the device either way
             group['capturable'] = True
         try:
-            return _Graph(own, [self._recorder.record(piece) for piece in pieces])
+            return _RecordedPhase(own, [self._recorder.record(piece) for piece in pieces])
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -117,7 +113,7 @@ class Graphs:
 
 def make_graphs(
     device: torch.device, batch_gpu: int, ranks: Ranks, names: Collection[str]
-) -> Graphs | None:
-    """What runs the phases of a device, see `Graphs`; None where there are no graphs."""
+) -> PhaseGraphs | None:
+    """Return what runs the phases of a device; None where there are no graphs."""
     recorder = make_recorder(device)
-    return None if recorder is None else Graphs(recorder, batch_gpu, ranks, names)
+    return None if recorder is None else PhaseGraphs(recorder, batch_gpu, ranks, names)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from torch_utils.distributed import ALONE, Ranks
-from torch_utils.training_stats import Collector
+from torch_utils.training_stats import StatsCollector
 
 from . import loss
 from .ada import AdaController
@@ -161,7 +161,7 @@ class Losses:
         augment_pipe: AugmentPipe | None,
         ada: AdaController | None,
         config: LossConfig,
-        stats: Collector,
+        stats: StatsCollector,
         pl_mean: torch.Tensor,
     ) -> None:
         self.G, self.D, self.ada, self.config, self.stats, self.pl_mean = (

@@ -15,56 +15,8 @@ from .run_dir import INDEX, SNAPSHOT_NAME, STATE_NAME, load_options, own_files, 
 from .snapshots import Networks, is_elsewhere, load_networks
 from .snapshots import nvidia_runs as nvidia_run
 from .state import config_of, load_state, stored_settings
+from .train_options import FIELDS
 
-# Option → field of TrainingConfig.
-FIELDS = {
-    'data': 'data.path',
-    'cond': 'data.cond',
-    'mirror': 'data.xflip',
-    'mirrory': 'data.yflip',
-    'subset': 'data.subset',
-    'workers': 'data.workers',
-    'cache': 'data.cache',
-    'aug': 'augment.mode',
-    'p': 'augment.p',
-    'aug_strength': 'augment.p',
-    'target': 'augment.target',
-    'augpipe': 'augment.pipe',
-    'ada_kimg': 'augment.kimg',
-    'ada_max': 'augment.p_max',
-    'cbase': 'network.channel_base',
-    'cmax': 'network.channel_max',
-    'map_depth': 'network.mapping_layers',
-    'mbstd_group': 'network.mbstd_group_size',
-    'freezed': 'network.freeze_layers',
-    'freezed_res': 'network.freeze_resolution',
-    'gamma': 'loss.r1_gamma',
-    'style_mix': 'loss.style_mixing_prob',
-    'pl_weight': 'loss.pl_weight',
-    'lrate': 'optimizer.lr',
-    'glr': 'optimizer.g_lr',
-    'dlr': 'optimizer.d_lr',
-    'ema_kimg': 'ema.kimg',
-    'batch': 'batch_size',
-    'batch_gpu': 'batch_gpu',
-    'gpus': 'gpus',
-    'kimg': 'total_kimg',
-    'nkimg': 'start_kimg',
-    'tick': 'tick_kimg',
-    'snap': 'snapshot_ticks',
-    'keep': 'keep_snapshots',
-    'metrics': 'metrics',
-    'metrics_kimg': 'metrics_kimg',
-    'seed': 'seed',
-    'img_snap': 'image_snapshot_ticks',
-    'desc': 'desc',
-    'fp32': 'fp32',
-    'tf32': 'tf32',
-    'graphs': 'graphs',
-    'resume': 'resume',
-    'resume_labels': 'resume_labels',
-    'resume_missing': 'resume_missing',
-}
 # Of a run that is continued. The device is no setting of the run.
 CHANGEABLE = ('kimg', 'snap', 'img_snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
 # that come from other machines
@@ -316,10 +268,10 @@ def _last_whole_snapshot(
     problem: UserError | None = None
     for path, kimg in nvidia_run.snapshots(run_dir):
         try:
-            return path, kimg, load_networks(path, trust_pickle)
+            return path, kimg, load_networks(path, trust_pickle=trust_pickle)
         except UserError as error:  # cut off when the run was killed
             problem = problem or error
-            notes.append(f'{path.name} cannot be read and is passed over')
+            notes.append(f'{path.name} cannot be read and is skipped')
     assert problem is not None
     raise problem
 

@@ -13,9 +13,10 @@ from torch_utils import distributed
 
 from .outputs import Evaluation
 from .plan import Plan
+from .run import Run, setup
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
-from .training_loop import Run, setup, train
+from .training_loop import train
 
 
 def start(

@@ -289,7 +289,7 @@ def test_named_sources_are_those_that_were_published(
         return GOLDEN / 'ada-uncond-32.pkl'
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr('training.snapshots.fetch', fetch)
+    monkeypatch.setattr('training.snapshots.published.fetch', fetch)
     for name in ('metfaces', 'afhqcat', 'afhqdog', 'afhqwild', 'brecahad', 'cifar10', 'ffhq'):
         load_networks(name)
         place = 'https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained'

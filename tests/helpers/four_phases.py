@@ -1,4 +1,4 @@
-"""Gradients of the four phases of one step, by one process or several. Run by test_distributed.py."""
+"""Gradients of the four phases of a step, by one process or several; for test_distributed.py."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 from torch_utils.distributed import join  # noqa: E402
-from torch_utils.training_stats import Collector  # noqa: E402
+from torch_utils.training_stats import StatsCollector  # noqa: E402
 from training.ada import AdaController  # noqa: E402
 from training.augment import AugmentPipe  # noqa: E402
 from training.config import LossConfig, OptimizerConfig  # noqa: E402
@@ -42,7 +42,7 @@ def main() -> None:
         pipe.p.fill_(0.7)
         ada = AdaController(pipe.p, 0.6, 100)
         losses = Losses(
-            G, D, pipe, ada, LossConfig(r1_gamma=1), Collector(), pl_mean=torch.full([], 0.3)
+            G, D, pipe, ada, LossConfig(r1_gamma=1), StatsCollector(), pl_mean=torch.full([], 0.3)
         )
         whole = Batch(
             torch.rand(8, 3, 16, 16) * 2 - 1,

@@ -1,4 +1,4 @@
-"""Run the CUDA kernels' own source text on the CPU: compiled by a C++ compiler, the grid as a loop."""
+"""Run the CUDA kernels' own source text on the CPU: compiled as C++, the grid as a loop."""
 
 import ctypes
 import functools
@@ -24,7 +24,9 @@ _FLAGS = [
     '-fno-sanitize=alignment',
 ]
 _LAUNCH = """
-extern "C" int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args) {{ return run(&{name}, {{gx, gy, gz}}, threads, args); }}
+extern "C" int launch(unsigned gx, unsigned gy, unsigned gz, unsigned threads, void** args) {{
+    return run(&{name}, {{gx, gy, gz}}, threads, args);
+}}
 """
 
 

@@ -56,7 +56,10 @@ def executing(marker: Path) -> dict[str, bytes]:
         'dotted name': b'\x80\x04\x8c\x0bcollections\x8c\x14OrderedDict.__init__\x93.',
         'module_src': pickle.dumps({'G_ema': network(f'import os; os.system({command!r})')}),
         'inside a network': pickle.dumps({'G_ema': network(z_dim=call, _parameters={'a': call})}),
-        'copyreg': b'\x80\x03ccopyreg\n_reconstructor\nctraining.networks\nGenerator\ncbuiltins\nobject\nN\x87R.',
+        'copyreg': (
+            b'\x80\x03ccopyreg\n_reconstructor\n'
+            b'ctraining.networks\nGenerator\ncbuiltins\nobject\nN\x87R.'
+        ),
         'object array': pickle.dumps({'G_ema': np.asarray([call], dtype=object)}),
         'inst': b"(S'touch x'\nios\nsystem\n.",
         'obj': b'\x80\x03(cos\nsystem\nX\x04\x00\x00\x00trueo.',
@@ -72,8 +75,12 @@ def executing(marker: Path) -> dict[str, bytes]:
         'setstate of a network': b'\x80\x03'
         + pickle.dumps(network(), protocol=3)[2:-1]
         + b'}X\x08\x00\x00\x00__call__K\x01sb.',
-        'setstate of a global': b'\x80\x03ccollections\nOrderedDict\n}X\x08\x00\x00\x00__init__K\x01sb.',
-        'setattr by EasyDict': b'\x80\x03cdnnlib.util\nEasyDict\n)R}X\x09\x00\x00\x00__class__K\x01sb.',
+        'setstate of a global': (
+            b'\x80\x03ccollections\nOrderedDict\n}X\x08\x00\x00\x00__init__K\x01sb.'
+        ),
+        'setattr by EasyDict': (
+            b'\x80\x03cdnnlib.util\nEasyDict\n)R}X\x09\x00\x00\x00__class__K\x01sb.'
+        ),
         'buffer of an array': array_with_a_buffer(),
         'nested type': pickle.dumps(Evil(np.dtype, (nested(40),))),
     }
@@ -180,7 +187,10 @@ def exploding_pickles() -> dict[str, bytes]:
     """The same by other opcodes, by references to references, and by what a network's state holds
     in place of numbers.
     """
-    empty_meta = b'ctorch_utils.persistence\n_reconstruct_persistent_obj\nq\x00}(X\4\0\0\0typeX\5\0\0\0classX\x0a\0\0\0class_nameX\1\0\0\0a'
+    empty_meta = (
+        b'ctorch_utils.persistence\n_reconstruct_persistent_obj\nq\x00}'
+        b'(X\4\0\0\0typeX\5\0\0\0classX\x0a\0\0\0class_nameX\1\0\0\0a'
+    )
     large_meta = (
         b'X\5\0\0\0state}'
         + b''.join(b'J' + struct.pack('<i', i) + b'N' for i in range(100_000))

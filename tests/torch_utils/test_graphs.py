@@ -32,10 +32,11 @@ from torch_utils.misc import named_tensors
 from training.augment import AugmentPipe
 from training.config import build_config
 from training.dataset import ImageFolderDataset
-from training.phase_graphs import Graphs, make_graphs
+from training.phase_graphs import PhaseGraphs, make_graphs
 from training.phases import Batch
+from training.run import Run, setup
 from training.snapshots import load_networks
-from training.training_loop import Run, setup, training_step
+from training.training_loop import training_step
 
 PLAIN: dict[str, Any] = {'augment': {'mode': 'noaug'}}
 
@@ -106,7 +107,7 @@ def test_graphs_train_the_same(overrides: dict[str, Any], make: Callable[..., Ru
     plain = make(**overrides)
     expected, stats = steps(plain, 9), plain.stats.read()
     graphed, recorder = make(**overrides), TapeRecorder()
-    graphed.graphs = Graphs(recorder, graphed.config.batch_gpu)
+    graphed.graphs = PhaseGraphs(recorder, graphed.config.batch_gpu)
     found = steps(graphed, 9)
     assert recorder.recorded == len(graphed.phases) == 4 and recorder.warmed == 4 * WARM_UP
     assert all(torch.equal(found[name], expected[name]) for name in expected), 'to the last bit'
@@ -115,7 +116,7 @@ def test_graphs_train_the_same(overrides: dict[str, Any], make: Callable[..., Ru
 
 def test_statistics_start_anew_after_a_tick(make: Callable[..., Run]) -> None:
     plain, graphed = make(**PLAIN), make(**PLAIN)
-    graphed.graphs = Graphs(TapeRecorder(), 2)
+    graphed.graphs = PhaseGraphs(TapeRecorder(), 2)
     for run in (plain, graphed):
         steps(run, 8)
         run.stats.read()
@@ -129,7 +130,7 @@ def test_statistics_start_anew_after_a_tick(make: Callable[..., Run]) -> None:
 
 def test_a_step_that_is_not_finite_changes_nothing(make: Callable[..., Run]) -> None:
     run = make(**PLAIN)
-    run.graphs = Graphs(TapeRecorder(), 2)
+    run.graphs = PhaseGraphs(TapeRecorder(), 2)
     steps(run, 8)
     phase = next(phase for phase in run.phases if phase.name == 'Dmain')
     real_img, real_c = next(run.data)
@@ -156,7 +157,7 @@ def test_processes_exchange_gradients_between_two_graphs(make: Callable[..., Run
     seen: list[int] = []
     expected = steps(make(**PLAIN), 9)
     run, recorder = make(**PLAIN), TapeRecorder()
-    run.graphs = Graphs(recorder, 2, Doubling(count=2))
+    run.graphs = PhaseGraphs(recorder, 2, Doubling(count=2))
     found = steps(run, 9)
     assert recorder.recorded == 8 and len(seen) == 9 + 5 + 9 + 5
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -175,7 +176,7 @@ def test_what_waits_runs_as_it_is(
         return loss
 
     phase.compute = waits
-    run.graphs = Graphs(TapeRecorder(), 2)
+    run.graphs = PhaseGraphs(TapeRecorder(), 2)
     with caplog.at_level(logging.WARNING):
         found = steps(run, 8)
     lines = [record.getMessage() for record in caplog.records]
@@ -202,11 +203,11 @@ def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> No
     settings = {'loss': {'g_reg_interval': 2, 'd_reg_interval': 4}, **PLAIN}
     capturable: list[list[bool]] = []
     expected, run, recorder = steps(make(**settings), 13), make(**settings), Watching()
-    run.graphs = Graphs(recorder, 2, names=[phase.name for phase in run.phases])
+    run.graphs = PhaseGraphs(recorder, 2, names=[phase.name for phase in run.phases])
     steps(run, 9)  # Dreg's third run is the last of them
     assert recorder.recorded == 0
     run = make(**settings)
-    run.graphs = Graphs(recorder, 2, names=[phase.name for phase in run.phases])
+    run.graphs = PhaseGraphs(recorder, 2, names=[phase.name for phase in run.phases])
     found = steps(run, 13)
     assert recorder.recorded == 4
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -267,7 +268,7 @@ def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -
             raise torch.cuda.OutOfMemoryError('full')
 
     run = make(**PLAIN)
-    run.graphs = Graphs(Full(), 2)
+    run.graphs = PhaseGraphs(Full(), 2)
     with pytest.raises(torch.cuda.OutOfMemoryError):
         steps(run, WARM_UP + 1)
 

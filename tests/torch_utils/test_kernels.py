@@ -529,44 +529,23 @@ def test_a_single_picture_takes_the_kernels_where_there_are_some(
 
 
 @needs_compiler
-def test_what_is_for_gpus_on_the_cpu(tmp_path: Path) -> None:
-    """The tests for GPUs of what the kernels compute, golden losses in half precision among them,
-    in a process that takes the CPU for one.
+def test_tests_for_gpus_pass_with_the_kernels_run_on_the_cpu() -> None:
+    """Those of what the kernels compute, golden losses in half precision among them.
+
+    They run in a process of their own, whose CPU passes for a GPU (`helpers/on_the_cpu.py`).
     """
     here = Path(__file__).parents[1]
-    text = (
-        (here / 'torch_utils' / 'test_gpu.py')
-        .read_text()
-        .replace("'cuda'", "'cpu'")
-        .replace('.cuda()', '.cpu()')
-        .replace('pytestmark = pytest.mark.gpu', '')
-    )
-    (tmp_path / 'test_on_the_cpu.py').write_text(text)
-    chosen = 'golden or follows or warping or test_upfirdn2d'
+    chosen = ['-k', 'golden or follows or warping or test_upfirdn2d']
+    plugins = ['-p', 'on_the_cpu', '-p', 'no:cacheprovider']
     result = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'pytest',
-            '-q',
-            '-p',
-            'on_the_cpu',
-            '-p',
-            'no:cacheprovider',
-            '-c',
-            str(here.parent / 'pyproject.toml'),
-            '--rootdir',
-            str(tmp_path),
-            '-k',
-            chosen,
-            str(tmp_path),
-        ],
+        [sys.executable, '-m', 'pytest', '-q', *plugins, *chosen, 'tests/torch_utils/test_gpu.py'],
         capture_output=True,
         text=True,
-        cwd=tmp_path,
+        cwd=here.parent,
         env={
             **os.environ,
-            'PYTHONPATH': os.pathsep.join(map(str, (here, here / 'helpers', here.parent))),
+            'STYLEGAN_TEST_DEVICE': 'cpu',
+            'PYTHONPATH': os.pathsep.join(map(str, (here / 'helpers', here.parent))),
         },
     )
     assert result.returncode == 0 and re.search(r'2\d passed', result.stdout), result.stdout
@@ -877,7 +856,9 @@ def test_without_compilers(monkeypatch: pytest.MonkeyPatch) -> None:
 BUILD = """
 import sys
 from torch_utils.custom_ops import Loader
-path = Loader('90').cached('bias_act.cu', 'bias_act<float>', 'none', '.cubin', lambda temp: temp.write_bytes(b'x' * 1000000))
+def write(temp):
+    temp.write_bytes(b'x' * 1000000)
+path = Loader('90').cached('bias_act.cu', 'bias_act<float>', 'none', '.cubin', write)
 print(path, path.stat().st_size)
 """
 

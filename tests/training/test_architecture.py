@@ -1,6 +1,9 @@
 """The house's rules that a machine can check: who imports whom, thin scripts."""
 
 import ast
+import functools
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,6 +35,45 @@ def test_imports_run_one_way(package: str) -> None:
     for path in (ROOT / package).rglob('*.py'):
         ours = imported(path) & (BELOW.keys() | set(SCRIPTS))
         assert ours <= BELOW[package] | {package}, path
+
+
+@functools.cache
+def modules(package: str) -> dict[str, Path]:
+    """The package's modules by dotted name; a sub-package is its `__init__`."""
+    found = {}
+    for path in (ROOT / package).rglob('*.py'):
+        parts = path.relative_to(ROOT).with_suffix('').parts
+        found['.'.join(parts[:-1] if parts[-1] == '__init__' else parts)] = path
+    return found
+
+
+def imported_modules(package: str, name: str) -> Iterator[str]:
+    """The package's modules that one of them names anywhere: in functions, or for type checkers."""
+    known = modules(package)
+    path = known[name]
+    folder = name.split('.') if path.name == '__init__.py' else name.split('.')[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            start = folder[: len(folder) + 1 - node.level] if node.level else []
+            base = '.'.join([*start, *([node.module] if node.module else [])])
+            for alias in node.names:
+                submodule = f'{base}.{alias.name}'
+                if submodule in known:
+                    yield submodule
+                elif base in known:
+                    yield base
+
+
+@pytest.mark.parametrize('package', BELOW)
+def test_modules_do_not_import_each_other_in_circles(package: str) -> None:
+    """Imports under TYPE_CHECKING and in functions count as well."""
+    graph = {name: {*imported_modules(package, name)} - {name} for name in modules(package)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(' -> '.join(error.args[1]))
 
 
 @pytest.mark.parametrize('script', SCRIPTS)

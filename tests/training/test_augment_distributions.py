@@ -131,7 +131,7 @@ def test_how_many_are_altered(name: str, p: float, strength: float) -> None:
 
 @pytest.mark.parametrize('p,strength', CASES)
 def test_how_many_are_filtered(p: float, strength: float) -> None:
-    """Each band has a decision of its own; those of two bands leave the ratio of their gains alone."""
+    """Each band has a decision of its own; those of two leave the ratio of their gains alone."""
     g = gains(make(p, imgfilter=strength), 5000)
     for i in range(4):
         happens(g[:, i] != g[:, i - 1], 1 - (1 - p * strength) ** 2)

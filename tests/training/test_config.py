@@ -40,7 +40,12 @@ def test_auto_rule() -> None:
             and c.ema.rampup == 0.05
         )
         assert c.network.mapping_layers == 2 and c.total_kimg == 25000 and c.batch_gpu == mb // gpus
-    assert auto_rule(256, 1) == auto_rule(256, 1)
+
+
+def test_auto_rule_gives_every_process_its_share_of_the_batch() -> None:
+    assert auto_rule(256, 1)['batch_gpu'] == auto_rule(256, 1)['batch_size'] == 16
+    assert (auto_rule(256, 8)['batch_size'], auto_rule(256, 8)['batch_gpu']) == (64, 8)
+    assert auto_rule(1024, 64)['batch_gpu'] == 1, 'at least one picture a process'
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from training import training_loop
 from training.config import AUGPIPES
 from training.outputs import Evaluation
 from training.ranking import Criterion
+from training.run import Run
 from training.run_dir import add_snapshot, claim
 from training.snapshots import load_networks
 
@@ -115,7 +116,7 @@ def test_stopped_in_the_middle_of_a_tick(
     whole = start(data, tmp_path / 'whole', *options)
     step = training_loop.training_step
 
-    def interrupted_step(run: training_loop.Run) -> None:
+    def interrupted_step(run: Run) -> None:
         step(run)
         if run.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
@@ -154,7 +155,7 @@ def test_stopped_where_a_tick_ends_without_a_snapshot(
 ) -> None:
     step = training_loop.training_step
 
-    def interrupted_step(run: training_loop.Run) -> None:
+    def interrupted_step(run: Run) -> None:
         step(run)
         if run.step == 2:  # the end of tick 1
             os.kill(os.getpid(), signal.SIGINT)

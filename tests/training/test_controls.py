@@ -15,11 +15,11 @@ from PIL import Image
 
 import train
 from torch_utils.misc import named_tensors
-from torch_utils.training_stats import Collector
+from torch_utils.training_stats import StatsCollector
 from training import loss
 from training.config import LossConfig, OptimizerConfig
 from training.freezing import freeze, frozen_names, layers_from
-from training.health import CERTAIN_TICKS, Watch, diversity
+from training.health import CERTAIN_TICKS, HealthMonitor, diversity
 from training.networks import Discriminator, Generator
 from training.phases import Batch, Losses, Phase, build_phases
 from training.snapshots import Networks, load_networks
@@ -166,7 +166,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient() -> None:
             None,
             None,
             LossConfig(style_mixing_prob=0, pl_weight=0),
-            Collector(),
+            StatsCollector(),
             pl_mean=torch.zeros([]),
         )
         batch = Batch(
@@ -406,14 +406,14 @@ def test_fewer_pictures_than_the_batch(data: Path, tmp_path: Path) -> None:
 
 
 def test_leaking_augmentations() -> None:
-    watch = Watch()
+    watch = HealthMonitor()
     assert watch.tick(0.79, 0.5) == [] and 'p is 0.85' in watch.tick(0.85, 0.5)[0]
     assert watch.tick(0.9, 0.5) == []  # once
     assert watch.tick(0.5, 0.5) == [] and len(watch.tick(0.81, 0.5)) == 1
 
 
 def test_a_certain_discriminator() -> None:
-    watch = Watch()
+    watch = HealthMonitor()
     for _ in range(CERTAIN_TICKS - 1):
         assert watch.tick(0, 0.95) == []
     assert watch.tick(0, 0.5) == []  # it was not for long
@@ -429,7 +429,7 @@ def test_collapse() -> None:
     rng = np.random.RandomState(0)
     reals = rng.randint(0, 256, [20, 3, 32, 32], dtype=np.uint8)
     same = np.repeat(reals[:1], 20, axis=0)
-    watch = Watch()
+    watch = HealthMonitor()
     assert watch.pictures(reals[::-1], reals) == []
     assert 'only 0.00 times' in watch.pictures(same, reals)[0] and watch.pictures(same, reals) == []
     black_and_white = np.stack(

@@ -84,7 +84,8 @@ FULL = """
 import resource, sys
 sys.path.insert(0, {root!r})
 import train
-resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))  # a file that grows beyond this fails as on a full disk
+# a file that grows beyond this fails as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
 sys.exit(train.main({options!r}))
 """
 

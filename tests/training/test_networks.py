@@ -232,7 +232,7 @@ def test_resolution_must_be_a_power_of_two(resolution: int) -> None:
 
 @pytest.mark.parametrize('name', ['networks', 'augment'])
 def test_travelling_files(name: str) -> None:
-    """Python 3.7's syntax, and no imports but those that NVIDIA's checkouts have, or that may fail."""
+    """Python 3.7's syntax; no imports but those that NVIDIA's checkouts have, or that may fail."""
     tree = ast.parse(
         (Path(networks.__file__).parent / f'{name}.py').read_text(), feature_version=(3, 7)
     )

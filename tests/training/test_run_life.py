@@ -25,11 +25,12 @@ import train
 from dnnlib import UserError
 from metrics.metric import parse_metrics
 from torch_utils import distributed, misc
-from training import outputs, plan, training_loop
+from training import health, outputs, plan, training_loop
 from training.config import TrainingConfig, build_config, merge
 from training.health import advice_at_start
 from training.outputs import Evaluation, evaluation_is_due
 from training.ranking import Criterion
+from training.run import Run
 from training.run_dir import add_snapshot, claim, counter_name
 
 ROOT = Path(__file__).parents[2]
@@ -431,9 +432,10 @@ def listeners():
                 yield fields[1].split(':')[0]
 with distributed.join('cpu') as ranks:
     import torch
-    got = ranks.gather({{'text': 'ä', 'numbers': [1, 2.5, float('inf')], 'none': None, 'tensors': {{'a': torch.arange(ranks.rank + 1)}}}})
-    assert [row['tensors']['a'].tolist() for row in got] == [[0], [0, 1]], got
-    assert all(row['text'] == 'ä' and row['numbers'] == [1, 2.5, float('inf')] and row['none'] is None for row in got)
+    plain = {{'text': 'ä', 'numbers': [1, 2.5, float('inf')], 'none': None}}
+    got = ranks.gather({{**plain, 'tensors': {{'a': torch.arange(ranks.rank + 1)}}}})
+    assert [row.pop('tensors')['a'].tolist() for row in got] == [[0], [0, 1]], got
+    assert got == [plain, plain], got
     found = ranks.gather(sorted(set(listeners())))
     if ranks.is_main:
         open({out!r}, 'w').write(repr(found))
@@ -634,7 +636,7 @@ def test_full_memory_is_one_line_that_names_what_fits(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    def full(run: training_loop.Run) -> None:
+    def full(run: Run) -> None:
         raise error
 
     monkeypatch.setattr(training_loop, 'training_step', full)
@@ -660,7 +662,7 @@ def test_advice_on_memory_keeps_the_batch_where_it_can(monkeypatch: pytest.Monke
 
     def advice(*fits: bool, **changes: Any) -> str:
         left = iter(fits)
-        monkeypatch.setattr(training_loop, '_fits', lambda run, size: next(left))
+        monkeypatch.setattr(health, '_fits', lambda run, size: next(left))
         fields = {
             'config': config,
             'device': torch.device('cuda'),
@@ -668,7 +670,7 @@ def test_advice_on_memory_keeps_the_batch_where_it_can(monkeypatch: pytest.Monke
             'cache': 'none',
             **changes,
         }
-        return training_loop.advice_on_memory(SimpleNamespace(**fields))  # type: ignore[arg-type]
+        return health.advice_on_memory(SimpleNamespace(**fields))  # type: ignore[arg-type]
 
     assert advice(True, graphs=object()).endswith('--graphs=0 fits') and advice(
         False, True, graphs=object(), cache='gpu'
@@ -681,10 +683,10 @@ def test_advice_on_memory_keeps_the_batch_where_it_can(monkeypatch: pytest.Monke
 def test_phase_that_fails_leaves_its_network_without_gradients(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[training_loop.Run] = []
+    seen: list[Run] = []
     step = training_loop.training_step
 
-    def failing(run: training_loop.Run) -> None:
+    def failing(run: Run) -> None:
         seen.append(run)
         phase = next(phase for phase in run.phases if phase.name == 'Dmain')
         monkeypatch.setattr(phase, 'compute', lambda part: 1 / 0)

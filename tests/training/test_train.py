@@ -22,6 +22,7 @@ from training.networks import Generator
 from training.outputs import Evaluation
 from training.phases import Batch, lazy_adam
 from training.ranking import Criterion
+from training.run import setup
 from training.snapshots import is_descendant, load_networks
 
 SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
@@ -381,7 +382,7 @@ def test_accumulation_gives_the_gradient_of_the_batch(data: Path) -> None:
         },
     )
     dataset = ImageFolderDataset(data)
-    state = training_loop.setup(config, dataset, torch.device('cpu'))
+    state = setup(config, dataset, torch.device('cpu'))
     for network in (state.G, state.D):
         for module in network.modules():
             if hasattr(module, 'use_noise'):

@@ -1,1 +1,1 @@
-"""Ops with NVIDIA's names and signatures. Each file holds the plain `_ref` and whatever is faster."""
+"""Ops with NVIDIA's names and signatures; each file holds the plain `_ref` and the fast version."""

@@ -1,12 +1,12 @@
-"""What follows a modulated convolution (demodulation, noise, bias, activation, gain, clamp), and
-what comes before it (the styles), in one kernel each way; for GPUs only.
+"""Fused modulation: styles before a modulated convolution; demodulation, noise, bias, activation,
+gain and clamp after it. One kernel each way, for GPUs only.
 
-What it is held against, and what serves where there are no kernels, is the composition of `fma` and
+The reference, and the fallback where there are no kernels, is the composition of `fma` and
 `bias_act` in `training/networks.py`.
 """
 
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -19,6 +19,14 @@ _SLOPES = {'linear': 1.0, 'relu': 0.0, 'lrelu': 0.2}
 _THREADS = 256
 _BLOCKS = 65535  # at most, along z
 _PIXELS = 32  # a thread, of large pictures
+
+
+class _Activation(NamedTuple):
+    """What the kernels know about an activation: `clamp(gain * (x if x > 0 else slope * x))`."""
+
+    slope: float
+    gain: float
+    clamp: float  # NO_CLAMP for none
 
 
 def has_kernels(device: torch.device) -> bool:
@@ -67,10 +75,9 @@ def modulated_act(
     """
     assert gain > 0
     if noise is not None and strength is not None:
-        noise, strength = (
-            noise.detach().to(torch.float32).reshape(-1, x.shape[2] * x.shape[3]).contiguous(),
-            strength.to(torch.float32),
-        )
+        pixels = x.shape[2] * x.shape[3]
+        noise = noise.detach().to(torch.float32).reshape(-1, pixels).contiguous()
+        strength = strength.to(torch.float32)
     parameters = [
         scale.to(torch.float32).contiguous(),
         strength,
@@ -81,7 +88,7 @@ def modulated_act(
         *parameters,
         noise,
         act,
-        (_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)),
+        _Activation(_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)),
     )
 
 
@@ -95,20 +102,22 @@ class _ModulatedAct(torch.autograd.Function):
         b: torch.Tensor | None,
         noise: torch.Tensor | None,
         act: str,
-        numbers: tuple[float, float, float],
+        activation: _Activation,
     ) -> torch.Tensor:
         y = torch.empty_like(x)
         _launch(
             'modulated_act',
             [x, scale, noise, strength, b, y],
             x,
-            numbers,
+            activation,
             channels_at_once(x, y),
             _step(noise),
         )
-        bent = act != 'linear' or numbers[2] != NO_CLAMP
+        bent = act != 'linear' or activation.clamp != NO_CLAMP
         ctx.save_for_backward(x, scale, noise, y if bent else None)
-        ctx.biased, ctx.act, ctx.numbers = b is not None, act, numbers
+        ctx.biased = b is not None
+        ctx.act = act
+        ctx.activation = activation
         return y
 
     @staticmethod
@@ -116,14 +125,14 @@ class _ModulatedAct(torch.autograd.Function):
         x, scale, noise, y = ctx.saved_tensors
         if not torch.is_grad_enabled():
             dx, d_scale, d_strength, d_b = _gradients(
-                dy, x, scale, noise, y, ctx.biased, ctx.numbers
+                dy, x, scale, noise, y, biased=ctx.biased, activation=ctx.activation
             )
             return dx, d_scale, d_strength, d_b, None, None, None
         # of which gradients are wanted
-        dx, d_scale = _Gradients.apply(dy, x, scale, y, ctx.act, ctx.numbers)
+        dx, d_scale = _Gradients.apply(dy, x, scale, y, ctx.act, ctx.activation)
         d_strength = d_b = None
         if weight_gradients_enabled() and (ctx.biased or noise is not None):
-            du = _times_slope(dy, y, ctx.act, ctx.numbers)
+            du = _times_slope(dy, y, ctx.act, ctx.activation)
             if noise is not None:
                 d_strength = (
                     du.sum(dim=1, dtype=noise.dtype) * noise.reshape(-1, *x.shape[2:])
@@ -133,7 +142,7 @@ class _ModulatedAct(torch.autograd.Function):
 
 
 class _Gradients(torch.autograd.Function):
-    """Of x and of scale; differentiable in one pass as well."""
+    """Gradients of x and of scale, themselves differentiable in one pass."""
 
     @staticmethod
     def forward(
@@ -143,11 +152,12 @@ class _Gradients(torch.autograd.Function):
         scale: torch.Tensor,
         y: torch.Tensor | None,
         act: str,
-        numbers: tuple[float, float, float],
+        activation: _Activation,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(dy, x, scale, y)
-        ctx.act, ctx.numbers = act, numbers
-        dx, d_scale, _, _ = _gradients(dy, x, scale, None, y, False, numbers)
+        ctx.act = act
+        ctx.activation = activation
+        dx, d_scale, _, _ = _gradients(dy, x, scale, None, y, biased=False, activation=activation)
         return dx, d_scale
 
     @staticmethod
@@ -156,40 +166,25 @@ class _Gradients(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         dy, x, scale, y = ctx.saved_tensors
         if torch.is_grad_enabled():  # for a third derivative
-            du, factor, weight = (
-                _times_slope(dy, y, ctx.act, ctx.numbers),
-                *(t.to(x.dtype)[:, :, None, None] for t in (scale, dd_scale)),
-            )
-            to_dy = _times_slope(ddx * factor + x * weight, y, ctx.act, ctx.numbers)
-            return (
-                to_dy,
-                du * weight,
-                (du * ddx).sum(dim=(2, 3), dtype=scale.dtype),
-                None,
-                None,
-                None,
-            )
-        return (
-            *_gradients_of_gradients(
-                ddx, dd_scale, dy, x, scale, y, ctx.numbers, ctx.needs_input_grad[1]
-            ),
-            None,
-            None,
-            None,
+            du = _times_slope(dy, y, ctx.act, ctx.activation)
+            factor = scale.to(x.dtype)[:, :, None, None]
+            weight = dd_scale.to(x.dtype)[:, :, None, None]
+            to_dy = _times_slope(ddx * factor + x * weight, y, ctx.act, ctx.activation)
+            to_scale = (du * ddx).sum(dim=(2, 3), dtype=scale.dtype)
+            return to_dy, du * weight, to_scale, None, None, None
+        gradients = _gradients_of_gradients(
+            ddx, dd_scale, dy, x, scale, y, ctx.activation, of_x=ctx.needs_input_grad[1]
         )
+        return (*gradients, None, None, None)
 
 
 def _times_slope(
-    t: torch.Tensor, y: torch.Tensor | None, act: str, numbers: tuple[float, float, float]
+    t: torch.Tensor, y: torch.Tensor | None, act: str, activation: _Activation
 ) -> torch.Tensor:
-    """What reaches the activation's input of a gradient of its result `y`, by an op that can be
-    differentiated.
-    """
-    return (
-        t * numbers[1]
-        if y is None
-        else torch.ops.stylegan.bias_act_grad(t, y, None, 1, act, *numbers)
-    )
+    """Take a gradient of the activation's result `y` back to its input, by a differentiable op."""
+    if y is None:
+        return t * activation.gain
+    return torch.ops.stylegan.bias_act_grad(t, y, None, 1, act, *activation)
 
 
 def _gradients(
@@ -199,23 +194,23 @@ def _gradients(
     noise: torch.Tensor | None,
     y: torch.Tensor | None,
     biased: bool,
-    numbers: tuple[float, float, float],
+    activation: _Activation,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """Of x, scale, strength and b, in one pass."""
-    # where there is neither bend nor clamp, nobody asks on which side a result is
+    """Return the gradients of x, scale, strength and b, in one pass."""
+    # with neither slope nor clamp it does not matter what y is
     y = x if y is None else y
-    dy, dx = dy.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
-    channels, count = x.shape[1], channels_at_once(x, y, dy, dx)
+    dy = dy.contiguous(memory_format=torch.channels_last)
+    dx = torch.empty_like(x)
+    channels = x.shape[1]
+    count = channels_at_once(x, y, dy, dx)
     d_scale = _sums(x, channels)
-    d_b, d_strength = (
-        _sums(x, channels) if biased else None,
-        None if noise is None else _sums(x, channels // count),
-    )
+    d_b = _sums(x, channels) if biased else None
+    d_strength = None if noise is None else _sums(x, channels // count)
     _launch(
         'modulated_act_grad',
         [dy, x, y, scale, noise, dx, d_scale, d_b, d_strength],
         x,
-        numbers,
+        activation,
         count,
         _step(noise),
     )
@@ -234,7 +229,7 @@ def _gradients_of_gradients(
     x: torch.Tensor,
     scale: torch.Tensor,
     y: torch.Tensor | None,
-    numbers: tuple[float, float, float],
+    activation: _Activation,
     of_x: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
     """What the gradients `ddx` and `dd_scale` of the results of `_Gradients` are to its dy, x and
@@ -245,7 +240,7 @@ def _gradients_of_gradients(
     to_dy, to_x = torch.empty_like(x), torch.empty_like(x) if of_x else None
     to_scale = _sums(x, x.shape[1])
     tensors = [ddx, dd_scale.to(torch.float32).contiguous(), dy, x, y, scale, to_dy, to_x, to_scale]
-    _launch('modulated_act_grad2', tensors, x, numbers, channels_at_once(x, y, dy, ddx, to_dy))
+    _launch('modulated_act_grad2', tensors, x, activation, channels_at_once(x, y, dy, ddx, to_dy))
     return to_dy, to_x, to_scale.sum(dim=1).to(scale.dtype)
 
 
@@ -270,7 +265,7 @@ def _launch(
     name: str,
     tensors: list[torch.Tensor | None],
     x: torch.Tensor,
-    numbers: tuple[float, float, float],
+    activation: _Activation,
     count: int,
     *more: ctypes.c_longlong,
 ) -> None:
@@ -287,5 +282,5 @@ def _launch(
     kernel(
         (blocks, 1, min(batch, _BLOCKS)),
         _THREADS,
-        [*addresses, *sizes, *more, *map(ctypes.c_float, numbers)],
+        [*addresses, *sizes, *more, *map(ctypes.c_float, activation)],
     )

@@ -430,7 +430,8 @@ def _upfirdn2d_cuda(
         taps = len(filters[0])
         if channels_last:
             width = _elements_an_access(x, y, channels, 16 if taps == _TAPS[0] else 8)
-        name = f'upfirdn2d_separable<{custom_ops.TYPES[x.dtype]}, {up[0]}, {down[0]}, {taps}, {_ROWS}, {width}>'
+        kind = custom_ops.TYPES[x.dtype]
+        name = f'upfirdn2d_separable<{kind}, {up[0]}, {down[0]}, {taps}, {_ROWS}, {width}>'
     kernel = custom_ops.get_kernel('upfirdn2d.cu', name, x.device.index)
     sizes = [
         *map(ctypes.c_int, (batch, channels, in_h, in_w, out_h, out_w)),
@@ -463,7 +464,7 @@ def _upfirdn2d_cuda(
 
 
 def _elements_an_access(x: torch.Tensor, y: torch.Tensor, channels: int, size: int) -> int:
-    """How many neighbouring channels a thread may read and write at once, in at most `size` bytes."""
+    """Return how many neighbouring channels a thread may access at once, in up to `size` bytes."""
     steps = [
         channels,
         *(

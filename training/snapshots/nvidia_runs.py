@@ -13,7 +13,10 @@ from dnnlib import UserError
 
 from ..config import AUGPIPES
 
-LOST = "Adam's moments, the average path length, D's sign statistics, the random numbers and the order of the pictures"
+LOST = (
+    "Adam's moments, the average path length, D's sign statistics, the random numbers and the "
+    'order of the pictures'
+)
 
 
 def is_nvidia_run(options: dict[str, Any]) -> bool:

@@ -20,7 +20,10 @@ from .. import augment, networks
 from .validation import build, check_no_bomb, plain_data
 
 FORMAT = 'stylegan2-toonify 1'
-LICENCE = "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their descendants are non-commercial."
+LICENCE = (
+    "The weights' licence is that of what they were trained from; NVIDIA's snapshots and their "
+    'descendants are non-commercial.'
+)
 CLASSES: dict[str, type[torch.nn.Module]] = {
     'G_ema': networks.Generator,
     'G': networks.Generator,

@@ -66,6 +66,11 @@ class Record:
         return found
 
 
+def starts_as_pickle(data: bytes) -> bool:
+    """Return whether the first bytes of a file are those of a pickle."""
+    return data[:1] in (pickle.PROTO, b'(', b'}', b']')
+
+
 def load(data: bytes, name: str, trusted: bool = False) -> Any:
     """Read a pickle made of plain data, arrays, tensors and persistent objects.
 

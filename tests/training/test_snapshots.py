@@ -19,10 +19,17 @@ import convert
 from dnnlib import UserError
 from torch_utils import torch_file
 from torch_utils.misc import named_tensors
-from training import snapshots
 from training.augment import AugmentPipe
 from training.networks import Discriminator, Generator
-from training.snapshots import Networks, load_networks, nvidia, save_networks, unpickling
+from training.snapshots import (
+    WRITERS,
+    Networks,
+    load_networks,
+    nvidia,
+    published,
+    save_networks,
+    unpickling,
+)
 
 
 def tensors_equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:
@@ -42,7 +49,9 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
         assert (a is None) == (b is None)
         if a is not None:
             assert a._init_kwargs == b._init_kwargs and tensors_equal(a, b)
-    about = nets.meta['training_set_kwargs']  # its path is ./data.zip: folders are nobody's business
+    about = nets.meta[
+        'training_set_kwargs'
+    ]  # its path is ./data.zip: folders are nobody's business
     assert again.meta['training_set_kwargs'] == {**about, 'path': 'data.zip'}
     assert os.listdir(tmp_path) == ['a.pkl']
 
@@ -155,14 +164,17 @@ def test_loads_in_a_stand_in_for_nvidias_checkouts(tmp_path: Path) -> None:
         import torch_utils.persistence
         assert not hasattr(torch_utils.persistence, 'build')  # the stand-in, not ours
         nets = pickle.load(open('ours.pkl', 'rb'))
-        assert all(isinstance(nets[name], torch.nn.Module) for name in ('G', 'D', 'G_ema', 'augment_pipe'))
+        names = ('G', 'D', 'G_ema', 'augment_pipe')
+        assert all(isinstance(nets[name], torch.nn.Module) for name in names)
         data = {name: torch.as_tensor(value) for name, value in np.load('in.npz').items()}
         with torch.no_grad():
-            img = nets['G_ema'](data['z'], data['c'], truncation_psi=0.7, noise_mode='const', force_fp32=True)
+            options = dict(truncation_psi=0.7, noise_mode='const', force_fp32=True)
+            img = nets['G_ema'](data['z'], data['c'], **options)
             logits = nets['D'](data['D_in'], data['c'])
             ws = nets['G'].mapping(data['z'], data['c'])
             augmented = nets['augment_pipe'](data['D_in'], debug_percentile=0.3)
-        np.savez('out.npz', img=img, logits=logits, ws=ws, augmented=augmented, fp16=nets['G'].synthesis.b32.use_fp16)
+        fp16 = nets['G'].synthesis.b32.use_fp16
+        np.savez('out.npz', img=img, logits=logits, ws=ws, augmented=augmented, fp16=fp16)
     """)
     environment = {**os.environ, 'PYTHONPATH': str(STAND_IN)}
     subprocess.run(
@@ -372,7 +384,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
         file.write(b'half')
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setitem(snapshots.WRITERS, '.pkl', fail)
+    monkeypatch.setitem(WRITERS, '.pkl', fail)
     with pytest.raises(UserError, match='No space left'):
         save_networks(path, load_networks(GOLDEN / 'ada-uncond-32.pkl'))
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['a.pkl']
@@ -385,7 +397,7 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(url)
         return GOLDEN / 'ada-uncond-32.pkl'
 
-    monkeypatch.setattr(snapshots, 'fetch', fetched)
+    monkeypatch.setattr(published, 'fetch', fetched)
     monkeypatch.chdir(tmp_path)
     assert load_networks('ffhq256').G_ema.img_resolution == 32
     load_networks('http://127.0.0.1/x.pkl')
