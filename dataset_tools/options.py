@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dnnlib import UserError
-from dnnlib.cli import escaped
+from dnnlib import UserError, escaped
 
 from .image.crop import FITS, Conversion
 from .prepare import Report

@@ -16,8 +16,7 @@ import numpy as np
 import PIL
 from PIL import Image, features
 
-from dnnlib import UserError, atomic_folder, atomic_path
-from dnnlib.cli import escaped
+from dnnlib import UserError, atomic_folder, atomic_path, escaped
 
 from .faces.detect import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .faces.landmarks import Landmarks

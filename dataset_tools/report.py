@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from dnnlib import UserError, atomic_path
-from dnnlib.cli import escaped
+from dnnlib import UserError, atomic_path, escaped
 
 # what a formula begins with, and the full-width twins of these
 _FORMULA = frozenset('=+-@\uff1d\uff0b\uff0d\uff20')

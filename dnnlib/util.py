@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-MAX_TEXT = 200  # characters of a file's text in a message
+MAX_TEXT = 200  # characters of foreign text in a message
 
 
 class UserError(Exception):
@@ -23,11 +23,15 @@ class UserError(Exception):
     """
 
 
-MAX_TEXT = 200  # characters of foreign text in a message
+def escaped(text: str) -> str:
+    """Return text as one line, in characters that any file and terminal take."""
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def printable(text: Any, limit: int = MAX_TEXT) -> str:
-    """Return foreign text, or an error about it, in a form that a terminal may show.
+    """Return foreign text, or an error about it, short and in a form that a terminal may show.
 
     Args:
         text: from a file, a server or an exception.
@@ -37,10 +41,8 @@ def printable(text: Any, limit: int = MAX_TEXT) -> str:
         One line, in which control characters and other invisible ones are escaped.
     """
     words = ' '.join(str(text)[: 4 * limit].split())
-    escaped = ''.join(
-        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[: limit + 1]
-    )
-    return escaped if len(escaped) <= limit else escaped[: limit - 1] + '…'
+    line = escaped(words[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + '…'
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -51,25 +53,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if not isinstance(error, RuntimeError):
         return False
+    if type(error).__name__ == 'OutOfMemoryError':  # PyTorch's, which is not imported here
+        return True
     text = str(error)
     words = ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED')
     return any(word in text for word in words)
-
-
-def require_regular_file(path: str | os.PathLike[str]) -> None:
-    """Refuse a pipe, device or socket, which could be read for ever. Links to files are followed.
-
-    Nothing is said about folders and about paths where nothing is: whoever opens them does.
-
-    Raises:
-        UserError: there is something else than a file or a folder.
-    """
-    try:
-        mode = Path(path).stat().st_mode
-    except (OSError, ValueError):
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UserError(f'{path}: {_kind(mode)}, not a file; copy what it gives into a file first')
 
 
 def why_no_zip(path: str | os.PathLike[str]) -> str:
@@ -79,8 +67,8 @@ def why_no_zip(path: str | os.PathLike[str]) -> str:
     return 'a zip that was cut short; copy or download it again' if started else 'no zip archive'
 
 
-def _kind(mode: int) -> str:
-    """What is at a path, by its `st_mode`."""
+def special_kind(mode: int) -> str:
+    """What is at a path that is neither a file nor a folder, by its `st_mode`."""
     kinds = {
         stat.S_IFIFO: 'a pipe',
         stat.S_IFCHR: 'a device',
@@ -171,7 +159,7 @@ def format_time(seconds: float) -> str:
 
 
 def make_cache_dir_path(*parts: str) -> Path:
-    """Where downloads and statistics are kept: `DNNLIB_CACHE_DIR`, else the user's cache directory."""
+    """Where downloads and statistics are kept: `DNNLIB_CACHE_DIR`, or the user's cache folder."""
     if 'DNNLIB_CACHE_DIR' in os.environ:
         return Path(os.environ['DNNLIB_CACHE_DIR'], *parts)
     base = os.environ.get('XDG_CACHE_HOME') or (
@@ -230,7 +218,7 @@ def _mode_of_output(dest: Path) -> int:
     if stat.S_ISDIR(mode):
         raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
     if not stat.S_ISREG(mode):
-        raise UserError(f'cannot write {dest}: it is {_kind(mode)}; give the name of a file')
+        raise UserError(f'cannot write {dest}: it is {special_kind(mode)}; give the name of a file')
     return mode & 0o777
 
 

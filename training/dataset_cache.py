@@ -11,6 +11,7 @@ import torch
 
 from dnnlib import UserError
 from dnnlib.cli import progress
+from dnnlib.util import is_out_of_memory
 
 CACHES = ('auto', 'gpu', 'ram', 'none')
 
@@ -98,13 +99,15 @@ def decode_all(
     try:
         # Linux would hand the memory out and end the process later
         if available is not None and num_bytes > available:
-            raise torch.OutOfMemoryError
+            raise MemoryError
         pictures = torch.empty(shape, dtype=torch.uint8, device=device)
-    except RuntimeError as error:  # the CPU has no kind of its own
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        other = 'ram or none needs none of the GPU' if cache == 'gpu' else 'none needs none'
         raise UserError(
             f'--cache={cache}: the decoded set takes {num_bytes / 1e9:.1f} GB, more '
-            f'than is free; '
-            f'--cache={"ram or none needs none of the GPU" if cache == "gpu" else "none needs none"}'
+            f'than is free; --cache={other}'
         ) from error
 
     def store(number: int) -> None:

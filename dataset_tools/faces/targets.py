@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dnnlib import UserError, require_regular_file
+from dnnlib import UserError
 from dnnlib.image_archive import PictureArchive
-from dnnlib.reading import read_file
+from dnnlib.reading import read_file, regular_file
 
 from ..image.crop import Conversion, convert_picture
 from ..image.decode import BadPicture
@@ -32,10 +32,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     found: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if not path.is_dir():
-            require_regular_file(path)
-            if not path.is_file():
-                raise UserError(f'{path}: no such file or folder')
-            found.append((path.name, path))
+            found.append((path.name, regular_file(path)))
             continue
         names = PictureArchive(path).picture_names
         if not names:
