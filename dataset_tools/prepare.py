@@ -18,13 +18,13 @@ from PIL import Image, features
 
 from dnnlib import UserError, atomic_folder, atomic_path, escaped
 
+from .audit import AuditReport
 from .faces.detect import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
 from .faces.landmarks import Landmarks
 from .image.crop import Conversion, SquarePicture, convert_picture
 from .image.decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
 from .image.resize import resizer_version
-from .labels import Label, count_classes, number_classes
-from .report import AuditReport
+from .label_sources import Label, count_classes, number_classes
 from .sheet import ContactSheet
 from .sources import PictureSource, Skipped, SourcePicture
 from .workers import ordered_map

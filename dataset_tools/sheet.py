@@ -1,4 +1,4 @@
-"""A contact sheet: what became of the pictures, to be looked at before anything is trained on it."""
+"""Contact sheets: small copies of pictures with captions, to be looked at before training."""
 
 import contextlib
 import io

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .labels import Label
+from .label_sources import Label
 
 FORMATS = ('png', 'jpeg', 'webp')
 _PILLOW_FORMATS = {'jpeg': 'JPEG', 'webp': 'WEBP'}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from dnnlib import UserError
+from dnnlib.archive_labels import read_labels
 from dnnlib.image_archive import PictureArchive
-from dnnlib.labels import read_labels
 from training.dataset import choose_rows
 
 from .sampling import LabelFn, class_labels

@@ -12,7 +12,15 @@ from typing import Any
 from dnnlib import UserError
 
 from ..image.decode import is_picture_name
-from ..labels import Label, check_mode, csv_columns, csv_labels, folder_labels, read_labels, stem
+from ..label_sources import (
+    Label,
+    check_mode,
+    csv_columns,
+    csv_labels,
+    folder_labels,
+    read_labels,
+    stem,
+)
 from . import known_sets, streams
 from .containers import (
     Container,

@@ -36,7 +36,7 @@ from test_prepare_sources import cifar
 
 import prepare_data
 from dataset_tools import open_sources
-from dataset_tools.labels import csv_labels
+from dataset_tools.label_sources import csv_labels
 from dataset_tools.sources import containers, known_sets, streams
 from dataset_tools.sources.containers import FolderContainer, Unusable
 from dnnlib import UserError

@@ -1,6 +1,4 @@
-"""The labels of a set of pictures, as metrics and trainings read them; `dataset_tools.labels` makes
-them.
-"""
+"""Labels of a picture set, by its `dataset.json` or by its folders."""
 
 import numpy as np
 
