@@ -19,13 +19,14 @@ from dataset_tools import (
     open_sources,
     options,
     prepare_dataset,
+    summary,
 )
+from dataset_tools.encode import FORMATS
 from dataset_tools.faces.detect import FACES, check_detector
 from dataset_tools.faces.landmarks import load_landmarks
 from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
-from dataset_tools.writer import FORMATS
 from dnnlib import UserError
 from dnnlib.cli import command, echo, given_path, given_text, option, progress, run
 
@@ -274,14 +275,14 @@ def cli(
         _name(error.report)
         raise
     _name(report)
-    warning = options.face_warning(report, conversion.resolution) if alignment is not None else None
+    warning = summary.face_warning(report, conversion.resolution) if alignment is not None else None
     if warning:
         echo(warning, err=True)
     for line in [
         report.classes,
-        options.table(report)
+        summary.table(report)
         if policy.dry_run
-        else options.summary(report, str(dest), conversion.resolution),
+        else summary.last_line(report, str(dest), conversion.resolution),
     ]:
         if line:
             echo(line)
@@ -308,7 +309,7 @@ def _alignment(
 
 
 def _name(report: Report) -> None:
-    for line in options.named(report):
+    for line in summary.named(report):
         echo(line, err=True)
 
 

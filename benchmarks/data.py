@@ -61,7 +61,8 @@ def command(
 ) -> None:
     import torch
 
-    from dataset_tools.writer import DatasetWriter, encode_png
+    from dataset_tools.encode import encode_png
+    from dataset_tools.writer import DatasetWriter
     from torch_utils.misc import select_device
     from training.config import DataConfig
     from training.dataset import ImageFolderDataset, batches

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .util import UserError, printable, special_kind, why_no_zip
+from .util import UserError, printable, special_kind, starts_as_zip
 
 MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
 MAX_JSON = 1 << 24  # bytes, unless the caller allows more
@@ -244,7 +244,10 @@ def read_npz(
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror or printable(error)}') from error
     except zipfile.BadZipFile as error:
-        reason = why_no_zip(path) if 'is not a zip file' in str(error) else printable(error)
+        reason = printable(error)
+        if 'is not a zip file' in reason:
+            cut = 'a zip that was cut short; copy or download it again'
+            reason = cut if starts_as_zip(path) else 'no zip archive'
         raise UserError(f'{path}: {what}: {reason}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         reason = str(error).split('\n', 1)[0] or type(error).__name__

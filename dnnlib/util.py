@@ -60,11 +60,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(word in text for word in words)
 
 
-def why_no_zip(path: str | os.PathLike[str]) -> str:
-    """Say what is wrong with a file that `zipfile` can't open: it was one once, or never."""
+def starts_as_zip(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as a zip does, which `zipfile` looks for at its end."""
     with Path(path).open('rb') as file:
-        started = file.read(4) == b'PK\3\4'
-    return 'a zip that was cut short; copy or download it again' if started else 'no zip archive'
+        return file.read(4) == b'PK\3\4'
 
 
 def special_kind(mode: int) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dnnlib import UserError
-from dnnlib.archive_labels import read_labels
-from dnnlib.image_archive import PictureArchive
+from dnnlib.image_archive import PictureArchive, read_labels
 from training.dataset import choose_rows
 
 from .sampling import LabelFn, class_labels

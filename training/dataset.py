@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.archive_labels import read_labels
-from dnnlib.image_archive import PictureArchive, decode_picture
+from dnnlib.image_archive import PictureArchive, read_labels
+from dnnlib.image_decoding import decode_picture
 
 from .dataset_cache import (
     CACHES,

@@ -20,7 +20,7 @@ from PIL import Image
 
 import prepare_data
 from dataset_tools import writer
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 
 SIZE = 16
 
@@ -327,7 +327,7 @@ def test_layout_is_nvidias_and_decodes_as_it_should(folder: Path, dest: Path) ->
 def test_a_broken_picture_is_named_and_skipped(
     folder: Path, dest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('dnnlib.image_archive.MAX_PIXELS', 900)
+    monkeypatch.setattr('dnnlib.image_decoding.MAX_PIXELS', 900)
     whole = png(0, (24, 24, 3))
     (folder / 'a-truncated.png').write_bytes(whole[: len(whole) // 2])
     (folder / 'b-fine.png').write_bytes(png(1))

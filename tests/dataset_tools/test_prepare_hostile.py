@@ -37,9 +37,10 @@ from test_prepare_sources import cifar
 import prepare_data
 from dataset_tools import open_sources
 from dataset_tools.label_sources import csv_labels
-from dataset_tools.sources import containers, known_sets, streams
-from dataset_tools.sources.containers import FolderContainer, Unusable
-from dnnlib import UserError
+from dataset_tools.sources import mnist, video_frames
+from dataset_tools.sources.cifar import read_cifar
+from dnnlib import UserError, containers
+from dnnlib.containers import FolderContainer, Unusable
 from dnnlib.image_archive import PictureArchive
 from training.dataset import ImageFolderDataset
 
@@ -495,13 +496,13 @@ def test_video_frames_of_too_many_pixels(
         return header.read(count)
 
     header = io.BytesIO(b'P6\n14000 14000\n255\n')
-    assert streams._read_ppm(read_few) is None and max(asked) == 1
+    assert video_frames._read_ppm(read_few) is None and max(asked) == 1
     imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
     writer = imageio_ffmpeg.write_frames(tmp_path / 'a.mp4', (64, 48))
     writer.send(None)
     writer.send(bytes(64 * 48 * 3))
     writer.close()
-    monkeypatch.setattr(streams, 'MAX_PIXELS', 1000)
+    monkeypatch.setattr(video_frames, 'MAX_PIXELS', 1000)
     assert prepare(tmp_path / 'a.mp4', tmp_path / 'set.zip') == 2
     assert 'a.mp4: after 0 frames ffmpeg says' in error_line(capsys)
 
@@ -722,15 +723,15 @@ def test_mangled_lmdbs(page: int, changes: list[tuple[int, bytes]], part: int) -
 )
 def test_any_bytes_as_cifar(data: bytes) -> None:
     with contextlib.suppress(Unusable):
-        list(known_sets.read_cifar(data))
+        list(read_cifar(data))
 
 
 @FUZZ
 @given(st.binary(max_size=60), st.sampled_from([b'', b'\0\0\x08\x03', b'\x1f\x8b\x08']))
 def test_any_bytes_as_mnist(data: bytes, start: bytes) -> None:
-    known_sets.is_idx_images(start + data)
+    mnist.is_idx_images(start + data)
     with contextlib.suppress(Unusable):
-        assert known_sets.read_idx(start + data, 3).ndim == 3
+        assert mnist.read_idx(start + data, 3).ndim == 3
 
 
 @FUZZ
@@ -828,11 +829,11 @@ def test_a_pickle_cannot_ask_for_gigabytes() -> None:
         tower,
     ):
         with pytest.raises(Unusable):
-            list(known_sets.read_cifar(data))
+            list(read_cifar(data))
 
 
 def test_a_folder_that_vanishes_while_it_is_read(source: Path) -> None:
-    container = FolderContainer(source)
+    container = FolderContainer(source, foreign=True)
     (source / 'good.png').unlink()
     with pytest.raises(Unusable, match='No such file'):
         container.read(container.entries[0])

@@ -21,7 +21,7 @@ import generate
 import project
 import toonify
 from dnnlib import cli
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 from dnnlib.util import UserError
 from training.snapshots import load_networks
 

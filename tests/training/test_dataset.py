@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from dnnlib import UserError
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 from training import dataset_cache
 from training.dataset import ImageFolderDataset, InfiniteSampler, batches
 from training.dataset_cache import (
@@ -108,12 +108,12 @@ def test_labels(tmp_path: Path) -> None:
     [
         (None, 'has no labels'),
         ([], 'has no labels'),
-        ([['0.png', 1]], 'no label for 1.png'),
-        ([['0.png', 'cat'], ['1.png', 'dog']], 'classes 0, 1, 2'),
+        ([['0.png', 1]], 'none for 1 of 2 pictures, such as 1.png'),
+        ([['0.png', 'cat'], ['1.png', 'dog']], 'class numbers 0, 1, 2'),
         ([3], 'should be'),
-        ([['0.png', -1], ['1.png', 0]], 'classes'),
+        ([['0.png', -1], ['1.png', 0]], 'class numbers 0, 1, 2'),
         ([['0.png', 10**9], ['1.png', 0]], 'is 1000000000; classes are numbered 0, 1, 2'),
-        ([['0.png', 10**99], ['1.png', 0]], 'classes'),
+        ([['0.png', 10**99], ['1.png', 0]], 'class numbers'),
         ([['0.png', [1.5]], ['1.png', [float('nan')]]], 'vectors of one length'),
     ],
 )

@@ -1,45 +1,19 @@
-"""Pictures that come one after the other out of one file: the frames of a video, the values of an
-LMDB.
-"""
+"""The values of an LMDB, such as LSUN's."""
 
 import importlib.util
 import multiprocessing
 import signal
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from dnnlib import UserError, printable
-from dnnlib.image_archive import MAX_PIXELS
+from dnnlib import UserError
+from dnnlib.containers import Skipped
+from dnnlib.reading import MAX_FILE
 
-from .containers import MAX_FILE, Skipped
-
-VIDEO_SUFFIXES = frozenset(
-    {
-        '.mp4',
-        '.mov',
-        '.m4v',
-        '.mkv',
-        '.webm',
-        '.avi',
-        '.mpg',
-        '.mpeg',
-        '.ogv',
-        '.wmv',
-        '.flv',
-        '.3gp',
-    }
-)
-# none that opens further files, as playlists do
-_DEMUXERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegvideo,ogg,asf,flv'
-_MAX_SIDE = 16384
-_LMDB_ENTRY = 8  # bytes of an entry besides its key and value
-_PATIENCE = 60  # seconds for one value of an LMDB
-# of DVDs and tapes they are oblong
-_SQUARE_PIXELS = "scale=w='iw*if(between(sar,1,4),sar,1)':h='ih*if(between(sar,0.25,1),1/sar,1)'"
+_ENTRY = 8  # bytes of an entry besides its key and value
+_PATIENCE = 60  # seconds for one value
 
 
 def is_lmdb(path: Path) -> bool:
@@ -112,11 +86,11 @@ def _send_lmdb(path: Path, connection: Connection) -> None:
             database.begin(buffers=True) as transaction,
         ):
             total, left = int(database.stat()['entries']), (path / 'data.mdb').stat().st_size
-            if total * _LMDB_ENTRY > left:
+            if total * _ENTRY > left:
                 raise ValueError(f'it says that it has {total} values, for which it is too small')
             connection.send(total)
             for count, (key, value) in enumerate(transaction.cursor()):
-                left -= len(key) + len(value) + _LMDB_ENTRY
+                left -= len(key) + len(value) + _ENTRY
                 if count >= total or left < 0:
                     raise ValueError('it has more values than it says, or gives some of them twice')
                 name = bytes(key).decode('utf-8', 'surrogateescape')
@@ -129,89 +103,3 @@ def _send_lmdb(path: Path, connection: Connection) -> None:
         pass
     except Exception as error:  # damaged files make it raise more than its own errors
         connection.send(str(error) or type(error).__name__)
-
-
-def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
-    """Every so many frames of a video, upright, with square pixels, the first being number 0; names
-    are numbers, data are picture files.
-
-    Raises:
-        UserError: ffmpeg can't be run.
-    """
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    command = [
-        get_ffmpeg_exe(),
-        '-nostdin',
-        '-v',
-        'error',
-        '-protocol_whitelist',
-        'file',
-        '-format_whitelist',
-        _DEMUXERS,
-        '-max_pixels',
-        str(MAX_PIXELS),
-        '-i',
-        f'file:{path}',
-        '-map',
-        '0:v:0',
-        '-vf',
-        f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}',
-        '-fps_mode',
-        'passthrough',
-        '-f',
-        'image2pipe',
-        '-c:v',
-        'ppm',
-        '-pix_fmt',
-        'rgb24',
-        '-',
-    ]
-    count = 0
-    with tempfile.TemporaryFile() as said:
-        try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
-        except OSError as error:
-            raise UserError(f'--source {path}: ffmpeg cannot be run: {error}') from error
-        try:
-            assert process.stdout is not None
-            while (frame := _read_ppm(process.stdout.read)) is not None:
-                yield f'{count * every:06d}', frame
-                count += 1
-            failed = process.wait() != 0
-        finally:
-            process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-        said.seek(0)
-        errors = said.read(10_000).decode('utf-8', 'replace').strip().splitlines()
-    if failed or errors or count == 0:
-        reason = (
-            printable(errors[-1])
-            if errors
-            else 'there is no picture in it, or one of too many pixels'
-        )
-        yield Skipped(path.name, 'damaged', f'after {count} frames ffmpeg says: {reason}')
-
-
-def _read_ppm(read: Callable[[int], bytes]) -> bytes | None:
-    head = b''
-    while head.count(b'\n') < 3:
-        letter = read(1)
-        if not letter or len(head) > 100:
-            return None
-        head += letter
-    try:
-        width, height = map(int, head.split()[1:3])
-    except ValueError:
-        return None
-    if not (
-        head.startswith(b'P6\n')
-        and 0 < width <= _MAX_SIDE
-        and 0 < height <= _MAX_SIDE
-        and width * height <= MAX_PIXELS
-    ):
-        return None
-    pixels = read(3 * width * height)
-    return head + pixels if len(pixels) == 3 * width * height else None
