@@ -22,7 +22,7 @@ from dataset_tools import (
     summary,
 )
 from dataset_tools.encode import FORMATS
-from dataset_tools.faces.detect import FACES, check_detector
+from dataset_tools.faces.detect import FACES, Faces, check_detector
 from dataset_tools.faces.landmarks import load_landmarks
 from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
@@ -240,11 +240,11 @@ def cli(
         min_size=chosen['min_size'] or 0,
     )
     policy = Policy(
-        chosen['file_format'],
-        chosen['dedupe'],
-        chosen['strict'],
-        chosen['dry_run'],
-        chosen['report'],
+        file_format=chosen['file_format'],
+        dedupe=chosen['dedupe'],
+        strict=chosen['strict'],
+        dry_run=chosen['dry_run'],
+        report=chosen['report'],
     )
     if dest is None and not policy.dry_run:
         raise UserError(
@@ -292,7 +292,7 @@ def _alignment(
     sources: Sequence[str],
     names: list[str] | None,
     landmarks: Path | None,
-    faces: str | None,
+    faces: Faces | None,
     align_sheet: Path | None,
     **_: Any,
 ) -> Alignment:

@@ -167,7 +167,12 @@ def command(
     G = load_networks(network, trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
     pictures = load_targets(
-        found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn
+        found,
+        G.img_resolution,
+        G.img_channels,
+        align=align == 'ffhq',
+        landmarks=landmarks,
+        warn=warn,
     )
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
     folders = [outdir / name for name in pictures] if len(found) > 1 else [outdir]

@@ -171,7 +171,12 @@ def command(
     else:
         assert G is not None
         pictures = load_targets(
-            found, G.img_resolution, G.img_channels, align == 'ffhq', landmarks, warn=warn
+            found,
+            G.img_resolution,
+            G.img_channels,
+            align=align == 'ffhq',
+            landmarks=landmarks,
+            warn=warn,
         )
         _, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
         settings = Settings(space=space, num_steps=num_steps)

@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,14 +17,15 @@ from PIL import Image
 from dnnlib import escaped
 from dnnlib.containers import Skipped
 
-from .faces.detect import convert_faces
+from .faces.detect import Faces, convert_faces
 from .faces.landmarks import Landmarks
 from .image.crop import Conversion, SquarePicture, convert_picture
 from .image.decode import BadPicture, encode_thumbnail, thumbnail
 from .label_sources import Label
 from .sources import SourcePicture
 
-FORMATS = ('png', 'jpeg', 'webp')
+FileFormat = Literal['png', 'jpeg', 'webp']
+FORMATS: tuple[FileFormat, ...] = get_args(FileFormat)
 _PILLOW_FORMATS = {'jpeg': 'JPEG', 'webp': 'WEBP'}
 
 
@@ -51,8 +52,8 @@ class Task:
     """
 
     conversion: Conversion
-    faces: str | None
-    file_format: str
+    faces: Faces | None
+    file_format: FileFormat
     thumbnails: bool
 
 
@@ -121,7 +122,7 @@ def _encode_one(item: SourcePicture, square: SquarePicture, task: Task) -> Encod
     )
 
 
-def encode(pixels: np.ndarray, file_format: str) -> bytes:
+def encode(pixels: np.ndarray, file_format: FileFormat) -> bytes:
     """Encode a picture as a data set stores it: PNG without compression, JPEG of quality 95 without
     subsampling, or lossless WebP.
 

@@ -75,7 +75,7 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
     return found
 
 
-def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
+def csv_columns(data: bytes, *, of_one_picture: bool) -> list[str]:
     """What of a CSV could be a label.
 
     Args:
@@ -107,7 +107,7 @@ def stem(name: str) -> str:
 
 
 def number_classes(
-    labels: Sequence[Label | None], class_names: list[str] | None, keep_numbers: bool = True
+    labels: Sequence[Label | None], class_names: list[str] | None, *, keep_numbers: bool = True
 ) -> tuple[list[Label | None], list[str] | None]:
     """Give numbers to the classes that have names only, in the names' order.
 

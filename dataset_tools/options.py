@@ -6,7 +6,7 @@ from typing import Any
 
 from dnnlib import UserError
 
-from .image.crop import FITS, Conversion
+from .image.crop import FITS, Conversion, Fit
 
 TRANSFORMS = ('center-crop', 'center-crop-wide')
 
@@ -15,7 +15,7 @@ def make_conversion(
     size: str | None,
     width: int | None,
     height: int | None,
-    fit: str | None,
+    fit: Fit | None,
     transform: str | None,
     **others: Any,
 ) -> Conversion:

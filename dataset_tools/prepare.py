@@ -29,8 +29,8 @@ from dnnlib import UserError, atomic_folder, atomic_path
 from dnnlib.containers import Skipped
 
 from .audit import AuditReport
-from .encode import FORMATS, EncodedPicture, Job, RejectedPicture, Task, encode_pictures
-from .faces.detect import NO_FACE, WHAT_TO_TRY, detector_version
+from .encode import FORMATS, EncodedPicture, FileFormat, Job, RejectedPicture, Task, encode_pictures
+from .faces.detect import NO_FACE, WHAT_TO_TRY, Faces, detector_version
 from .faces.landmarks import Landmarks
 from .image.crop import Conversion
 from .image.decode import mislabelled
@@ -57,7 +57,7 @@ class Alignment:
         sheet: where to draw a contact sheet of what was cut, if anywhere.
     """
 
-    faces: str = 'one'
+    faces: Faces = 'one'
     marked: Mapping[str, Sequence[Landmarks]] | None = None
     sheet: Path | None = None
 
@@ -86,7 +86,7 @@ class Policy:
         UserError: an unknown format.
     """
 
-    file_format: str = 'png'
+    file_format: FileFormat = 'png'
     dedupe: bool = False
     strict: bool = False
     dry_run: bool = False
@@ -207,7 +207,7 @@ def prepare_dataset(
                     break
             _check(source, report, policy)
             writer.labels, class_names = number_classes(
-                writer.labels, source.class_names, source.keep_numbers
+                writer.labels, source.class_names, keep_numbers=source.keep_numbers
             )
             report.classes = count_classes(writer.labels, class_names)
             writer.finish(

@@ -65,8 +65,9 @@ def ordered_map(
 class _Pool:
     """Processes, each with a pipe and a thread of its own.
 
-    Those of a `ProcessPoolExecutor` share a pipe: it waits for ever for the rest of what a killed
-    one was writing.
+    Why not `concurrent.futures.ProcessPoolExecutor`: its processes share one pipe for the results,
+    so it waits for ever for the rest of what a killed one was writing, and can't tell which picture
+    killed it. On Ctrl-C it waits for the calls that run, unless its processes are killed by hand.
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:

@@ -1,4 +1,9 @@
-"""Files from the web: streamed into a cache, continued after a broken connection, checked."""
+"""Files from the web: streamed into a cache, continued after a broken connection, checked.
+
+Why no library: neither `torch.hub` nor `urllib` nor pooch continues a broken download, and none of
+them gives up a server that sends a byte now and then (`connection.Watch`), refuses links and
+redirects to http, or compares the hash at every use. A 350 MB snapshot on a bad line needs that.
+"""
 
 import contextlib
 import hashlib

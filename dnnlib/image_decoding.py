@@ -110,7 +110,11 @@ def check_pixels(width: int, height: int, max_pixels: int | None = None) -> None
 
 
 def decode_picture(
-    data: bytes, name: str = 'picture', in_threads: bool = False, max_pixels: int | None = None
+    data: bytes,
+    name: str = 'picture',
+    *,
+    in_threads: bool = False,
+    max_pixels: int | None = None,
 ) -> np.ndarray:
     """Decode a picture as it is stored, without any change of colours.
 
@@ -129,7 +133,7 @@ def decode_picture(
     """
     try:
         if data[:8] == _PNG:
-            pixels = _decode_png(data, in_threads, max_pixels)
+            pixels = _decode_png(data, in_threads=in_threads, max_pixels=max_pixels)
             if pixels is not None:
                 return pixels
         Image.init()
@@ -153,7 +157,7 @@ def decode_picture(
     return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
-def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
+def _decode_png(data: bytes, *, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
     """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what
     Pillow should do.
     """

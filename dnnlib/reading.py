@@ -31,7 +31,7 @@ _SLICE = 4096  # bytes of a packed member that are unpacked at once where zipfil
 PathLike = str | os.PathLike[str]
 
 
-def open_file(path: PathLike, buffered: bool = True) -> IO[bytes]:
+def open_file(path: PathLike, *, buffered: bool = True) -> IO[bytes]:
     """Open a regular file, or a link to one, for reading; every file that others made is opened so.
 
     Args:

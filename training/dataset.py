@@ -148,7 +148,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         """
         return choose_rows(self._labels, count, generator)
 
-    def load(self, number: int, in_threads: bool = False) -> np.ndarray:
+    def load(self, number: int, *, in_threads: bool = False) -> np.ndarray:
         """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call
         this at a time.
 
@@ -163,8 +163,8 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         image = decode_picture(
             self.archive.read(name),
             f'{self.archive.path}: {name}',
-            in_threads,
-            max(self.shape[1] * self.shape[2], _MIN_LIMIT),
+            in_threads=in_threads,
+            max_pixels=max(self.shape[1] * self.shape[2], _MIN_LIMIT),
         ).transpose(2, 0, 1)
         if image.shape != self.shape:
             raise UserError(

@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from dnnlib import UserError
 
-from ..image.resize import RESIZE_FILTERS
+from ..image.resize import RESIZE_FILTERS, ResizeFilter
 from .landmarks import Landmarks
 
 # times the longer side of its picture: a tight portrait has a square of about twice that
@@ -47,7 +47,7 @@ def quad_side(quad: np.ndarray) -> float:
 
 
 def align_face(
-    picture: Image.Image, landmarks: Landmarks, size: int, resize_filter: str = 'lanczos'
+    picture: Image.Image, landmarks: Landmarks, size: int, resize_filter: ResizeFilter = 'lanczos'
 ) -> Image.Image:
     """Cut a face out, upright, with its eyes and mouth where FFHQ has them.
 

@@ -5,7 +5,7 @@ packages).
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,8 @@ from ..image.decode import BadPicture, decode_rgb
 from .align import align_face, ffhq_quad, quad_side
 from .landmarks import Landmarks
 
-FACES = ('one', 'all')
+Faces = Literal['one', 'all']  # the largest, or every one
+FACES: tuple[Faces, ...] = get_args(Faces)
 NO_FACE = 'without a face'
 WHAT_TO_TRY = (
     'try larger, upright pictures that show faces from the front; or mark eyes and '
@@ -66,7 +67,7 @@ def detector_version() -> str:
 def convert_faces(
     data: bytes,
     conversion: Conversion,
-    faces: str = 'one',
+    faces: Faces = 'one',
     marked: Sequence[Landmarks] | None = None,
 ) -> list[SquarePicture]:
     """Decode a picture and cut faces out of it; what `convert_picture` is to whole pictures.
@@ -102,7 +103,7 @@ def convert_faces(
 
 
 def choose_faces(
-    picture: Image.Image, faces: str = 'one', marked: Sequence[Landmarks] | None = None
+    picture: Image.Image, faces: Faces = 'one', marked: Sequence[Landmarks] | None = None
 ) -> list[Landmarks]:
     """The faces of a picture that are to be cut out; none where there are none. `WHAT_TO_TRY` is
     the advice for that.
@@ -123,7 +124,7 @@ def choose_faces(
     return found if faces == 'all' else found[:1]
 
 
-def find_faces(picture: Image.Image, small: bool = False) -> list[Landmarks]:
+def find_faces(picture: Image.Image, *, small: bool = False) -> list[Landmarks]:
     """Look for faces, seen from the front and upright by 40 degrees or so.
 
     Args:

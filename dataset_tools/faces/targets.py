@@ -73,9 +73,9 @@ def load_targets(
     found: Mapping[str, Path],
     resolution: int,
     channels: int = 3,
+    *,
     align: bool = False,
     landmarks: Path | None = None,
-    *,
     warn: Callable[[str], object],
 ) -> dict[str, np.ndarray]:
     """Pictures as a network draws them.
@@ -103,7 +103,7 @@ def load_targets(
     for name, path in found.items():
         try:
             faces = None if marked is None else marked.get(path.name, [])
-            pictures[name] = load_target(path, resolution, channels, align, faces)
+            pictures[name] = load_target(path, resolution, channels, align=align, marked=faces)
         except UserError as error:
             errors.append(error)
     if not pictures:
@@ -117,6 +117,7 @@ def load_target(
     path: str | os.PathLike[str],
     resolution: int,
     channels: int = 3,
+    *,
     align: bool = False,
     marked: Sequence[Landmarks] | None = None,
 ) -> np.ndarray:

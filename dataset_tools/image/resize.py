@@ -9,26 +9,28 @@ photograph.
 import functools
 import importlib.metadata
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import PIL
 from PIL import Image
 
-RESIZE_FILTERS = {
+ResizeFilter = Literal['lanczos', 'box', 'bicubic']
+RESIZE_FILTERS: dict[ResizeFilter, Image.Resampling] = {
     'lanczos': Image.Resampling.LANCZOS,
     'box': Image.Resampling.BOX,
     'bicubic': Image.Resampling.BICUBIC,
 }
 _PACKAGE = 'cykooz.resizer'
 # of the same filters there
-_NAMES = {'lanczos': 'lanczos3', 'box': 'box', 'bicubic': 'catmull_rom'}
+_NAMES: dict[ResizeFilter, str] = {'lanczos': 'lanczos3', 'box': 'box', 'bicubic': 'catmull_rom'}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
-_Resize = Callable[[Image.Image, tuple[int, int], str, Box], Image.Image]
+_Resize = Callable[[Image.Image, tuple[int, int], ResizeFilter, Box], Image.Image]
 
 
 def resize(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
     """A part of a picture at another size.
 
@@ -45,7 +47,7 @@ def resize(
 
 
 def resize_light(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
     """As `resize`, but what is averaged is light, not the numbers that stand for it: fine light
     patterns don't darken.
@@ -84,7 +86,7 @@ def _implementation() -> tuple[_Resize, str]:
     }
 
     def by_cykooz(
-        picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+        picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
     ) -> Image.Image:
         left, top, right, bottom = box
         result = Image.new('RGB', size)
@@ -100,7 +102,7 @@ def _implementation() -> tuple[_Resize, str]:
 
 
 def _by_pillow(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
     return picture.resize(size, RESIZE_FILTERS[resize_filter], box)
 

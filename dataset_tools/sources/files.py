@@ -68,9 +68,8 @@ class FileSource(PictureSource):
 
     def _what_there_is(self, tables: list[Entry]) -> str:
         for name, data in _all_readable(self._container, tables[:1]):
-            columns = csv_columns(
-                data, any(stem(picture) == stem(name) for picture in self.picture_names or [])
-            )
+            own = any(stem(picture) == stem(name) for picture in self.picture_names or [])
+            columns = csv_columns(data, of_one_picture=own)
             return f': {name} has {", ".join(columns[:20]) or "nothing"}'
         return '; there is none that can be read'
 
@@ -88,17 +87,11 @@ class FileSource(PictureSource):
 
 def _class_names(data: dict[str, Any] | None, labels: Iterable[Label]) -> list[str] | None:
     """The names of the classes by a `dataset.json`, if each class has one."""
-    names, highest = (
-        (data or {}).get('class_names'),
-        max((label for label in labels if isinstance(label, int)), default=-1),
-    )
-    return (
-        names
-        if isinstance(names, list)
-        and len(names) > highest
-        and all(isinstance(name, str) for name in names)
-        else None
-    )
+    names = (data or {}).get('class_names')
+    highest = max((label for label in labels if isinstance(label, int)), default=-1)
+    if not isinstance(names, list) or len(names) <= highest:
+        return None
+    return names if all(isinstance(name, str) for name in names) else None
 
 
 def _all_readable(container: Container, entries: Iterable[Entry]) -> Iterator[tuple[str, bytes]]:

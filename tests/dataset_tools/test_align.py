@@ -669,7 +669,7 @@ def test_several_faces_the_largest_first() -> None:
 
 
 def test_a_doubtful_find_counts_as_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The badge on the chest, which the detector takes for a face in some copies of the photograph."""
+    """The badge on the chest, which the detector takes for a face in some of the copies."""
     photograph()
     import dlib
 

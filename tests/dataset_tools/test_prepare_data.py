@@ -627,7 +627,10 @@ def test_bad_input_is_refused_in_one_line(
 
 
 def test_help_needs_no_torch() -> None:
-    code = 'import sys, prepare_data; code = prepare_data.main(["--help"]); sys.exit(code or "torch" in sys.modules)'
+    code = (
+        'import sys, prepare_data; code = prepare_data.main(["--help"]); '
+        'sys.exit(code or "torch" in sys.modules)'
+    )
     result = subprocess.run(
         [sys.executable, '-c', code],
         capture_output=True,

@@ -449,7 +449,8 @@ def test_the_thread_ends_with_the_process(tmp_path: Path) -> None:
     code = f"""
 import sys, torch
 from training.dataset import ImageFolderDataset, batches
-stream = batches(ImageFolderDataset({str(make(tmp_path / 'set'))!r}), 4, seed=0, workers=0, device=torch.device('cpu'), cache='ram')
+data = ImageFolderDataset({str(make(tmp_path / 'set'))!r})
+stream = batches(data, 4, seed=0, workers=0, device=torch.device('cpu'), cache='ram')
 next(stream)
 sys.exit(7)
 """
