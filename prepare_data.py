@@ -275,17 +275,14 @@ def cli(
         _name(error.report)
         raise
     _name(report)
-    warning = summary.face_warning(report, conversion.resolution) if alignment is not None else None
-    if warning:
+    if alignment is not None and (warning := summary.face_warning(report, conversion.resolution)):
         echo(warning, err=True)
-    for line in [
-        report.classes,
-        summary.table(report)
-        if policy.dry_run
-        else summary.last_line(report, str(dest), conversion.resolution),
-    ]:
-        if line:
-            echo(line)
+    if report.classes:
+        echo(report.classes)
+    if policy.dry_run:
+        echo(summary.table(report))
+    else:
+        echo(summary.last_line(report, str(dest), conversion.resolution))
 
 
 def _alignment(

@@ -182,16 +182,14 @@ def prepare_dataset(
         Refused: pictures had to be dropped and must not.
     """
     limit = max_images or sys.maxsize
-    if min(limit, sys.maxsize if source.total is None else source.total) < _FEW_PICTURES:
-        workers = 1
+    few = min(limit, sys.maxsize if source.total is None else source.total) < _FEW_PICTURES
     report = Report()
     with AuditReport(policy.report) as audit:
         _report_source(source, report, audit)
         faces = alignment.faces if alignment is not None else None
         task = Task(conversion, faces, policy.file_format, audit.wants_thumbnails)
-        results = ordered_map(
-            partial(encode_pictures, task=task), _jobs(source, alignment), workers
-        )
+        encode = partial(encode_pictures, task=task)
+        results = ordered_map(encode, _jobs(source, alignment), 1 if few else workers)
         with (
             _place(dest, policy) as temp,
             DatasetWriter(temp) as writer,
@@ -210,9 +208,8 @@ def prepare_dataset(
                 writer.labels, source.class_names, keep_numbers=source.keep_numbers
             )
             report.classes = count_classes(writer.labels, class_names)
-            writer.finish(
-                _metadata(source, conversion, alignment, policy, class_names, report.files)
-            )
+            made = _metadata(source, conversion, alignment, policy, class_names, report.files)
+            writer.finish(made)
     report.sheets = sheet.pages if sheet is not None else []
     return report
 

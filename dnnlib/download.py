@@ -110,11 +110,7 @@ def open_url(
     """
     address = normal_url(url)
     folder = make_cache_dir_path('downloads') if cache_dir is None else cache_dir
-    if name is None:
-        last = Path(urllib.parse.urlsplit(address).path).name
-        name = re.sub(r'[^\w.-]', '_', last)[-80:] or 'file'
-        name = f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}'
-    path = folder / name
+    path = folder / (_name_of_copy(address) if name is None else name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ('', '.part', '.part.json', '.sha256', '.lock'):
@@ -123,7 +119,7 @@ def open_url(
             if path.exists():
                 _check_kept(path, url, sha256, check)
             else:
-                with Watch(printable(name), None if sys.stderr.isatty() else say) as watch:
+                with Watch(printable(path.name), None if sys.stderr.isatty() else say) as watch:
                     _fetch(address, path, progress, timeout, pause, sha256, check, max_size, watch)
                 if say is not None:
                     recorded = path.with_name(path.name + '.sha256').read_text()
@@ -137,6 +133,12 @@ def open_url(
             'DNNLIB_CACHE_DIR chooses another folder'
         ) from error
     return path
+
+
+def _name_of_copy(address: str) -> str:
+    last = Path(urllib.parse.urlsplit(address).path).name
+    readable = re.sub(r'[^\w.-]', '_', last)[-80:] or 'file'
+    return f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{readable}'
 
 
 def _fetch(

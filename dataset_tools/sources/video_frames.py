@@ -26,39 +26,10 @@ def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
     Raises:
         UserError: ffmpeg can't be run.
     """
-    from imageio_ffmpeg import get_ffmpeg_exe
-
-    command = [
-        get_ffmpeg_exe(),
-        '-nostdin',
-        '-v',
-        'error',
-        '-protocol_whitelist',
-        'file',
-        '-format_whitelist',
-        _DEMUXERS,
-        '-max_pixels',
-        str(MAX_PIXELS),
-        '-i',
-        f'file:{path}',
-        '-map',
-        '0:v:0',
-        '-vf',
-        f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}',
-        '-fps_mode',
-        'passthrough',
-        '-f',
-        'image2pipe',
-        '-c:v',
-        'ppm',
-        '-pix_fmt',
-        'rgb24',
-        '-',
-    ]
     count = 0
     with tempfile.TemporaryFile() as said:
         try:
-            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said)
+            process = subprocess.Popen(_command(path, every), stdout=subprocess.PIPE, stderr=said)
         except OSError as error:
             raise UserError(f'--source {path}: ffmpeg cannot be run: {error}') from error
         try:
@@ -81,6 +52,25 @@ def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
             else 'there is no picture in it, or one of too many pixels'
         )
         yield Skipped(path.name, 'damaged', f'after {count} frames ffmpeg says: {reason}')
+
+
+def _command(path: Path, every: int) -> list[str]:
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    options = {
+        '-v': 'error',
+        '-protocol_whitelist': 'file',
+        '-format_whitelist': _DEMUXERS,
+        '-max_pixels': str(MAX_PIXELS),
+        '-i': f'file:{path}',
+        '-map': '0:v:0',
+        '-vf': f'select=not(mod(n\\,{every})),{_SQUARE_PIXELS}',
+        '-fps_mode': 'passthrough',
+        '-f': 'image2pipe',
+        '-c:v': 'ppm',
+        '-pix_fmt': 'rgb24',
+    }
+    return [get_ffmpeg_exe(), '-nostdin', *(word for pair in options.items() for word in pair), '-']
 
 
 def _read_ppm(read: Callable[[int], bytes]) -> bytes | None:
