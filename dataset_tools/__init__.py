@@ -1,5 +1,5 @@
-"""From any pile of pictures to a data set that StyleGAN2 trains on: one function,
-`prepare_dataset`, whose module says in which order the parts work.
+"""Make data sets for StyleGAN2 from pictures of any kind: `prepare_dataset`, whose module says in
+which order the parts work.
 """
 
 from .image.crop import FITS, Conversion

@@ -1,4 +1,4 @@
-"""The audit: a line for each file that was found, as `report.csv`, and a page to look at,
+"""Write the audit: a line for each file that was found, `report.csv`, and a page to look at,
 `report.html`.
 """
 
@@ -41,7 +41,7 @@ class AuditReport:
 
     @property
     def wants_thumbnails(self) -> bool:
-        """Whether anything will show them."""
+        """Whether thumbnails are shown."""
         return self._folder is not None
 
     def add(
@@ -137,6 +137,6 @@ class AuditReport:
 
 
 def _cell(text: str) -> str:
-    """So that no spreadsheet takes a file's name for a formula."""
+    """Mark a text so that no spreadsheet takes a file's name for a formula."""
     text = escaped(text)
     return f"'{text}" if text[:1] in _FORMULA else text

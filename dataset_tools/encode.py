@@ -1,4 +1,4 @@
-"""One picture of a source to pictures of a data set: what each worker process does.
+"""Convert and encode one picture of a source: the work of each worker process.
 
 `encode_pictures` converts (`image.crop`, or `faces.detect` where faces are cut out) and encodes.
 """
@@ -31,7 +31,7 @@ _PILLOW_FORMATS = {'jpeg': 'JPEG', 'webp': 'WEBP'}
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker gets: a picture, and its faces if they are marked."""
+    """A picture to convert, and its faces if they are marked."""
 
     item: SourcePicture | Skipped
     marked: Sequence[Landmarks] | None = None
@@ -42,7 +42,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker does with each.
+    """How every picture is converted and encoded.
 
     Args:
         conversion: to a square; for faces the size and the filter.

@@ -1,4 +1,4 @@
-"""Labels of foreign pictures: the names of their folders, or CSV files; and what becomes of them.
+"""Labels by the names of folders or by CSV files, and the numbers that classes get.
 
 Those of a `dataset.json` are read by `dnnlib.image_archive`.
 """
@@ -18,7 +18,7 @@ _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', '
 
 
 def check_mode(mode: str | None) -> None:
-    """Refuse a `--labels` that means nothing.
+    """Check `--labels`.
 
     Raises:
         UserError: it does.
@@ -76,7 +76,7 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
 
 
 def csv_columns(data: bytes, *, of_one_picture: bool) -> list[str]:
-    """What of a CSV could be a label.
+    """List the columns, or the names, of a CSV that could be labels.
 
     Args:
         data: its content.
@@ -87,7 +87,7 @@ def csv_columns(data: bytes, *, of_one_picture: bool) -> list[str]:
 
 
 def _rows(data: bytes) -> list[list[str]]:
-    """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the
+    """The lines that aren't empty; none of a file that is no CSV: it is skipped, and the
     pictures that miss a label are named.
     """
     if len(data) > _MAX_CSV:
@@ -101,7 +101,7 @@ def _rows(data: bytes) -> list[list[str]]:
 
 
 def stem(name: str) -> str:
-    """A path without its last suffix."""
+    """Return a path without its last suffix."""
     head, dot, tail = name.rpartition('.')
     return head if dot and '/' not in tail else name
 
@@ -139,7 +139,7 @@ def _are_class_numbers(names: Collection[str]) -> bool:
 
 
 def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | None) -> str:
-    """Such as 'classes: 0 cat 12, 1 dog 30'; nothing for labels that are vectors."""
+    """Describe the classes: '2 classes: 0 cat: 12, 1 dog: 30'; empty for vectors."""
     counts = Counter(label for label in labels if isinstance(label, int))
     if not counts:
         return ''

@@ -1,4 +1,4 @@
-"""What the options of `prepare_data.py` mean together."""
+"""Check and combine the options of `prepare_data.py`."""
 
 import re
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def make_conversion(
     transform: str | None,
     **others: Any,
 ) -> Conversion:
-    """A conversion from this project's options or NVIDIA's.
+    """Make a conversion from this project's options or NVIDIA's.
 
     Args:
         size: `--resolution`: '256', or '256x256'.

@@ -49,7 +49,7 @@ _DUPLICATE = 'duplicate'
 
 @dataclass(frozen=True)
 class Alignment:
-    """That faces are cut out, and which.
+    """Which faces are cut out, and where they are.
 
     Args:
         faces: of a picture, 'one' is the largest, 'all' every one.
@@ -62,7 +62,7 @@ class Alignment:
     sheet: Path | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What `dataset.json` says of it."""
+        """Return what `dataset.json` says of it."""
         return {
             'fit': 'ffhq',
             'faces': self.faces,
@@ -72,7 +72,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is written, and what is put up with.
+    """What is written and which faults are tolerated.
 
     Args:
         file_format: of the pictures: 'png', or 'jpeg' or 'webp', which keep the files of pictures
@@ -115,7 +115,7 @@ def check_dest(
     sources: Sequence[str | os.PathLike[str]],
     report: Path | None = None,
 ) -> None:
-    """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no
+    """Check the destination. (A zip inside the source folder is fine: it is no
     picture.)
 
     Raises:
@@ -171,7 +171,7 @@ def prepare_dataset(
         dest: the zip to write, or a folder, which must be new; see `check_dest`.
         conversion: what is done to each picture.
         alignment: cut the faces out of it, instead of fitting it into a square (`conversion.fit`).
-        policy: what is written, and what is put up with.
+        policy: what is written and which faults are tolerated.
         max_images: stop after so many pictures were written.
         workers: processes that convert; a handful of pictures is done without any.
         tick: called once a picture of the source, for a progress bar.

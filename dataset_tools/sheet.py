@@ -17,7 +17,7 @@ _SUFFIXES = ('.png', '.jpg', '.jpeg')
 
 
 def check_sheet(path: Path, source: str | os.PathLike[str]) -> None:
-    """Refuse a contact sheet that can't be meant.
+    """Check the path of a contact sheet.
 
     Raises:
         UserError: `path` has no suffix of a picture that suits, or it lies in the source folder,

@@ -1,4 +1,4 @@
-"""What came of a preparation: counts, and the lines that are printed at its end."""
+"""Count what was prepared and skipped, and format the lines that are printed at the end."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from .image.crop import SquarePicture
 
 @dataclass
 class Report:
-    """What came of it.
+    """Counts of what was written, changed and skipped.
 
     Attributes:
         files: the names of the pictures in the source, in the order in which they were written;
@@ -52,14 +52,14 @@ class Report:
 
 
 def named(report: Report) -> Iterator[str]:
-    """A line for each file that was left out or is to be remarked upon."""
+    """Yield a line for each file that was skipped or has a remark."""
     for word, items in (('remark', report.remarks), ('skipped', report.skipped)):
         for item in items:
             yield escaped(f'{word} {item.name}: {item.kind}: {item.reason}')
 
 
 def last_line(report: Report, dest: str, resolution: int) -> str:
-    """The last line: what was written, and what wasn't."""
+    """Format the last line: what was written and what was skipped."""
     parts = [
         f'written {_count(len(report.files), "picture")} at {resolution}x{resolution} to {dest}',
         f'{report.num_enlarged} enlarged',
@@ -85,7 +85,7 @@ def last_line(report: Report, dest: str, resolution: int) -> str:
 
 
 def table(report: Report) -> str:
-    """What a dry run shows: what would be kept, changed, dropped and passed over, and how often."""
+    """Format the table of a dry run: how many would be kept, changed, dropped and skipped."""
     rows = [
         ('kept as they are, but for their size', report.num_unchanged, True),
         ('changed', len(report.files) - report.num_unchanged, True),
@@ -100,7 +100,7 @@ def table(report: Report) -> str:
 
 
 def face_warning(report: Report, resolution: int) -> str | None:
-    """What to say of faces that are too small."""
+    """Format a warning about faces that are too small; None without any."""
     if not report.num_enlarged:
         return None
     return (

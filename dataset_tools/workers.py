@@ -1,4 +1,4 @@
-"""`map` over several processes: in order, with little in flight, and ending cleanly on Ctrl-C."""
+"""Map a function over several processes: in order, bounded, and ending cleanly on Ctrl-C."""
 
 import contextlib
 import multiprocessing
@@ -21,8 +21,8 @@ R = TypeVar('R')
 
 
 def default_workers() -> int:
-    """The cores that this process may use, at most 16: beyond that the one process that writes is
-    the limit.
+    """Return the cores that this process may use, at most 16: beyond that the one process that
+    writes is the limit.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -92,7 +92,7 @@ class _Pool:
         return future
 
     def end(self) -> None:
-        """End the processes, whatever they do."""
+        """Kill the processes and wait for their end."""
         for process in self._processes:
             process.kill()
         for _ in self._threads:

@@ -1,4 +1,4 @@
-"""Writing a data set: a zip whose bytes follow from its content alone, laid out as NVIDIA's tools
+"""Write a data set: a zip whose bytes follow from its content alone, laid out as NVIDIA's tools
 lay out theirs.
 """
 

@@ -1,4 +1,4 @@
-"""The base of the house: nothing here imports torch or another package of this project.
+"""Base package: imports neither torch nor another package of this project.
 
 `EasyDict`, `Logger`, `format_time` and `make_cache_dir_path` keep NVIDIA's names, because snapshots
 name `dnnlib.util.EasyDict` and because people's own scripts import them.

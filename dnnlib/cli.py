@@ -1,5 +1,5 @@
-"""What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a
-terminal.
+"""Command-line conventions of all scripts: grouped `--help`, one-line errors, exit codes, progress
+bars that know a terminal.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
-"""Files that lie together in a folder or zip: listed and read, without anything being unpacked.
+"""List and read the files of folders and zips, without unpacking anything.
 
-The one place that lists them: `image_archive` reads our own sets with it, and `dataset_tools` those
-of strangers, with a further container for tars.
+This is the only place that does: `image_archive` reads our own sets with it, and `dataset_tools`
+those of strangers, with a further container for tars.
 """
 
 import os
@@ -28,7 +28,7 @@ MAX_LABELS = 1 << 27  # bytes of a dataset.json; a million pictures need half of
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that was left out, or that something is to be said of.
+    """A file that was skipped, or has a remark.
 
     Args:
         name: its path inside the source.
@@ -82,11 +82,11 @@ class Container:
         self.problems: list[Skipped] = []
 
     def read(self, entry: Entry, count: int | None = None) -> bytes:
-        """The bytes of a file. Read in the order of `entries`: a compressed tar begins anew for
-        each that comes before the last.
+        """Return the bytes of a file. Read in the order of `entries`: a compressed tar begins anew
+        for each that comes before the last.
 
         Args:
-            count: no more than the first so many.
+            count: no more than the first `count` bytes; None for all.
 
         Raises:
             Unusable: it can't be read.
@@ -103,7 +103,7 @@ class Container:
             ) from error
 
     def read_json(self, name: str = 'dataset.json') -> dict[str, Any] | None:
-        """A JSON object at the container's top level, or None where there is no such file.
+        """Read a JSON object at the container's top level, or None where there is no such file.
 
         Raises:
             UserError: it can't be read, or is no JSON object.
@@ -119,7 +119,7 @@ class Container:
         return found
 
     def remarks(self) -> Iterator[Skipped]:
-        """What the names give cause to say; such files are read all the same, for nothing is ever
+        """Describe odd names; such files are read all the same, for nothing is ever
         written under these names.
         """
         seen: dict[str, str] = {}

@@ -80,7 +80,7 @@ def open_url(
     check: Check | None = None,
     max_size: int = MAX_SIZE,
 ) -> Path:
-    """A local copy of what a URL names.
+    """Download a file, or find it in the cache.
 
     The file is streamed into the cache under a temporary name and gets its own when it is whole and
     has been checked. Its SHA-256 is recorded then and compared at every later use. Several

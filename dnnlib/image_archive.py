@@ -27,7 +27,7 @@ Label = int | list[float]  # the number of a class, or a vector
 
 
 def is_picture_name(name: str, suffixes: Collection[str] = PICTURE_SUFFIXES) -> bool:
-    """Whether a file's name says that it is a picture. Hidden files and folders, which begin with a
+    """Return whether a name is that of a picture. Hidden files and folders, which begin with a
     dot, and those that macOS adds to zips don't count.
 
     Args:
@@ -68,7 +68,7 @@ class PictureArchive:
         return [name for name in self.file_names if is_picture_name(name)]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """Return the bytes of one file.
 
         Raises:
             UserError: the file is gone, unreadable, too large, no regular file, encrypted or
@@ -77,7 +77,7 @@ class PictureArchive:
         return self._read(name, None)
 
     def read_start(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of one file, or all that it has. Raises as `read` does."""
+        """Return the first `count` bytes of one file, or all that it has. Raises as `read` does."""
         return self._read(name, count)
 
     def _read(self, name: str, count: int | None) -> bytes:
@@ -88,8 +88,8 @@ class PictureArchive:
             raise UserError(f'{self.path}: {printable(name)} {what}') from error
 
     def shape(self, name: str) -> tuple[int, int, int]:
-        """Channels, height and width of one picture, from as few of its first bytes as suffice: a
-        fault behind them is not found.
+        """Return channels, height and width of a picture, from as few of its first bytes as
+        suffice: a fault behind them is not found.
 
         Raises:
             UserError: it can't be read, or is no picture.
@@ -102,7 +102,7 @@ class PictureArchive:
         return channels, height, width
 
     def read_json(self, name: str = 'dataset.json') -> dict[str, Any] | None:
-        """A JSON object at the archive's top level, or None where there is no such file.
+        """Read a JSON object at the archive's top level, or None where there is no such file.
 
         Raises:
             UserError: it can't be read, or is no JSON object.

@@ -26,7 +26,7 @@ _PNG = b'\x89PNG\r\n\x1a\n'
 
 
 def header_shape(data: bytes) -> tuple[int, int, int] | None:
-    """Channels, height and width of a picture by its first bytes; None where they don't say, or
+    """Read channels, height and width from a picture's first bytes; None where they don't say, or
     where decoding gives others.
 
     Args:
@@ -56,7 +56,7 @@ def header_shape(data: bytes) -> tuple[int, int, int] | None:
 
 
 def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
-    """Pillow's `Image.open`, for files that anybody may have made: only named formats, and nothing
+    """Open a picture that anybody may have made with Pillow: only named formats, and nothing
     that takes long to decode.
 
     Args:
@@ -99,7 +99,7 @@ class TooLarge(ValueError):
 
 
 def check_pixels(width: int, height: int, max_pixels: int | None = None) -> None:
-    """Refuse a size before memory is asked for.
+    """Check a picture's size before memory is allocated.
 
     Raises:
         TooLarge: more than `max_pixels`; None for `MAX_PIXELS`.

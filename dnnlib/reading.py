@@ -1,5 +1,5 @@
-"""Reading files of others: regular files only, no more bytes than expected, JSON and `.npz` with
-bounds.
+"""Read files that others made: regular files only, no more bytes than expected, JSON and `.npz`
+with bounds.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def regular_file(path: PathLike) -> Path:
 
 
 def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
-    """The content of a regular file.
+    """Read a regular file.
 
     Raises:
         UserError: it isn't there, can't be read, is no regular file, or is larger than `max_bytes`.
@@ -100,7 +100,7 @@ def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
 
 
 def size_problem(size: int, packed: int | None = None, limit: int = MAX_FILE) -> str | None:
-    """What is wrong with the size of a file that is about to be read or unpacked; None for nothing.
+    """Check the size of a file that is about to be read or unpacked; None if nothing is wrong.
 
     Args:
         size: bytes that it has, or says that it has.

@@ -1,4 +1,4 @@
-"""Small things that everything else uses."""
+"""Errors, text, paths and atomic output, for all other modules."""
 
 import contextlib
 import errno
@@ -67,7 +67,7 @@ def starts_as_zip(path: str | os.PathLike[str]) -> bool:
 
 
 def special_kind(mode: int) -> str:
-    """What is at a path that is neither a file nor a folder, by its `st_mode`."""
+    """Name what is neither a file nor a folder, by its `st_mode`: `a pipe`."""
     kinds = {
         stat.S_IFIFO: 'a pipe',
         stat.S_IFCHR: 'a device',
@@ -146,7 +146,7 @@ class _Tee:
 
 
 def format_time(seconds: float) -> str:
-    """`75.2` becomes `1m 15s`; days, hours and minutes appear when they are needed."""
+    """Format seconds: `75.2` becomes `1m 15s`; hours and days appear when they are needed."""
     s = int(round(seconds))
     if s < 60:
         return f'{s}s'
@@ -158,7 +158,7 @@ def format_time(seconds: float) -> str:
 
 
 def make_cache_dir_path(*parts: str) -> Path:
-    """Where downloads and statistics are kept: `DNNLIB_CACHE_DIR`, or the user's cache folder."""
+    """Return where downloads and statistics are kept: `DNNLIB_CACHE_DIR` or the user's cache."""
     if 'DNNLIB_CACHE_DIR' in os.environ:
         return Path(os.environ['DNNLIB_CACHE_DIR'], *parts)
     base = os.environ.get('XDG_CACHE_HOME') or (
@@ -222,7 +222,7 @@ def _mode_of_output(dest: Path) -> int:
 
 
 def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -> None:
-    """Make a folder, and find out before long work whether files can be written into it.
+    """Make a folder and check, before long work, that files can be written into it.
 
     Raises:
         UserError: they can't, or there is a file at the path.

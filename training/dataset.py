@@ -1,4 +1,4 @@
-"""Pictures of a folder or zip as training data."""
+"""Training data: pictures of a folder or zip, and shuffled batches of them."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         use_labels: read `dataset.json`: `{"labels": [[name, class], …]}`. Where it has none, the
             folders of the first level are the classes, in sorted order, unless all of them have
             numbers for names, as `prepare_data.py` and NVIDIA number them.
-        max_size: at most so many pictures, chosen by `seed`; None for all.
+        max_size: the most pictures to use, chosen by `seed`; None for all.
         xflip, yflip: add each picture mirrored; each doubles the set.
         seed: of the choice.
 
@@ -214,7 +214,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
 def choose_rows(
     labels: np.ndarray, count: int, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Labels of random pictures.
+    """Choose the labels of random pictures.
 
     Args:
         labels: of a set, float32 `[N, label_dim]`.

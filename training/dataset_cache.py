@@ -1,4 +1,4 @@
-"""A data set decoded once: where its pictures may lie, how they get there, how batches come out."""
+"""Caches of a decoded data set, in RAM or on the GPU, and the batches that come out of them."""
 
 import os
 from collections import deque
@@ -26,7 +26,7 @@ _CGROUP_LIMITS = (
 
 
 def choose_cache(num_bytes: int, device: torch.device, num_ranks: int = 1) -> str:
-    """What `auto` means: the fastest cache that leaves the machine most of its memory.
+    """Choose what `auto` means: the fastest cache that leaves the machine most of its memory.
 
     Every rank holds a copy of its own, so the allowance of RAM is shared out among them, as if all
     ran on one machine. Ranks may choose differently; their batches stay the same.
@@ -200,5 +200,5 @@ def batches_from_gpu(
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """uint8, 0…255, to float32, −1…1."""
+    """Convert uint8, 0…255, to float32, −1…1."""
     return images.to(torch.float32).div_(127.5).sub_(1)

@@ -1,4 +1,4 @@
-"""Faces in pictures, by dlib's frontal detector and its predictor of 68 points (both optional
+"""Find faces in pictures by dlib's frontal detector and its predictor of 68 points (both optional
 packages).
 """
 
@@ -46,7 +46,7 @@ _LOOKS = 4
 
 
 def check_detector() -> str:
-    """See that the packages are there, before long work.
+    """Check that the packages are installed, before long work.
 
     Returns:
         A line on the predictor's licence, to be shown to the user.
@@ -59,7 +59,7 @@ def check_detector() -> str:
 
 
 def detector_version() -> str:
-    """Such as 'dlib-68 20.0.1', for what is to be made again."""
+    """Return name and version of the detector, such as 'dlib-68 20.0.1'."""
     dlib, _ = _import_packages()
     return f'dlib-68 {dlib.__version__}'
 
@@ -70,7 +70,7 @@ def convert_faces(
     faces: Faces = 'one',
     marked: Sequence[Landmarks] | None = None,
 ) -> list[SquarePicture]:
-    """Decode a picture and cut faces out of it; what `convert_picture` is to whole pictures.
+    """Decode a picture and cut faces out of it, as `convert_picture` does with whole pictures.
 
     Args:
         data: the bytes of a picture file.
@@ -105,7 +105,7 @@ def convert_faces(
 def choose_faces(
     picture: Image.Image, faces: Faces = 'one', marked: Sequence[Landmarks] | None = None
 ) -> list[Landmarks]:
-    """The faces of a picture that are to be cut out; none where there are none. `WHAT_TO_TRY` is
+    """Choose the faces of a picture to cut out; none where there are none. `WHAT_TO_TRY` is
     the advice for that.
 
     Args:

@@ -1,4 +1,4 @@
-"""Single pictures for a network: photographs to project or to toonify."""
+"""Load single photographs for a network, to project or to toonify."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from .landmarks import Landmarks, load_landmarks
 
 
 def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """The pictures that files and folders mean.
+    """List the pictures among files and folders.
 
     Args:
         paths: picture files, and folders whose pictures are all taken, sub-folders included.
@@ -54,7 +54,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
 
 
 def check_alignment(align: str, landmarks: Path | None, say: Callable[[str], object]) -> None:
-    """Find out before long work whether `--align` and `--landmarks` can be followed.
+    """Check `--align` and `--landmarks` before long work.
 
     Args:
         align: `ffhq` or `none`.
@@ -78,7 +78,7 @@ def load_targets(
     landmarks: Path | None = None,
     warn: Callable[[str], object],
 ) -> dict[str, np.ndarray]:
-    """Pictures as a network draws them.
+    """Load pictures in the size and channels of a network.
 
     Args:
         found: of `find_targets`.
@@ -121,8 +121,8 @@ def load_target(
     align: bool = False,
     marked: Sequence[Landmarks] | None = None,
 ) -> np.ndarray:
-    """A picture as a network draws them: upright, over white, its middle square or its largest
-    face, resized with Lanczos's filter.
+    """Load a picture in the size and channels of a network: upright, over white, its middle square
+    or its largest face, resized with Lanczos's filter.
 
     Args:
         path: a picture file.

@@ -1,4 +1,4 @@
-"""One picture, whatever its shape and kind, to a square RGB array of the data set's size."""
+"""Convert one picture of any shape and kind to a square RGB array of the data set's size."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _OVERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is done to every picture of a data set.
+    """How every picture of a data set is converted: size, fit, filter.
 
     Args:
         resolution: width and height of the result in pixels: a power of two from 4 to 8192.

@@ -1,4 +1,4 @@
-"""The bytes of any picture to upright 8-bit sRGB."""
+"""Decode any picture to upright 8-bit sRGB."""
 
 import functools
 import io
@@ -110,12 +110,12 @@ def _formats_by_suffix() -> dict[str, str]:
 
 
 def known_suffixes() -> Collection[str]:
-    """The suffixes of the formats that can be decoded here, in lower case."""
+    """Return the suffixes of the formats that can be decoded here, in lower case."""
     return _formats_by_suffix().keys()
 
 
 def mislabelled(name: str, found: str) -> str | None:
-    """What is to be said of a file whose suffix promises another format.
+    """Describe the fault of a file whose suffix promises another format; None without one.
 
     Args:
         name: of the file.
@@ -201,7 +201,7 @@ def thumbnail(data: bytes) -> bytes | None:
 
 
 def encode_thumbnail(picture: Image.Image) -> bytes:
-    """A small JPEG of a picture of mode 'RGB', at most 96 pixels long."""
+    """Encode a picture of mode 'RGB' as a small JPEG, at most 96 pixels long."""
     small = picture.copy()
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

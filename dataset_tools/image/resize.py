@@ -1,4 +1,4 @@
-"""Resizing with Pillow's filters: by cykooz.resizer where it is installed, which needs a fifth of
+"""Resize with Pillow's filters: by cykooz.resizer where it is installed, which needs a fifth of
 the time, or by Pillow.
 
 Both compute in 8 bits with the same filters, one across first and the other down, and so differ in
@@ -32,7 +32,7 @@ _Resize = Callable[[Image.Image, tuple[int, int], ResizeFilter, Box], Image.Imag
 def resize(
     picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
-    """A part of a picture at another size.
+    """Resize a part of a picture.
 
     Args:
         picture: mode 'RGB'.
@@ -49,7 +49,7 @@ def resize(
 def resize_light(
     picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
-    """As `resize`, but what is averaged is light, not the numbers that stand for it: fine light
+    """Resize in linear light: what is averaged is light, not sRGB's numbers for it, so fine light
     patterns don't darken.
     """
     if size == picture.size and box == (0, 0, *size):
@@ -68,7 +68,7 @@ def resize_light(
 
 
 def resizer_version() -> str:
-    """What `resize` uses, and which version of it."""
+    """Return name and version of what `resize` uses."""
     return _implementation()[1]
 
 

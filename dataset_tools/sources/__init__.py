@@ -1,4 +1,4 @@
-"""Where pictures come from, one reader each. A source says what it has and yields its pictures.
+"""Sources of pictures, one reader each. A source says what it has and yields its pictures.
 
 A new kind of source is a subclass of `base.PictureSource` in a module of its own; `_open` below
 finds out which one a path needs.
@@ -38,7 +38,7 @@ def open_sources(
         paths: one or more.
         labels: 'none', 'folder', 'json', 'csv:COLUMN', or None for those that a source brings
             along.
-        every: of a video, every so many frames.
+        every: of a video, every nth frame.
 
     Raises:
         UserError: there is nothing at a path, it can't be read, it holds no pictures, its labels

@@ -1,4 +1,4 @@
-"""What every source of pictures has in common."""
+"""The interface of all sources of pictures."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -100,7 +100,7 @@ def refuse_label_modes(path: Path, mode: str | None) -> None:
 
 
 def netpbm(pixels: np.ndarray) -> bytes:
-    """A picture file of the plainest kind.
+    """Encode pixels as PPM or PGM, which takes no time.
 
     Args:
         pixels: uint8 `[H, W]` or `[H, W, 3]`.

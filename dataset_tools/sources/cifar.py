@@ -52,7 +52,7 @@ def find_cifar(container: Container) -> list[Entry]:
 
 
 def _class_names(container: Container) -> list[str] | None:
-    """What the numbers mean.
+    """Read the names of the classes.
 
     Raises:
         Unusable: the file that says it can't be read.
@@ -66,7 +66,7 @@ def _class_names(container: Container) -> list[str] | None:
 
 
 def read_cifar(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Picture files and class numbers of a batch.
+    """Yield the picture files and class numbers of a batch.
 
     Raises:
         Unusable: it is none, or asks for anything but plain arrays and lists.
@@ -111,7 +111,7 @@ class _PixelArray:
 
 
 class _Kind:
-    """Likewise, for a dtype."""
+    """What stands for a dtype while a pickle is read."""
 
     def __init__(self, name: object = None, *_: object) -> None:
         self.name = name.decode('latin-1') if isinstance(name, bytes) else name

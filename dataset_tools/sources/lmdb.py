@@ -22,7 +22,7 @@ def is_lmdb(path: Path) -> bool:
 
 
 def open_lmdb(path: Path) -> tuple[int, Iterator[tuple[str, bytes] | Skipped]]:
-    """How many values there are, and their keys, as text, with them, in the order of the keys.
+    """Return how many values there are, and an iterator of their keys, as text, with the values.
 
     Another process reads, for a file that is damaged or cut short, as downloads are, ends a process
     that maps it into memory.

@@ -1,4 +1,4 @@
-"""Several sources as one."""
+"""Merge several sources into one."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -94,7 +94,7 @@ def find_idx_images(names: list[str]) -> list[str]:
 
 
 def _labels_name(name: str) -> str:
-    """What the labels of a file of pictures are called, without `.gz`."""
+    """Return the name of the labels of a file of pictures, without `.gz`."""
     return re.sub(r'images([-.])idx3', r'labels\1idx1', name.removesuffix('.gz'))
 
 
@@ -106,7 +106,7 @@ def read_idx(data: bytes, dims: int) -> np.ndarray:
         dims: 3 for pictures, 1 for labels.
 
     Returns:
-        uint8, with so many dimensions.
+        uint8, with `dims` dimensions.
 
     Raises:
         Unusable: it is none, or damaged.

@@ -1,4 +1,4 @@
-"""Tars that strangers made, plain or compressed, read without being unpacked."""
+"""Read tars that strangers made, plain or compressed, without unpacking them."""
 
 import bz2
 import gzip

@@ -1,4 +1,4 @@
-"""The frames of a video, by ffmpeg."""
+"""Read the frames of a video with ffmpeg."""
 
 import subprocess
 import tempfile
@@ -20,8 +20,8 @@ _SQUARE_PIXELS = "scale=w='iw*if(between(sar,1,4),sar,1)':h='ih*if(between(sar,0
 
 
 def read_video(path: Path, every: int) -> Iterator[tuple[str, bytes] | Skipped]:
-    """Every so many frames of a video, upright, with square pixels, the first being number 0; names
-    are numbers, data are picture files.
+    """Yield every nth frame of a video, upright, with square pixels, the first being number 0;
+    names are numbers, data are picture files.
 
     Raises:
         UserError: ffmpeg can't be run.
