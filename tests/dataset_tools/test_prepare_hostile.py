@@ -78,7 +78,7 @@ def survivors(
 
 
 @unix
-def test_links_pipes_and_sockets(
+def test_links_pipes_and_sockets_are_skipped_or_followed(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / 'elsewhere'
@@ -109,7 +109,9 @@ def test_links_pipes_and_sockets(
 
 
 @unix
-def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_names_are_remarked_and_read(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in (
         b'\xff\xfe.png',
         b'new\nline.png',
@@ -132,7 +134,7 @@ def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @unix
-def test_no_permission(
+def test_files_without_permission_are_skipped(
     source: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -178,7 +180,7 @@ def bomb_png(width: int, height: int) -> bytes:
     )
 
 
-def test_pictures_that_claim_too_much(
+def test_pictures_that_claim_too_many_pixels_are_skipped(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (source / 'huge.png').write_bytes(bomb_png(100_000, 100_000))
@@ -211,7 +213,7 @@ def test_pictures_that_claim_too_much(
     assert sum('too large' in line for line in err) == 5
 
 
-def test_a_png_whose_rows_end_early(
+def test_a_png_whose_rows_end_early_is_damaged(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A whole file in every other way: Pillow fills it up with black."""
@@ -224,7 +226,9 @@ def test_a_png_whose_rows_end_early(
     ]
 
 
-def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_members_of_zips_are_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'all.zip'
     with (
         zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file,
@@ -268,7 +272,7 @@ def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_a_zip_bomb_of_many_files(
+def test_a_zip_bomb_of_many_files_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each harmless by itself."""
@@ -283,7 +287,9 @@ def test_a_zip_bomb_of_many_files(
     assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs) :]
 
 
-def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_members_of_tars_are_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'all.tar.gz'
     with tarfile.open(source, 'w:gz') as tar:
         for name, kind in {
@@ -305,7 +311,7 @@ def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'breaks off' in capsys.readouterr().err and code in (0, 2)
 
 
-def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tar_bomb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Members of 400 MB of nothing each: the second is one too many, and neither is looked for to
     its end.
     """
@@ -324,7 +330,7 @@ def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, 'sparse'])
-def test_a_tar_whose_header_never_ends(
+def test_a_tar_whose_header_never_ends_is_refused(
     kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Python would hold it in memory."""
@@ -383,7 +389,7 @@ def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
     assert prepare(source, tmp_path / 'set.zip') == 0
 
 
-def test_what_is_hidden_is_passed_over(
+def test_hidden_files_are_skipped(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Copies that Jupyter keeps, and what a run that was killed has left."""
@@ -424,7 +430,9 @@ def test_links_that_lead_to_themselves_as_options(
     assert prepare(source, tmp_path / 'loop/set.zip') == prepare(source, tmp_path / 'loop') == 2
 
 
-def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_mnist_and_cifar_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = tmp_path / 'train-images-idx3-ubyte'
     name.write_bytes(struct.pack('>4I', 0x803, 0xFFFFFFFF, 0xFFFF, 0xFFFF) + bytes(100))
     assert prepare(name, tmp_path / 'set.zip', resolution=32) == 2
@@ -448,7 +456,7 @@ def make_lmdb(path: Path) -> bytes:
     return (path / 'data.mdb').read_bytes()
 
 
-def test_an_lmdb_that_was_not_downloaded_to_its_end(
+def test_a_truncated_lmdb_gives_what_it_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever maps it into memory gets a bus error."""
@@ -470,7 +478,7 @@ def test_an_lmdb_that_was_not_downloaded_to_its_end(
 @pytest.mark.parametrize(
     'claimed,words', [(5, 'more values than it says'), (1 << 40, 'for which it is too small')]
 )
-def test_an_lmdb_that_lies_about_its_size(
+def test_an_lmdb_that_lies_about_its_size_is_refused(
     claimed: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pages that are referred to again and again give values without end."""
@@ -486,7 +494,7 @@ def test_an_lmdb_that_lies_about_its_size(
         assert len(read(tmp_path / 'set.zip')[0]) == claimed
 
 
-def test_video_frames_of_too_many_pixels(
+def test_video_frames_of_too_many_pixels_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -531,7 +539,7 @@ def test_names_do_not_reach_the_terminal_or_a_spreadsheet(
 
 
 @unix
-def test_a_full_disk(source: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(source: Path, tmp_path: Path) -> None:
     (source / 'big.png').write_bytes(png(0, (400, 400, 3)))
     script = Path(prepare_data.__file__)
 

@@ -62,7 +62,7 @@ def test_devices_and_sockets_are_no_files(tmp_path: Path, monkeypatch: pytest.Mo
             regular_file('socket')
 
 
-def test_a_regular_file_passes_and_what_is_none_is_named(tmp_path: Path) -> None:
+def test_regular_file_names_what_is_none(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
     assert regular_file(tmp_path / 'file') == tmp_path / 'file'
     for name, words in {
@@ -164,7 +164,7 @@ def test_an_input_is_not_written_over(tmp_path: Path) -> None:
         (ValueError('out of memory'), False),
     ],
 )
-def test_what_means_that_memory_did_not_suffice(error: Exception, expected: bool) -> None:
+def test_errors_that_mean_out_of_memory_are_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 
