@@ -19,13 +19,14 @@ from dataset_tools import (
     open_sources,
     options,
     prepare_dataset,
+    summary,
 )
-from dataset_tools.faces.detect import FACES, check_detector
+from dataset_tools.encode import FORMATS
+from dataset_tools.faces.detect import FACES, Faces, check_detector
 from dataset_tools.faces.landmarks import load_landmarks
 from dataset_tools.prepare import Refused, check_dest
 from dataset_tools.sheet import check_sheet
 from dataset_tools.workers import default_workers
-from dataset_tools.writer import FORMATS
 from dnnlib import UserError
 from dnnlib.cli import command, echo, given_path, given_text, option, progress, run
 
@@ -239,11 +240,11 @@ def cli(
         min_size=chosen['min_size'] or 0,
     )
     policy = Policy(
-        chosen['file_format'],
-        chosen['dedupe'],
-        chosen['strict'],
-        chosen['dry_run'],
-        chosen['report'],
+        file_format=chosen['file_format'],
+        dedupe=chosen['dedupe'],
+        strict=chosen['strict'],
+        dry_run=chosen['dry_run'],
+        report=chosen['report'],
     )
     if dest is None and not policy.dry_run:
         raise UserError(
@@ -274,24 +275,21 @@ def cli(
         _name(error.report)
         raise
     _name(report)
-    warning = options.face_warning(report, conversion.resolution) if alignment is not None else None
-    if warning:
+    if alignment is not None and (warning := summary.face_warning(report, conversion.resolution)):
         echo(warning, err=True)
-    for line in [
-        report.classes,
-        options.table(report)
-        if policy.dry_run
-        else options.summary(report, str(dest), conversion.resolution),
-    ]:
-        if line:
-            echo(line)
+    if report.classes:
+        echo(report.classes)
+    if policy.dry_run:
+        echo(summary.table(report))
+    else:
+        echo(summary.last_line(report, str(dest), conversion.resolution))
 
 
 def _alignment(
     sources: Sequence[str],
     names: list[str] | None,
     landmarks: Path | None,
-    faces: str | None,
+    faces: Faces | None,
     align_sheet: Path | None,
     **_: Any,
 ) -> Alignment:
@@ -308,7 +306,7 @@ def _alignment(
 
 
 def _name(report: Report) -> None:
-    for line in options.named(report):
+    for line in summary.named(report):
         echo(line, err=True)
 
 

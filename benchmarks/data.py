@@ -61,7 +61,6 @@ def command(
 ) -> None:
     import torch
 
-    from dataset_tools.writer import DatasetWriter, encode_png
     from torch_utils.misc import select_device
     from training.config import DataConfig
     from training.dataset import ImageFolderDataset, batches
@@ -93,24 +92,9 @@ def command(
     click.echo(f'{name}; PyTorch {torch.__version__}; {count} pictures of {size} px, batch {batch}')
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, 'set' if folder else 'set.zip')
-        path.mkdir() if folder else None
-        with DatasetWriter(path) as writer:
-            for i in range(count):
-                writer.add(
-                    encode_png(
-                        np.random.RandomState(i).randint(0, 256, [size, size, 3], dtype=np.uint8)
-                    ),
-                    b'',
-                )
-        seconds = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            dataset = ImageFolderDataset(path, xflip=mirror)
-            opened = time.perf_counter()
-            for name in dataset.archive.picture_names:
-                dataset.archive.read(name)
-            seconds.append((opened - start, time.perf_counter() - opened))
-        opening, reading = np.median(seconds, axis=0)
+        make_set(path, count, size)
+        dataset = ImageFolderDataset(path, xflip=mirror)
+        opening, reading = time_opening(path, repeats)
         click.echo(
             f'opened in {opening:.2f} s; to read every byte takes {reading / opening:.1f} '
             f'times as long'
@@ -129,6 +113,36 @@ def command(
             click.echo(f'{cache}:            {speeds[cache, 0]:8.0f} img/s')
         dataset.archive.close()  # Windows removes no open file
     click.echo(f'speedup {speeds["ram", 0] / speeds["none", default]:.2f}x')
+
+
+def make_set(path: Path, count: int, size: int) -> None:
+    """Write pictures of noise, as prepare_data.py does; to a folder where there is no suffix."""
+    from dataset_tools.encode import encode_png
+    from dataset_tools.writer import DatasetWriter
+
+    if not path.suffix:
+        path.mkdir()
+    with DatasetWriter(path) as writer:
+        for i in range(count):
+            noise = np.random.RandomState(i).randint(0, 256, [size, size, 3], dtype=np.uint8)
+            writer.add(encode_png(noise), b'')
+
+
+def time_opening(path: Path, repeats: int) -> tuple[float, float]:
+    """Seconds to open a set, and to read every byte of it."""
+    from training.dataset import ImageFolderDataset
+
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        dataset = ImageFolderDataset(path)
+        opened = time.perf_counter()
+        for name in dataset.archive.picture_names:
+            dataset.archive.read(name)
+        seconds.append((opened - start, time.perf_counter() - opened))
+        dataset.archive.close()  # Windows removes no open file
+    opening, reading = np.median(seconds, axis=0)
+    return float(opening), float(reading)
 
 
 if __name__ == '__main__':

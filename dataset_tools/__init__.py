@@ -1,18 +1,12 @@
-"""From any pile of pictures to a data set that StyleGAN2 trains on: one function,
-`prepare_dataset`, and its parts.
-
-`sources` finds out what a path is, `containers` reads folders, zips and tars, `known_sets` and
-`streams` what holds no picture files, `labels` says what a picture shows; `decode` and `colour`
-turn bytes into RGB, `crop` and `resize` make a square of one size, `archive` writes, `report` tells
-what became of each file, `workers` spreads the work over the cores, `options` joins what was asked
-for, and `prepare` is the loop. Where faces are to be cut out, `faces` finds them or `landmarks`
-reads where they are, `align` cuts, and `sheet` shows what was cut.
+"""Make data sets for StyleGAN2 from pictures of any kind: `prepare_dataset`, whose module says in
+which order the parts work.
 """
 
 from .image.crop import FITS, Conversion
 from .image.resize import RESIZE_FILTERS
-from .prepare import Alignment, Policy, Report, prepare_dataset
+from .prepare import Alignment, Policy, prepare_dataset
 from .sources import PictureSource, open_sources
+from .summary import Report
 
 __all__ = [
     'FITS',

@@ -1,14 +1,12 @@
-"""What the options of `prepare_data.py` mean together, and what is said at its end."""
+"""Check and combine the options of `prepare_data.py`."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from dnnlib import UserError
-from dnnlib.cli import escaped
 
-from .image.crop import FITS, Conversion
-from .prepare import Report
+from .image.crop import FITS, Conversion, Fit
 
 TRANSFORMS = ('center-crop', 'center-crop-wide')
 
@@ -17,11 +15,11 @@ def make_conversion(
     size: str | None,
     width: int | None,
     height: int | None,
-    fit: str | None,
+    fit: Fit | None,
     transform: str | None,
     **others: Any,
 ) -> Conversion:
-    """A conversion from this project's options or NVIDIA's.
+    """Make a conversion from this project's options or NVIDIA's.
 
     Args:
         size: `--resolution`: '256', or '256x256'.
@@ -92,66 +90,3 @@ def check_face_options(align: str, chosen: Mapping[str, object]) -> None:
         if chosen[name]:
             value = '' if chosen[name] is True else f' {chosen[name]}'
             raise UserError(f'--{name.replace("_", "-")}{value}{reason}')
-
-
-def named(report: Report) -> Iterator[str]:
-    """A line for each file that was left out or is to be remarked upon."""
-    for word, items in (('remark', report.remarks), ('skipped', report.skipped)):
-        for item in items:
-            yield escaped(f'{word} {item.name}: {item.kind}: {item.reason}')
-
-
-def summary(report: Report, dest: str, resolution: int) -> str:
-    """The last line: what was written, and what wasn't."""
-    parts = [
-        f'written {_count(len(report.files), "picture")} at {resolution}x{resolution} to {dest}',
-        f'{report.num_enlarged} enlarged',
-    ]
-    parts.append(
-        f'skipped {len(report.skipped)}'
-        + (f' ({report.skipped_by_kind})' if report.skipped else '')
-    )
-    changes = [
-        f'{count} {note}' for note, count in report.changes.most_common() if note != 'enlarged'
-    ]
-    if changes:
-        parts.append(f'changed: {", ".join(changes)}')
-    if report.others:
-        number = report.others.total()
-        parts.append(
-            f'passed over {_count(number, "file")} that '
-            f'{"is no picture" if number == 1 else "are no pictures"}'
-        )
-    if report.sheets:
-        parts.append(f'contact sheet: {", ".join(map(str, report.sheets))}')
-    return escaped('; '.join(parts))
-
-
-def table(report: Report) -> str:
-    """What a dry run shows: what would be kept, changed, dropped and passed over, and how often."""
-    rows = [
-        ('kept as they are, but for their size', report.num_unchanged, True),
-        ('changed', len(report.files) - report.num_unchanged, True),
-        *((note, n, False) for note, n in report.changes.most_common()),
-        ('dropped', len(report.skipped), True),
-    ]
-    kinds = dict.fromkeys(item.kind for item in report.skipped)
-    rows += [(kind, sum(item.kind == kind for item in report.skipped), False) for kind in kinds]
-    rows.append(('passed over, for they are no pictures', report.others.total(), True))
-    rows += [(suffix, number, False) for suffix, number in report.others.most_common()]
-    return '\n'.join(f'{number:9} {"" if is_sum else "  "}{name}' for name, number, is_sum in rows)
-
-
-def face_warning(report: Report, resolution: int) -> str | None:
-    """What to say of faces that are too small."""
-    if not report.num_enlarged:
-        return None
-    return (
-        f'warning: {report.num_enlarged} of {_count(len(report.files), "face")} had to be '
-        f'enlarged to {resolution} px and will '
-        'be blurred: leave them out, or take a smaller --resolution'
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number} {noun}' if number == 1 else f'{number} {noun}s'

@@ -1,35 +1,46 @@
-"""The loop: read, convert, write; and the report of what came of it."""
+"""Prepare a data set: read, convert, write, and report what became of each picture.
+
+The way of a picture is one-directional. `prepare_data.py` turns options into a `Conversion`, a
+`Policy` and a source, and calls `prepare_dataset`, which pulls pictures through this chain:
+
+    sources     files of folders, zips, tars (`dnnlib.containers`), CIFAR, MNIST, LMDBs, videos
+    workers     spreads the next step over the cores, in order
+    encode      `image`: decode → colour → crop → resize, or `faces`: detect → landmarks → align;
+                then PNG, JPEG or WebP
+    writer      the zip or folder, and `dataset.json` with the labels of `label_sources`
+
+Beside it, `summary` counts for the last lines on the screen, `audit` writes a line a file, and
+`sheet` draws a contact sheet of faces. None of them calls back into this module.
+"""
 
 import contextlib
-import hashlib
-import io
 import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL
-from PIL import Image, features
+from PIL import features
 
 from dnnlib import UserError, atomic_folder, atomic_path
-from dnnlib.cli import escaped
+from dnnlib.containers import Skipped
 
-from .faces.detect import NO_FACE, WHAT_TO_TRY, convert_faces, detector_version
+from .audit import AuditReport
+from .encode import FORMATS, EncodedPicture, FileFormat, Job, RejectedPicture, Task, encode_pictures
+from .faces.detect import NO_FACE, WHAT_TO_TRY, Faces, detector_version
 from .faces.landmarks import Landmarks
-from .image.crop import Conversion, SquarePicture, convert_picture
-from .image.decode import BadPicture, encode_thumbnail, mislabelled, thumbnail
+from .image.crop import Conversion
+from .image.decode import mislabelled
 from .image.resize import resizer_version
-from .labels import Label, count_classes, number_classes
-from .report import AuditReport
+from .label_sources import count_classes, number_classes
 from .sheet import ContactSheet
-from .sources import PictureSource, Skipped, SourcePicture
+from .sources import PictureSource
+from .summary import Report
 from .workers import ordered_map
-from .writer import FORMATS, DatasetWriter, encode, is_stored_as
+from .writer import DatasetWriter
 
 _FORMAT_VERSION = 2  # of what dataset.json says beyond the labels
 _FEW_PICTURES = 32  # done before other processes would have started
@@ -38,7 +49,7 @@ _DUPLICATE = 'duplicate'
 
 @dataclass(frozen=True)
 class Alignment:
-    """That faces are cut out, and which.
+    """Which faces are cut out, and where they are.
 
     Args:
         faces: of a picture, 'one' is the largest, 'all' every one.
@@ -46,12 +57,12 @@ class Alignment:
         sheet: where to draw a contact sheet of what was cut, if anywhere.
     """
 
-    faces: str = 'one'
+    faces: Faces = 'one'
     marked: Mapping[str, Sequence[Landmarks]] | None = None
     sheet: Path | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What `dataset.json` says of it."""
+        """Return what `dataset.json` says of it."""
         return {
             'fit': 'ffhq',
             'faces': self.faces,
@@ -61,7 +72,7 @@ class Alignment:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is written, and what is put up with.
+    """What is written and which faults are tolerated.
 
     Args:
         file_format: of the pictures: 'png', or 'jpeg' or 'webp', which keep the files of pictures
@@ -75,7 +86,7 @@ class Policy:
         UserError: an unknown format.
     """
 
-    file_format: str = 'png'
+    file_format: FileFormat = 'png'
     dedupe: bool = False
     strict: bool = False
     dry_run: bool = False
@@ -99,83 +110,12 @@ class Refused(UserError):
         self.report = report
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a worker gets: a picture, and its faces if they are marked."""
-
-    item: SourcePicture | Skipped
-    marked: Sequence[Landmarks] | None = None
-
-    def __str__(self) -> str:
-        return escaped(self.item.name)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a worker does with each."""
-
-    conversion: Conversion
-    faces: str | None
-    file_format: str
-    thumbnails: bool
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    name: str
-    data: bytes
-    digest: bytes  # SHA-256 of the pixels
-    label: Label | None
-    source: SquarePicture  # without its pixels
-    thumbnail: bytes | None
-
-
-@dataclass
-class Report:
-    """What came of it.
-
-    Attributes:
-        files: the names of the pictures in the source, in the order in which they were written;
-            once for each face that was cut out.
-        num_enlarged: how many of them were smaller than the data set's resolution.
-        num_unchanged: how many needed nothing but being made smaller.
-        changes: what was done to the others, and how often.
-        skipped: the pictures that could not be used.
-        remarks: what is to be said of others.
-        others: the suffixes of files that are no pictures, and how many have them.
-        classes: how many pictures each class has, in words; empty without classes.
-        sheets: the pages of the contact sheet.
-    """
-
-    files: list[str] = field(default_factory=list)
-    num_enlarged: int = 0
-    num_unchanged: int = 0
-    changes: Counter[str] = field(default_factory=Counter)
-    skipped: list[Skipped] = field(default_factory=list)
-    remarks: list[Skipped] = field(default_factory=list)
-    others: Counter[str] = field(default_factory=Counter)
-    classes: str = ''
-    sheets: list[Path] = field(default_factory=list)
-
-    @property
-    def skipped_by_kind(self) -> str:
-        """Such as '2 damaged, 1 too large'."""
-        counts = Counter(item.kind for item in self.skipped)
-        return ', '.join(f'{count} {kind}' for kind, count in counts.most_common())
-
-    def count_change(self, picture: SquarePicture) -> None:
-        """Add a picture that was written to the counts."""
-        self.num_enlarged += picture.enlarged
-        self.num_unchanged += not picture.notes
-        self.changes.update(picture.notes)
-
-
 def check_dest(
     dest: str | os.PathLike[str],
     sources: Sequence[str | os.PathLike[str]],
     report: Path | None = None,
 ) -> None:
-    """Refuse a destination that can't be meant. (A zip inside the source folder is fine: it is no
+    """Check the destination. (A zip inside the source folder is fine: it is no
     picture.)
 
     Raises:
@@ -218,9 +158,9 @@ def prepare_dataset(
     conversion: Conversion,
     *,
     alignment: Alignment | None = None,
-    policy: Policy = Policy(),
+    policy: Policy = Policy(),  # noqa: B008 (it is frozen)
     max_images: int | None = None,
-    workers: int = 1,  # noqa: B008 (it is frozen)
+    workers: int = 1,
     tick: Callable[[], object] = lambda: None,
 ) -> Report:
     """Convert the pictures of a source and write them as a data set; `dest` appears, or is
@@ -231,7 +171,7 @@ def prepare_dataset(
         dest: the zip to write, or a folder, which must be new; see `check_dest`.
         conversion: what is done to each picture.
         alignment: cut the faces out of it, instead of fitting it into a square (`conversion.fit`).
-        policy: what is written, and what is put up with.
+        policy: what is written and which faults are tolerated.
         max_images: stop after so many pictures were written.
         workers: processes that convert; a handful of pictures is done without any.
         tick: called once a picture of the source, for a progress bar.
@@ -242,61 +182,66 @@ def prepare_dataset(
         Refused: pictures had to be dropped and must not.
     """
     limit = max_images or sys.maxsize
-    if min(limit, sys.maxsize if source.total is None else source.total) < _FEW_PICTURES:
-        workers = 1
+    few = min(limit, sys.maxsize if source.total is None else source.total) < _FEW_PICTURES
     report = Report()
     with AuditReport(policy.report) as audit:
         _report_source(source, report, audit)
-        task = _Task(
-            conversion,
-            alignment.faces if alignment else None,
-            policy.file_format,
-            audit.wants_thumbnails,
-        )
-        results = contextlib.closing(
-            ordered_map(partial(_encode, task=task), _jobs(source, alignment), workers)
-        )
+        faces = alignment.faces if alignment is not None else None
+        task = Task(conversion, faces, policy.file_format, audit.wants_thumbnails)
+        encode = partial(encode_pictures, task=task)
+        results = ordered_map(encode, _jobs(source, alignment), 1 if few else workers)
         with (
             _place(dest, policy) as temp,
             DatasetWriter(temp) as writer,
             _sheet(alignment) as sheet,
-            results as groups,
+            contextlib.closing(results) as groups,
         ):
+            suffix = policy.file_format.replace('jpeg', 'jpg')
             for picture in _select(groups, policy, report, audit, tick):
-                writer.add(
-                    picture.data,
-                    picture.digest,
-                    picture.label,
-                    policy.file_format.replace('jpeg', 'jpg'),
-                )
+                writer.add(picture.data, picture.digest, picture.label, suffix)
                 if sheet is not None:
                     sheet.add(picture.data, picture.name)
                 if len(report.files) == limit:
                     break
             _check(source, report, policy)
             writer.labels, class_names = number_classes(
-                writer.labels, source.class_names, source.keep_numbers
+                writer.labels, source.class_names, keep_numbers=source.keep_numbers
             )
             report.classes = count_classes(writer.labels, class_names)
-            writer.finish(
-                {
-                    'format_version': _FORMAT_VERSION,
-                    'source': source.title,
-                    **asdict(conversion),
-                    **(alignment.describe() if alignment else {}),
-                    'format': policy.file_format,
-                    'resizer': resizer_version(),
-                    'pillow_version': PIL.__version__,
-                    'decoder_versions': {
-                        name: features.version(name)
-                        for name in ('jpg', 'libtiff', 'webp', 'littlecms2')
-                    },
-                    **({'class_names': class_names} if class_names else {}),
-                    'files': report.files,
-                }
-            )
+            made = _metadata(source, conversion, alignment, policy, class_names, report.files)
+            writer.finish(made)
     report.sheets = sheet.pages if sheet is not None else []
     return report
+
+
+def _metadata(
+    source: PictureSource,
+    conversion: Conversion,
+    alignment: Alignment | None,
+    policy: Policy,
+    class_names: list[str] | None,
+    files: list[str],
+) -> dict[str, Any]:
+    """What `dataset.json` says beyond the labels: how to make the set again."""
+    decoders = ('jpg', 'libtiff', 'webp', 'littlecms2')
+    return {
+        'format_version': _FORMAT_VERSION,
+        'source': source.title,
+        **asdict(conversion),
+        **(alignment.describe() if alignment is not None else {}),
+        'format': policy.file_format,
+        'resizer': resizer_version(),
+        'pillow_version': PIL.__version__,
+        'decoder_versions': {name: features.version(name) for name in decoders},
+        **({'class_names': class_names} if class_names else {}),
+        'files': files,
+    }
+
+
+def _jobs(source: PictureSource, alignment: Alignment | None) -> Iterator[Job]:
+    marked = alignment.marked if alignment is not None else None
+    for item in source:
+        yield Job(item, None if marked is None else marked.get(item.name, []))
 
 
 def _report_source(source: PictureSource, report: Report, audit: AuditReport) -> None:
@@ -311,65 +256,48 @@ def _report_source(source: PictureSource, report: Report, audit: AuditReport) ->
         _drop(item, report, audit)
 
 
-def _drop(item: Skipped, report: Report, audit: AuditReport) -> None:
-    report.skipped.append(replace(item, thumbnail=None))
-    audit.add(item.name, 'dropped', [item.kind], item.reason, thumbnail=item.thumbnail)
+def _drop(
+    item: Skipped, report: Report, audit: AuditReport, thumbnail: bytes | None = None
+) -> None:
+    report.skipped.append(item)
+    audit.add(item.name, 'dropped', [item.kind], item.reason, thumbnail=thumbnail)
+
+
+def _keep(picture: EncodedPicture, report: Report, audit: AuditReport) -> None:
+    name, square = picture.name, picture.square
+    described = (square.size, square.format, picture.thumbnail)
+    wrong_name = mislabelled(name, square.format)
+    if wrong_name:
+        report.remarks.append(Skipped(name, 'mislabelled', wrong_name))
+        audit.add(name, 'remark', ['mislabelled'], wrong_name, *described)
+    report.files.append(name)
+    report.count_change(square)
+    audit.add(name, 'changed' if square.notes else 'kept', square.notes, '', *described)
 
 
 def _select(
-    groups: Iterable[list[_Encoded | Skipped]],
+    groups: Iterable[list[EncodedPicture | RejectedPicture]],
     policy: Policy,
     report: Report,
     audit: AuditReport,
     tick: Callable[[], object],
-) -> Iterator[_Encoded]:
+) -> Iterator[EncodedPicture]:
     """The pictures that are to be written; what comes of each goes to the reports."""
     seen: dict[bytes, str] = {}
     for group in groups:
         tick()
         for picture in group:
-            if isinstance(picture, Skipped):
-                _drop(picture, report, audit)
+            if isinstance(picture, RejectedPicture):
+                _drop(picture.why, report, audit, picture.thumbnail)
                 continue
-            square = picture.source
+            if policy.dedupe and picture.digest in seen:
+                reason = f'the same pixels as {seen[picture.digest]}'
+                twin = Skipped(picture.name, _DUPLICATE, reason)
+                _drop(twin, report, audit, picture.thumbnail)
+                continue
             if policy.dedupe:
-                if picture.digest in seen:
-                    first = seen[picture.digest]
-                    _drop(
-                        Skipped(
-                            picture.name,
-                            _DUPLICATE,
-                            f'the same pixels as {first}',
-                            picture.thumbnail,
-                        ),
-                        report,
-                        audit,
-                    )
-                    continue
                 seen[picture.digest] = picture.name
-            wrong_name = mislabelled(picture.name, square.format)
-            if wrong_name:
-                report.remarks.append(Skipped(picture.name, 'mislabelled', wrong_name))
-                audit.add(
-                    picture.name,
-                    'remark',
-                    ['mislabelled'],
-                    wrong_name,
-                    square.size,
-                    square.format,
-                    picture.thumbnail,
-                )
-            report.files.append(picture.name)
-            report.count_change(square)
-            audit.add(
-                picture.name,
-                'changed' if square.notes else 'kept',
-                square.notes,
-                '',
-                square.size,
-                square.format,
-                picture.thumbnail,
-            )
+            _keep(picture, report, audit)
             yield picture
 
 
@@ -415,54 +343,4 @@ def _sheet(alignment: Alignment | None) -> contextlib.AbstractContextManager[Con
         contextlib.nullcontext()
         if alignment is None or alignment.sheet is None
         else ContactSheet(alignment.sheet)
-    )
-
-
-def _jobs(source: PictureSource, alignment: Alignment | None) -> Iterator[_Job]:
-    for item in source:
-        yield _Job(
-            item,
-            None
-            if alignment is None or alignment.marked is None
-            else alignment.marked.get(item.name, []),
-        )
-
-
-def _encode(job: _Job, task: _Task) -> list[_Encoded | Skipped]:
-    item = job.item
-    if isinstance(item, Skipped):
-        return [item]
-    try:
-        if task.faces is None:
-            pictures = [convert_picture(item.data, task.conversion)]
-        else:
-            pictures = convert_faces(item.data, task.conversion, task.faces, job.marked)
-    except BadPicture as error:
-        return [
-            Skipped(
-                item.name,
-                error.kind,
-                error.reason,
-                thumbnail(item.data) if task.thumbnails else None,
-            )
-        ]
-    return [_encode_one(item, picture, task) for picture in pictures]
-
-
-def _encode_one(item: SourcePicture, picture: SquarePicture, task: _Task) -> _Encoded:
-    if picture.untouched and is_stored_as(picture.format, task.file_format):
-        data = item.data
-    else:
-        data = encode(picture.pixels, task.file_format)
-    pixels = picture.pixels
-    if task.file_format == 'jpeg' and data is not item.data:  # which is lossy
-        pixels = np.asarray(Image.open(io.BytesIO(data)))
-    small = encode_thumbnail(Image.fromarray(pixels)) if task.thumbnails else None
-    return _Encoded(
-        item.name,
-        data,
-        hashlib.sha256(pixels.tobytes()).digest(),
-        item.label,
-        replace(picture, pixels=pixels[:0]),
-        small,
     )

@@ -1,4 +1,4 @@
-"""A contact sheet: what became of the pictures, to be looked at before anything is trained on it."""
+"""Contact sheets: small copies of pictures with captions, to be looked at before training."""
 
 import contextlib
 import io
@@ -17,7 +17,7 @@ _SUFFIXES = ('.png', '.jpg', '.jpeg')
 
 
 def check_sheet(path: Path, source: str | os.PathLike[str]) -> None:
-    """Refuse a contact sheet that can't be meant.
+    """Check the path of a contact sheet.
 
     Raises:
         UserError: `path` has no suffix of a picture that suits, or it lies in the source folder,

@@ -1,4 +1,4 @@
-"""`map` over several processes: in order, with little in flight, and ending cleanly on Ctrl-C."""
+"""Map a function over several processes: in order, bounded, and ending cleanly on Ctrl-C."""
 
 import contextlib
 import multiprocessing
@@ -21,8 +21,8 @@ R = TypeVar('R')
 
 
 def default_workers() -> int:
-    """The cores that this process may use, at most 16: beyond that the one process that writes is
-    the limit.
+    """Return the cores that this process may use, at most 16: beyond that the one process that
+    writes is the limit.
     """
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
@@ -65,8 +65,9 @@ def ordered_map(
 class _Pool:
     """Processes, each with a pipe and a thread of its own.
 
-    Those of a `ProcessPoolExecutor` share a pipe: it waits for ever for the rest of what a killed
-    one was writing.
+    Why not `concurrent.futures.ProcessPoolExecutor`: its processes share one pipe for the results,
+    so it waits for ever for the rest of what a killed one was writing, and can't tell which picture
+    killed it. On Ctrl-C it waits for the calls that run, unless its processes are killed by hand.
     """
 
     def __init__(self, function: Callable[[Any], Any], workers: int) -> None:
@@ -91,7 +92,7 @@ class _Pool:
         return future
 
     def end(self) -> None:
-        """End the processes, whatever they do."""
+        """Kill the processes and wait for their end."""
         for process in self._processes:
             process.kill()
         for _ in self._threads:

@@ -31,7 +31,8 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import UserError, atomic_path, format_time
-from dnnlib.image_archive import PictureArchive, decode_picture
+from dnnlib.image_archive import PictureArchive
+from dnnlib.image_decoding import decode_picture
 
 
 @dataclass(frozen=True)

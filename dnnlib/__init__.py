@@ -1,4 +1,4 @@
-"""The base of the house: nothing here imports torch or another package of this project.
+"""Base package: imports neither torch nor another package of this project.
 
 `EasyDict`, `Logger`, `format_time` and `make_cache_dir_path` keep NVIDIA's names, because snapshots
 name `dnnlib.util.EasyDict` and because people's own scripts import them.
@@ -14,12 +14,12 @@ from .util import (
     UserError,
     atomic_folder,
     atomic_path,
+    escaped,
     format_time,
     make_cache_dir_path,
     make_output_folder,
     printable,
     require_other_file,
-    require_regular_file,
 )
 
 __all__ = [
@@ -28,12 +28,12 @@ __all__ = [
     'UserError',
     'atomic_folder',
     'atomic_path',
+    'escaped',
     'format_time',
     'make_cache_dir_path',
     'make_output_folder',
     'printable',
     'require_other_file',
-    'require_regular_file',
 ]
 
 # PyTorch's OpenMP library reads these when it is loaded, so they are set here, which every script

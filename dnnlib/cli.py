@@ -1,5 +1,5 @@
-"""What the scripts share: grouped `--help`, one-line errors, exit codes, progress bars that know a
-terminal.
+"""Command-line conventions of all scripts: grouped `--help`, one-line errors, exit codes, progress
+bars that know a terminal.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import click
 from tqdm import tqdm
 
 from . import habits
-from .util import UserError, is_out_of_memory, printable
+from .util import UserError, escaped, is_out_of_memory, printable
 
 T = TypeVar('T')
 
@@ -307,15 +307,6 @@ def echo(text: str, err: bool = False) -> None:
         err: print to stderr.
     """
     click.echo('\n'.join(map(escaped, text.split('\n'))), err=err)
-
-
-def escaped(text: str) -> str:
-    """Text as one line, in characters that any file and terminal take."""
-    return (
-        text
-        if text.isprintable()
-        else ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
-    )
 
 
 def progress(

@@ -1,4 +1,4 @@
-"""HTTP requests that end: only http(s), checked redirects, slow servers are given up."""
+"""HTTP requests with limits: http(s) only, checked redirects, slow servers are given up."""
 
 import contextlib
 import functools

@@ -1,4 +1,9 @@
-"""Files from the web: streamed into a cache, continued after a broken connection, checked."""
+"""Files from the web: streamed into a cache, continued after a broken connection, checked.
+
+Why no library: neither `torch.hub` nor `urllib` nor pooch continues a broken download, and none of
+them gives up a server that sends a byte now and then (`connection.Watch`), refuses links and
+redirects to http, or compares the hash at every use. A 350 MB snapshot on a bad line needs that.
+"""
 
 import contextlib
 import hashlib
@@ -75,7 +80,7 @@ def open_url(
     check: Check | None = None,
     max_size: int = MAX_SIZE,
 ) -> Path:
-    """A local copy of what a URL names.
+    """Download a file, or find it in the cache.
 
     The file is streamed into the cache under a temporary name and gets its own when it is whole and
     has been checked. Its SHA-256 is recorded then and compared at every later use. Several
@@ -105,11 +110,7 @@ def open_url(
     """
     address = normal_url(url)
     folder = make_cache_dir_path('downloads') if cache_dir is None else cache_dir
-    if name is None:
-        last = Path(urllib.parse.urlsplit(address).path).name
-        name = re.sub(r'[^\w.-]', '_', last)[-80:] or 'file'
-        name = f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{name}'
-    path = folder / name
+    path = folder / (_name_of_copy(address) if name is None else name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for suffix in ('', '.part', '.part.json', '.sha256', '.lock'):
@@ -118,7 +119,7 @@ def open_url(
             if path.exists():
                 _check_kept(path, url, sha256, check)
             else:
-                with Watch(printable(name), None if sys.stderr.isatty() else say) as watch:
+                with Watch(printable(path.name), None if sys.stderr.isatty() else say) as watch:
                     _fetch(address, path, progress, timeout, pause, sha256, check, max_size, watch)
                 if say is not None:
                     recorded = path.with_name(path.name + '.sha256').read_text()
@@ -132,6 +133,12 @@ def open_url(
             'DNNLIB_CACHE_DIR chooses another folder'
         ) from error
     return path
+
+
+def _name_of_copy(address: str) -> str:
+    last = Path(urllib.parse.urlsplit(address).path).name
+    readable = re.sub(r'[^\w.-]', '_', last)[-80:] or 'file'
+    return f'{hashlib.sha256(address.encode()).hexdigest()[:16]}-{readable}'
 
 
 def _fetch(

@@ -1,4 +1,4 @@
-"""Options of other StyleGAN2 projects: which are accepted, and what to type instead of the others."""
+"""Options of other StyleGAN2 projects: those accepted, and what to type instead of the others."""
 
 from collections.abc import Callable
 from typing import Any

@@ -43,7 +43,7 @@ def check_hash(path: Path, record: Path, expected: str, what: str) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file of any size, in hexadecimal digits."""
+    """Return the SHA-256 of a file of any size, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while chunk := file.read(_CHUNK):

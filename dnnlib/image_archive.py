@@ -1,63 +1,44 @@
-"""Pictures out of folders and zips: the one place that lists, reads and decodes them."""
+"""Picture sets in folders and zips: which files are pictures, their bytes, shapes and labels.
 
-import io
+Training, metrics and `dataset_tools` all take these from here.
+"""
+
 import os
-import struct
-import warnings
-import zipfile
-import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from .reading import open_file, read_json, read_member, regular_file, size_problem
+from .containers import Entry, Unusable, open_container
+from .image_decoding import decode_picture, header_shape
 from .util import UserError, printable
 
 PICTURE_SUFFIXES = frozenset(
-    {
-        '.png',
-        '.jpg',
-        '.jpeg',
-        '.jpe',
-        '.jfif',
-        '.webp',
-        '.bmp',
-        '.gif',
-        '.tif',
-        '.tiff',
-        '.ppm',
-        '.pgm',
-        '.tga',
-        '.avif',
-    }
+    '.png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .tga .avif'.split()  # noqa: SIM905 (a list would fill a screen)
 )
-
-# Not every decoder that Pillow has: EPS, for one, starts another program.
-_FORMATS = ('PNG', 'JPEG', 'WEBP', 'BMP', 'GIF', 'TIFF', 'PPM', 'TGA', 'AVIF')
-
-# of a picture; Pillow's limit, a billion bits of RGB and more
-MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
-MAX_LABELS = 1 << 27  # bytes of a dataset.json; a million pictures need half of that
-
-# of a JPEG of the largest size; a smaller one may have more. Progressive ones have ten
-_MAX_SCANS = 24
-_SLOW_PIXELS = 1 << 22  # that Pillow decodes in Python, half a million a second
-_PNG = b'\x89PNG\r\n\x1a\n'
 # of a file that are read to find the shape of its picture, before all are
 _FIRST_BYTES = (64, 1 << 16)
+_MAX_CLASSES = 1 << 15
+_MAX_BYTES = 1 << 30  # of the vectors of all labels
+_MAX_NUMBER = float(np.finfo(np.float32).max)
 
-_ZIP_ERRORS = (
-    zipfile.BadZipFile,
-    zlib.error,
-    NotImplementedError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-)
+Label = int | list[float]  # the number of a class, or a vector
+
+
+def is_picture_name(name: str, suffixes: Collection[str] = PICTURE_SUFFIXES) -> bool:
+    """Return whether a name is that of a picture. Hidden files and folders, which begin with a
+    dot, and those that macOS adds to zips don't count.
+
+    Args:
+        name: a path with `/`.
+        suffixes: of pictures, in lower case.
+    """
+    parts = name.split('/')
+    hidden = any(
+        part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts
+    )
+    return os.path.splitext(parts[-1])[1].lower() in suffixes and not hidden  # noqa: PTH122
 
 
 class PictureArchive:
@@ -78,16 +59,8 @@ class PictureArchive:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._zip: zipfile.ZipFile | None = None
-        self._pid = -1
-        try:
-            is_folder = self.path.is_dir()
-            if not is_folder and not self.path.exists():
-                raise UserError(f'{self.path}: no such file or folder')
-        except OSError as error:
-            raise UserError(f'{self.path}: cannot be read: {error.strerror or error}') from error
-        self._is_folder = is_folder
-        self.file_names: list[str] = sorted(self._list_folder() if is_folder else self._list_zip())
+        self._container = open_container(self.path)
+        self.file_names: list[str] = [entry.name for entry in self._container.entries]
 
     @property
     def picture_names(self) -> list[str]:
@@ -95,7 +68,7 @@ class PictureArchive:
         return [name for name in self.file_names if is_picture_name(name)]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file.
+        """Return the bytes of one file.
 
         Raises:
             UserError: the file is gone, unreadable, too large, no regular file, encrypted or
@@ -104,36 +77,19 @@ class PictureArchive:
         return self._read(name, None)
 
     def read_start(self, name: str, count: int) -> bytes:
-        """The first `count` bytes of one file, or all that it has. Raises as `read` does."""
+        """Return the first `count` bytes of one file, or all that it has. Raises as `read` does."""
         return self._read(name, count)
 
     def _read(self, name: str, count: int | None) -> bytes:
         try:
-            if self._is_folder:
-                with open_file(os.path.join(self.path, name), buffered=count is None) as file:  # noqa: PTH118 (Path takes a third of the time)
-                    if count is not None:
-                        return file.read(count)
-                    size = os.fstat(file.fileno()).st_size
-                    self._check_size(name, size)
-                    return file.read(size)
-            archive = self._open_zip()
-            info = archive.getinfo(name)
-            self._check_size(name, info.file_size, info.compress_size)
-            return read_member(archive, info, count)
-        except KeyError:
-            raise UserError(f'{self.path}: there is no {name} in it') from None
-        except _ZIP_ERRORS as error:
-            reason = getattr(error, 'strerror', None) or error
-            raise UserError(f'{self.path}: cannot read {printable(name)}: {reason}') from error
-
-    def _check_size(self, name: str, size: int, packed: int | None = None) -> None:
-        problem = size_problem(size, packed)
-        if problem is not None:
-            raise UserError(f'{self.path}: {printable(name)} is too large: {problem}')
+            return self._container.read(Entry(name, name), count)
+        except Unusable as error:
+            what = f'is too large: {error.reason}' if error.kind == 'too large' else error.reason
+            raise UserError(f'{self.path}: {printable(name)} {what}') from error
 
     def shape(self, name: str) -> tuple[int, int, int]:
-        """Channels, height and width of one picture, from as few of its first bytes as suffice: a
-        fault behind them is not found.
+        """Return channels, height and width of a picture, from as few of its first bytes as
+        suffice: a fault behind them is not found.
 
         Raises:
             UserError: it can't be read, or is no picture.
@@ -146,23 +102,16 @@ class PictureArchive:
         return channels, height, width
 
     def read_json(self, name: str = 'dataset.json') -> dict[str, Any] | None:
-        """A JSON object at the archive's top level, or None where there is no such file.
+        """Read a JSON object at the archive's top level, or None where there is no such file.
 
         Raises:
-            UserError: the file is no JSON object.
+            UserError: it can't be read, or is no JSON object.
         """
-        if name not in self.file_names:
-            return None
-        data: dict[str, Any] = read_json(
-            self.read(name), f'{self.path}: {name}', max_bytes=MAX_LABELS
-        )
-        return data
+        return self._container.read_json(name)
 
     def close(self) -> None:
         """Close the zip, if this process has it open."""
-        if self._zip is not None and self._pid == os.getpid():
-            self._zip.close()
-        self._zip = None
+        self._container.close()
 
     def __enter__(self) -> 'PictureArchive':
         return self
@@ -170,199 +119,127 @@ class PictureArchive:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, '_zip': None, '_pid': -1}
 
-    def _open_zip(self) -> zipfile.ZipFile:
-        # a forked child must not share its parent's file position
-        if self._zip is None or self._pid != os.getpid():
-            self._zip, self._pid = zipfile.ZipFile(regular_file(self.path)), os.getpid()
-        return self._zip
-
-    def _list_folder(self) -> list[str]:
-        def refuse(error: OSError) -> None:
-            raise UserError(
-                f'{self.path}: cannot list {error.filename}: {error.strerror}'
-            ) from error
-
-        names = []
-        for folder, _, files in os.walk(self.path, onerror=refuse):
-            below = os.path.relpath(folder, self.path).replace(os.sep, '/')
-            names += files if below == '.' else [f'{below}/{file}' for file in files]
-        return names
-
-    def _list_zip(self) -> list[str]:
-        try:
-            return [name for name in self._open_zip().namelist() if not name.endswith('/')]
-        except UserError:
-            raise
-        except OSError as error:
-            raise UserError(f'{self.path}: cannot be read: {error.strerror or error}') from error
-        except Exception as error:  # damaged zips make zipfile raise nearly anything
-            raise UserError(
-                f'{self.path}: neither a folder nor a zip file ({printable(error)})'
-            ) from error
-
-
-def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and
-    macOS's shadows don't count.
-    """
-    parts = name.split('/')
-    hidden = any(
-        part.startswith('.') and part not in ('.', '..') or part == '__MACOSX' for part in parts
-    )
-    return os.path.splitext(parts[-1])[1].lower() in PICTURE_SUFFIXES and not hidden  # noqa: PTH122
-
-
-def header_shape(data: bytes) -> tuple[int, int, int] | None:
-    """Channels, height and width of a picture by its first bytes; None where they don't say, or
-    where decoding gives others.
+def check_labels(
+    metadata: dict[str, Any] | None, picture_names: Sequence[str], where: str, advice: str = ''
+) -> dict[str, Label] | None:
+    """Check the labels of a `dataset.json` against the pictures they belong to.
 
     Args:
-        data: the first bytes of a file, or all.
-    """
-    if data[:8] == _PNG and len(data) > 33:
-        channels = {(8, 0): 1, (8, 2): 3}.get((data[24], data[25]))
-        width, height = struct.unpack('>II', data[16:24])
-        return (channels, height, width) if channels is not None else None
-    if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8 ' and data[23:26] == b'\x9d\x01\x2a':
-        width, height = struct.unpack('<HH', data[26:30])
-        return 3, height & 0x3FFF, width & 0x3FFF
-    if data[:4] == b'RIFF' and data[8:16] == b'WEBPVP8L' and len(data) >= 25:
-        (bits,) = struct.unpack('<I', data[21:25])
-        return (3, (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1) if not bits >> 28 & 1 else None
-    if data[:2] != b'\xff\xd8':
-        return None
-    try:
-        with Image.open(io.BytesIO(data), formats=['JPEG']) as picture:
-            return (
-                (len(picture.getbands()), picture.height, picture.width)
-                if picture.mode in ('L', 'RGB')
-                else None
-            )
-    except Exception:  # cut short before the size is said, or damaged
-        return None
-
-
-def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = None) -> Image.Image:
-    """Pillow's `Image.open`, for files that anybody may have made: only named formats, and nothing
-    that takes long to decode.
-
-    Args:
-        data: the bytes of a file.
-        formats: Pillow's names of those to try.
-        max_pixels: width times height allowed; None for `MAX_PIXELS`.
+        metadata: the content of the file, None where there is no such file.
+        picture_names: the pictures of the set; labels of other files are ignored.
+        where: what to call the set in an error.
+        advice: what else to do about pictures without a label.
 
     Returns:
-        A picture whose pixels are not decoded yet.
+        The label of each picture, all of one kind and length, or None where there are no labels.
 
     Raises:
-        TooLarge: it has too many pixels, or would take too long.
-        Exception: of nearly any kind, where the data are damaged.
+        UserError: the labels have an unknown form, differ in kind or length, or leave pictures out.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # about metadata, and about a size that is looked at here
-        try:
-            picture = Image.open(io.BytesIO(data), formats=list(formats))
-        except Image.DecompressionBombError as error:
-            raise TooLarge(
-                f'more than {(max_pixels or MAX_PIXELS) / 1e6:.0f} megapixels'
-            ) from error
-    check_pixels(*picture.size, max_pixels)
-    pixels = picture.width * picture.height
-    if pixels > _SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in picture.tile):
-        raise TooLarge(
-            f'{pixels / 1e6:.0f} megapixels of this kind of {picture.format} would take '
-            f'minutes to decode; save it as PNG'
-        )
-    if (
-        data[:2] == b'\xff\xd8'
-        and (scans := data.count(b'\xff\xda')) * pixels > _MAX_SCANS * MAX_PIXELS
-    ):
-        raise TooLarge(f'a JPEG of {scans} scans would take minutes to decode')
-    return picture
-
-
-class TooLarge(ValueError):
-    """A picture has more pixels than allowed, or would take too long to decode."""
-
-
-def check_pixels(width: int, height: int, max_pixels: int | None = None) -> None:
-    """Refuse a size before memory is asked for.
-
-    Raises:
-        TooLarge: more than `max_pixels`; None for `MAX_PIXELS`.
-    """
-    max_pixels = MAX_PIXELS if max_pixels is None else max_pixels
-    if width * height > max_pixels:
-        raise TooLarge(f'{width}x{height} pixels, more than {max_pixels / 1e6:.3g} megapixels')
-
-
-def decode_picture(
-    data: bytes, name: str = 'picture', in_threads: bool = False, max_pixels: int | None = None
-) -> np.ndarray:
-    """Decode a picture as it is stored, without any change of colours.
-
-    Args:
-        data: the bytes of a file.
-        name: what to call it in an error.
-        in_threads: several threads of this process decode at the same time. Then imagecodecs does
-            what takes long, or else Pillow, at half the speed, for pyspng keeps the others waiting.
-        max_pixels: width times height allowed; None for `MAX_PIXELS`.
-
-    Returns:
-        uint8 `[H, W, C]`, 0…255; C is 1, 2, 3 or 4. Palettes are expanded.
-
-    Raises:
-        UserError: the data is no picture, a damaged one, or too large.
-    """
+    pairs = (metadata or {}).get('labels')
+    if not pairs:
+        return None
+    # a list of pairs is the format; some tools write an object instead. Old ones on Windows wrote
+    # backslashes
     try:
-        if data[:8] == _PNG:
-            pixels = _decode_png(data, in_threads, max_pixels)
-            if pixels is not None:
-                return pixels
-        Image.init()
-        with open_picture(
-            data, [name for name in _FORMATS if name in Image.OPEN], max_pixels
-        ) as picture:
-            if picture.mode not in ('L', 'LA', 'RGB', 'RGBA'):
-                picture = picture.convert('RGBA' if picture.has_transparency_data else 'RGB')
-            pixels = np.asarray(picture)
-    except TooLarge as error:
-        raise UserError(f'{name}: too large: {error}') from error
-    except Exception as error:  # damaged files make Pillow's readers raise nearly anything
-        reason = (
-            'its content is in none of the known formats'
-            if isinstance(error, UnidentifiedImageError)
-            else printable(error)
-        )
+        found = {
+            name.replace('\\', '/'): label
+            for name, label in (pairs.items() if isinstance(pairs, dict) else pairs)
+        }
+    except (TypeError, ValueError, AttributeError):
         raise UserError(
-            f'{name}: not a readable picture ({reason or type(error).__name__})'
-        ) from error
-    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+            f'{where}: labels in dataset.json should be a list of [file name, label] pairs, or null'
+        ) from None
+    missing = [name for name in picture_names if name not in found]
+    if missing:
+        raise UserError(
+            f'{where}: dataset.json has labels, but none for {len(missing)} of '
+            f'{len(picture_names)} pictures, such as {missing[0]}; label every picture, or set '
+            f'"labels" to null{advice}'
+        )
+    labels = {name: found[name] for name in picture_names}
+    lengths = {_length(label) for label in labels.values()}
+    if None in lengths or len(lengths) > 1:
+        raise UserError(
+            f'{where}: labels in dataset.json should all be class numbers 0, 1, 2 …, '
+            f'or all vectors of one length'
+        )
+    return labels
 
 
-def _decode_png(data: bytes, in_threads: bool, max_pixels: int | None) -> np.ndarray | None:
-    """8-bit grey, RGB and RGBA through libspng, two to four times as fast as Pillow; None for what
-    Pillow should do.
+def _length(label: object) -> int | None:
+    """0 for a class number, the length of a vector, None for anything else."""
+    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 1 << 31:
+        return 0
+    if not isinstance(label, list) or not set(map(type, label)) <= {int, float}:
+        return None
+    return len(label) if label and all(abs(value) <= _MAX_NUMBER for value in label) else None
+
+
+def read_labels(archive: PictureArchive, option: str) -> tuple[np.ndarray, list[str] | None]:
+    """Read the labels of `dataset.json`. Where it has none, the folders of the first level are the
+    classes, in sorted order, unless all of them have numbers for names, as `prepare_data.py` and
+    NVIDIA number them.
+
+    Args:
+        option: what asked for labels, for errors.
+
+    Returns:
+        float32 `[N, label_dim]` in the order of `picture_names`, and the names of the folders that
+        are the classes; None for the labels of `dataset.json`.
+
+    Raises:
+        UserError: it has none, or they are no labels.
     """
-    bit_depth, channels = data[24:25], {b'\x00': 1, b'\x02': 3, b'\x06': 4}.get(data[25:26])
-    if bit_depth != b'\x08' or channels is None:
-        return None
-    width, height = int.from_bytes(data[16:20], 'big'), int.from_bytes(data[20:24], 'big')
-    check_pixels(width, height, max_pixels)
-    is_compressed = len(data) < channels * width * height
-    try:
-        if in_threads and is_compressed:
-            import imagecodecs
+    names = archive.picture_names
+    found = check_labels(archive.read_json(), names, str(archive.path))
+    if not found:
+        folders = _class_folders(archive, option)
+        numbers = {folder: number for number, folder in enumerate(folders)}
+        classes = [numbers[name.split('/')[0]] for name in names]
+        return _one_hot(archive, np.asarray(classes)), folders
+    labels = [found[name] for name in names]
+    if isinstance(labels[0], int):
+        return _one_hot(archive, np.asarray(labels)), None
+    return np.asarray(labels, dtype=np.float32), None
 
-            pixels = np.asarray(imagecodecs.spng_decode(data))
-        else:
-            import pyspng
 
-            pixels = np.asarray(pyspng.load(data))
-    except ImportError:  # no wheel for this platform
-        return None
-    pixels = pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
-    return pixels if pixels.shape[2] == channels else None
+def _one_hot(archive: PictureArchive, classes: np.ndarray) -> np.ndarray:
+    highest = int(classes.max())
+    if highest >= _MAX_CLASSES:
+        raise UserError(
+            f'{archive.path}: a label of dataset.json is {highest}; classes are '
+            f'numbered 0, 1, 2 … without gaps; the network '
+            'has an input for each number'
+        )
+    num_bytes = 4 * len(classes) * (highest + 1)
+    if num_bytes > _MAX_BYTES:
+        raise UserError(
+            f'{archive.path}: {len(classes)} pictures of {highest + 1} classes: their '
+            f'labels would take '
+            f'{num_bytes / 1e9:.1f} GB; use fewer classes'
+        )
+    one_hot = np.zeros([len(classes), highest + 1], dtype=np.float32)
+    one_hot[np.arange(len(classes)), classes] = 1
+    return one_hot
+
+
+def _class_folders(archive: PictureArchive, option: str) -> list[str]:
+    names = archive.picture_names
+    folders = sorted({name.split('/')[0] for name in names if '/' in name})
+    named = any(not folder.isdecimal() for folder in folders)
+    at_top = next((name for name in names if '/' not in name), None)
+    if named and at_top is not None:
+        raise UserError(
+            f'{option}: {archive.path} has pictures in folders ({folders[0]}) and '
+            f'beside them ({at_top}); '
+            'put each into the folder of its class, or list the labels in dataset.json'
+        )
+    if not named or len(folders) < 2:
+        raise UserError(
+            f'{option}: {archive.path} has no labels (a dataset.json with "labels" is '
+            f'needed, or a folder for each '
+            'class, at least two and not all of them numbers)'
+        )
+    return folders

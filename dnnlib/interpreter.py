@@ -284,7 +284,7 @@ class Unpickler(pickle._Unpickler):
         self.append(set())
 
     def _check_keys(self, keys: Iterable[Any]) -> None:
-        """Keys whose hashes no file can make collide: a table full of equal hashes takes forever."""
+        """Allow only keys that can't be made to collide: a table of equal hashes takes forever."""
         for key in keys:
             if not isinstance(key, (str, bytes, int, type(None))):
                 raise Forbidden(f'it uses a {type(key).__name__} as a key')

@@ -1,7 +1,8 @@
-"""Reading files of others: regular files only, no more bytes than expected, JSON and `.npz` with
-bounds.
+"""Read files that others made: regular files only, no more bytes than expected, JSON and `.npz`
+with bounds.
 """
 
+import contextlib
 import errno
 import io
 import json
@@ -9,13 +10,13 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from .util import UserError, printable, why_no_zip
+from .util import UserError, printable, special_kind, starts_as_zip
 
 MAX_FILE = 1 << 29  # bytes: no picture that can be used is larger
 MAX_JSON = 1 << 24  # bytes, unless the caller allows more
@@ -30,14 +31,15 @@ _SLICE = 4096  # bytes of a packed member that are unpacked at once where zipfil
 PathLike = str | os.PathLike[str]
 
 
-def open_file(path: PathLike, buffered: bool = True) -> IO[bytes]:
-    """Open a regular file, or a link to one, for reading.
+def open_file(path: PathLike, *, buffered: bool = True) -> IO[bytes]:
+    """Open a regular file, or a link to one, for reading; every file that others made is opened so.
 
     Args:
         buffered: without a buffer, opening is faster.
 
     Raises:
-        OSError: it can't be opened, or is a folder, device, pipe or socket.
+        OSError: it can't be opened, or is a folder, device, pipe or socket, which could be read for
+            ever.
     """
     _check_regular(os.stat(path))  # noqa: PTH116 (before opening: of a pipe that waits)
     handle = os.open(path, os.O_RDONLY | getattr(os, 'O_BINARY', 0) | getattr(os, 'O_NONBLOCK', 0))
@@ -53,35 +55,52 @@ def _check_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, 'it is a folder, not a file')
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, 'it is a device, pipe or socket, not a regular file')
+        kind = special_kind(status.st_mode)
+        raise OSError(
+            errno.EINVAL, f'it is {kind}, not a regular file; copy what it gives into a file first'
+        )
+
+
+@contextlib.contextmanager
+def _one_line(path: PathLike) -> Iterator[None]:
+    """Turn what `open_file` and the reading raise into a `UserError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f'{path}: no such file') from None
+    except (OSError, ValueError) as error:  # the latter of a NUL in the name
+        reason = getattr(error, 'strerror', None) or error
+        raise UserError(f'{printable(path)}: cannot be read: {reason}') from error
+
+
+def regular_file(path: PathLike) -> Path:
+    """Return a path that `open_file` can open, for readers that open it themselves.
+
+    Raises:
+        UserError: there is nothing, or something else.
+    """
+    with _one_line(path), open_file(path):
+        return Path(path)
 
 
 def read_file(path: PathLike, max_bytes: int = MAX_FILE) -> bytes:
-    """The content of a regular file.
+    """Read a regular file.
 
     Raises:
         UserError: it isn't there, can't be read, is no regular file, or is larger than `max_bytes`.
     """
-    try:
-        with open_file(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(size) if size <= max_bytes else b''
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file') from None
-    except OSError as error:
-        raise UserError(f'{path}: cannot be read: {error.strerror or error}') from error
-    except ValueError as error:  # a NUL in the name
-        raise UserError(f'{printable(path)}: cannot be read: {error}') from error
-    if size > max_bytes:
-        raise UserError(
-            f'{path}: {size / 1e6:.0f} MB; no more than {max_bytes / 1e6:.0f} MB are '
-            f'read of such a file'
-        )
-    return data
+    with _one_line(path), open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= max_bytes:
+            return file.read(size)
+    raise UserError(
+        f'{path}: {size / 1e6:.0f} MB; no more than {max_bytes / 1e6:.0f} MB are '
+        f'read of such a file'
+    )
 
 
 def size_problem(size: int, packed: int | None = None, limit: int = MAX_FILE) -> str | None:
-    """What is wrong with the size of a file that is about to be read or unpacked; None for nothing.
+    """Check the size of a file that is about to be read or unpacked; None if nothing is wrong.
 
     Args:
         size: bytes that it has, or says that it has.
@@ -225,7 +244,10 @@ def read_npz(
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror or printable(error)}') from error
     except zipfile.BadZipFile as error:
-        reason = why_no_zip(path) if 'is not a zip file' in str(error) else printable(error)
+        reason = printable(error)
+        if 'is not a zip file' in reason:
+            cut = 'a zip that was cut short; copy or download it again'
+            reason = cut if starts_as_zip(path) else 'no zip archive'
         raise UserError(f'{path}: {what}: {reason}') from error
     except Exception as error:  # zipfile, zlib and numpy each have their own
         reason = str(error).split('\n', 1)[0] or type(error).__name__
@@ -269,20 +291,3 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
         np.frombuffer(bytearray(data), dtype) if num_bytes else np.zeros(math.prod(shape), dtype)
     )
     return array.reshape(shape, order='F' if by_columns else 'C')
-
-
-def regular_file(path: PathLike) -> Path:
-    """A path that is a regular file, or a link to one.
-
-    Raises:
-        UserError: it is something else, or there is nothing.
-    """
-    try:
-        with open_file(path):
-            return Path(path)
-    except FileNotFoundError:
-        raise UserError(f'{path}: no such file') from None
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{printable(path)}: cannot be read: {getattr(error, "strerror", None) or error}'
-        ) from error

@@ -1,4 +1,4 @@
-"""Small things that everything else uses."""
+"""Errors, text, paths and atomic output, for all other modules."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-MAX_TEXT = 200  # characters of a file's text in a message
+MAX_TEXT = 200  # characters of foreign text in a message
 
 
 class UserError(Exception):
@@ -23,11 +23,15 @@ class UserError(Exception):
     """
 
 
-MAX_TEXT = 200  # characters of foreign text in a message
+def escaped(text: str) -> str:
+    """Return text as one line, in characters that any file and terminal take."""
+    if text.isprintable():
+        return text
+    return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in text)
 
 
 def printable(text: Any, limit: int = MAX_TEXT) -> str:
-    """Return foreign text, or an error about it, in a form that a terminal may show.
+    """Return foreign text, or an error about it, short and in a form that a terminal may show.
 
     Args:
         text: from a file, a server or an exception.
@@ -37,10 +41,8 @@ def printable(text: Any, limit: int = MAX_TEXT) -> str:
         One line, in which control characters and other invisible ones are escaped.
     """
     words = ' '.join(str(text)[: 4 * limit].split())
-    escaped = ''.join(
-        c if c.isprintable() else c.encode('unicode_escape').decode() for c in words[: limit + 1]
-    )
-    return escaped if len(escaped) <= limit else escaped[: limit - 1] + '…'
+    line = escaped(words[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + '…'
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -51,36 +53,21 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     if not isinstance(error, RuntimeError):
         return False
+    if type(error).__name__ == 'OutOfMemoryError':  # PyTorch's, which is not imported here
+        return True
     text = str(error)
     words = ('out of memory', 'not enough memory', 'DefaultCPUAllocator', 'ALLOC_FAILED')
     return any(word in text for word in words)
 
 
-def require_regular_file(path: str | os.PathLike[str]) -> None:
-    """Refuse a pipe, device or socket, which could be read for ever. Links to files are followed.
-
-    Nothing is said about folders and about paths where nothing is: whoever opens them does.
-
-    Raises:
-        UserError: there is something else than a file or a folder.
-    """
-    try:
-        mode = Path(path).stat().st_mode
-    except (OSError, ValueError):
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise UserError(f'{path}: {_kind(mode)}, not a file; copy what it gives into a file first')
-
-
-def why_no_zip(path: str | os.PathLike[str]) -> str:
-    """Say what is wrong with a file that `zipfile` can't open: it was one once, or never."""
+def starts_as_zip(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as a zip does, which `zipfile` looks for at its end."""
     with Path(path).open('rb') as file:
-        started = file.read(4) == b'PK\3\4'
-    return 'a zip that was cut short; copy or download it again' if started else 'no zip archive'
+        return file.read(4) == b'PK\3\4'
 
 
-def _kind(mode: int) -> str:
-    """What is at a path, by its `st_mode`."""
+def special_kind(mode: int) -> str:
+    """Name what is neither a file nor a folder, by its `st_mode`: `a pipe`."""
     kinds = {
         stat.S_IFIFO: 'a pipe',
         stat.S_IFCHR: 'a device',
@@ -159,7 +146,7 @@ class _Tee:
 
 
 def format_time(seconds: float) -> str:
-    """`75.2` becomes `1m 15s`; days, hours and minutes appear when they are needed."""
+    """Format seconds: `75.2` becomes `1m 15s`; hours and days appear when they are needed."""
     s = int(round(seconds))
     if s < 60:
         return f'{s}s'
@@ -171,7 +158,7 @@ def format_time(seconds: float) -> str:
 
 
 def make_cache_dir_path(*parts: str) -> Path:
-    """Where downloads and statistics are kept: `DNNLIB_CACHE_DIR`, else the user's cache directory."""
+    """Return where downloads and statistics are kept: `DNNLIB_CACHE_DIR` or the user's cache."""
     if 'DNNLIB_CACHE_DIR' in os.environ:
         return Path(os.environ['DNNLIB_CACHE_DIR'], *parts)
     base = os.environ.get('XDG_CACHE_HOME') or (
@@ -230,12 +217,12 @@ def _mode_of_output(dest: Path) -> int:
     if stat.S_ISDIR(mode):
         raise UserError(f'cannot write {dest}: it is a folder; give the name of a file')
     if not stat.S_ISREG(mode):
-        raise UserError(f'cannot write {dest}: it is {_kind(mode)}; give the name of a file')
+        raise UserError(f'cannot write {dest}: it is {special_kind(mode)}; give the name of a file')
     return mode & 0o777
 
 
 def make_output_folder(path: str | os.PathLike[str], option: str = '--outdir') -> None:
-    """Make a folder, and find out before long work whether files can be written into it.
+    """Make a folder and check, before long work, that files can be written into it.
 
     Raises:
         UserError: they can't, or there is a file at the path.

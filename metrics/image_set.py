@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.image_archive import PictureArchive, decode_picture
-from dnnlib.labels import read_labels
+from dnnlib.image_archive import PictureArchive, read_labels
+from dnnlib.image_decoding import decode_picture
 
 T = TypeVar('T')
 

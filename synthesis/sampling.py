@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.image_archive import PictureArchive
-from dnnlib.labels import read_labels
+from dnnlib.image_archive import PictureArchive, read_labels
 from torch_utils.cuda_graphs import Captured
 from torch_utils.image_io import to_uint8
 from training.dataset import choose_rows

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from dnnlib import UserError, make_cache_dir_path, require_regular_file
+from dnnlib import UserError, make_cache_dir_path
 from dnnlib.download import TIMEOUT, fetch
 from dnnlib.hashes import check_hash, file_sha256
+from dnnlib.reading import regular_file
 
 from .misc import MAX_WEIGHTS, problem_of_weights
 from .torch_file import load_plain
@@ -118,12 +119,11 @@ def vgg_weights(
             use.
     """
     if given is not None:
-        require_regular_file(given)
-        if not Path(given).is_file():
+        if not Path(given).exists():
             raise UserError(
                 f'--lpips-weights={given}: no such file; it should be {VGG_FILE} of {VGG_URL}'
             )
-        digest = file_sha256(Path(given))
+        digest = file_sha256(regular_file(given))
         if not digest.startswith(VGG_SHA256):
             log.warning(
                 'warning: %s is not the known %s; its SHA-256 is %s', given, VGG_FILE, digest

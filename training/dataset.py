@@ -1,4 +1,4 @@
-"""Pictures of a folder or zip as training data."""
+"""Training data: pictures of a folder or zip, and shuffled batches of them."""
 
 import hashlib
 import os
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from dnnlib import UserError
-from dnnlib.image_archive import PictureArchive, decode_picture
-from dnnlib.labels import read_labels
+from dnnlib.image_archive import PictureArchive, read_labels
+from dnnlib.image_decoding import decode_picture
 
 from .dataset_cache import (
     CACHES,
@@ -33,7 +33,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         use_labels: read `dataset.json`: `{"labels": [[name, class], …]}`. Where it has none, the
             folders of the first level are the classes, in sorted order, unless all of them have
             numbers for names, as `prepare_data.py` and NVIDIA number them.
-        max_size: at most so many pictures, chosen by `seed`; None for all.
+        max_size: the most pictures to use, chosen by `seed`; None for all.
         xflip, yflip: add each picture mirrored; each doubles the set.
         seed: of the choice.
 
@@ -148,7 +148,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         """
         return choose_rows(self._labels, count, generator)
 
-    def load(self, number: int, in_threads: bool = False) -> np.ndarray:
+    def load(self, number: int, *, in_threads: bool = False) -> np.ndarray:
         """A picture as it is stored, never mirrored, uint8 `[C, H, W]`; several threads may call
         this at a time.
 
@@ -163,8 +163,8 @@ class ImageFolderDataset(torch.utils.data.Dataset):
         image = decode_picture(
             self.archive.read(name),
             f'{self.archive.path}: {name}',
-            in_threads,
-            max(self.shape[1] * self.shape[2], _MIN_LIMIT),
+            in_threads=in_threads,
+            max_pixels=max(self.shape[1] * self.shape[2], _MIN_LIMIT),
         ).transpose(2, 0, 1)
         if image.shape != self.shape:
             raise UserError(
@@ -214,7 +214,7 @@ class ImageFolderDataset(torch.utils.data.Dataset):
 def choose_rows(
     labels: np.ndarray, count: int, generator: torch.Generator | None = None
 ) -> torch.Tensor:
-    """Labels of random pictures.
+    """Choose the labels of random pictures.
 
     Args:
         labels: of a set, float32 `[N, label_dim]`.

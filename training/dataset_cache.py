@@ -1,4 +1,4 @@
-"""A data set decoded once: where its pictures may lie, how they get there, how batches come out."""
+"""Caches of a decoded data set, in RAM or on the GPU, and the batches that come out of them."""
 
 import os
 from collections import deque
@@ -11,6 +11,7 @@ import torch
 
 from dnnlib import UserError
 from dnnlib.cli import progress
+from dnnlib.util import is_out_of_memory
 
 CACHES = ('auto', 'gpu', 'ram', 'none')
 
@@ -25,7 +26,7 @@ _CGROUP_LIMITS = (
 
 
 def choose_cache(num_bytes: int, device: torch.device, num_ranks: int = 1) -> str:
-    """What `auto` means: the fastest cache that leaves the machine most of its memory.
+    """Choose what `auto` means: the fastest cache that leaves the machine most of its memory.
 
     Every rank holds a copy of its own, so the allowance of RAM is shared out among them, as if all
     ran on one machine. Ranks may choose differently; their batches stay the same.
@@ -98,13 +99,15 @@ def decode_all(
     try:
         # Linux would hand the memory out and end the process later
         if available is not None and num_bytes > available:
-            raise torch.OutOfMemoryError
+            raise MemoryError
         pictures = torch.empty(shape, dtype=torch.uint8, device=device)
-    except RuntimeError as error:  # the CPU has no kind of its own
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        other = 'ram or none needs none of the GPU' if cache == 'gpu' else 'none needs none'
         raise UserError(
             f'--cache={cache}: the decoded set takes {num_bytes / 1e9:.1f} GB, more '
-            f'than is free; '
-            f'--cache={"ram or none needs none of the GPU" if cache == "gpu" else "none needs none"}'
+            f'than is free; --cache={other}'
         ) from error
 
     def store(number: int) -> None:
@@ -197,5 +200,5 @@ def batches_from_gpu(
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """uint8, 0…255, to float32, −1…1."""
+    """Convert uint8, 0…255, to float32, −1…1."""
     return images.to(torch.float32).div_(127.5).sub_(1)

@@ -1,9 +1,9 @@
 """Carry networks to another resolution: a 256 px snapshot as the start of a 512 px run, or back.
 
-The blocks that both resolutions have are copied. New blocks start so that nothing changes at first:
-the generator draws the old pictures, enlarged, and the discriminator judges a picture as the old one
-judges it, reduced. (Growing step by step is from Karras et al. 2018; here without fading, since the
-new blocks begin as the identity.)
+The blocks that both resolutions have are copied. New blocks start so that nothing changes at
+first: the generator draws the old pictures, enlarged, and the discriminator judges a picture as the
+old one judges it, reduced. (Growing step by step is from Karras et al. 2018; here without fading,
+since the new blocks begin as the identity.)
 """
 
 import math
@@ -90,7 +90,7 @@ def _judge_reduced_pictures(
 
     A channel x passes a leaky ReLU unchanged as the pair lrelu(x), lrelu(-x), whose difference is
     (1 + slope) x. Two layers hand on such pairs; the third, which also reduces, has the old layer's
-    weights and activation. The other channels keep their random weights and are not listened to yet.
+    weights and activation. The other channels keep their random weights and aren't listened to yet.
     """
     pairs = 2 * img_channels
     restore = 1 / (math.sqrt(2) * (1 + SLOPE))  # the activation's gain is the root of 2

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from dnnlib import UserError
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 from torch_utils.image_io import save_picture, tile, to_uint8
 
 from .health import HealthMonitor

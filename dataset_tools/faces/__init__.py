@@ -1,1 +1,1 @@
-"""Faces in pictures: where they are, and how they are cut out."""
+"""Find faces in pictures and cut them out."""

@@ -1,5 +1,5 @@
-"""A face to an upright square, cut as the pictures of FFHQ were (Karras et al. 2018, appendix C;
-Karras et al. 2019, appendix A).
+"""Cut a face out as an upright square, as the pictures of FFHQ were (Karras et al. 2018, appendix
+C; Karras et al. 2019, appendix A).
 """
 
 import math
@@ -9,7 +9,7 @@ from PIL import Image, ImageFilter
 
 from dnnlib import UserError
 
-from ..image.resize import RESIZE_FILTERS
+from ..image.resize import RESIZE_FILTERS, ResizeFilter
 from .landmarks import Landmarks
 
 # times the longer side of its picture: a tight portrait has a square of about twice that
@@ -23,7 +23,7 @@ _FADE_REACH = 0.3  # how far out the median colour is all that is left, at least
 
 
 def ffhq_quad(landmarks: Landmarks) -> np.ndarray:
-    """The square that FFHQ cuts out for a face.
+    """Return the square that FFHQ cuts out for a face.
 
     Returns:
         float64 `[4, 2]`: the corners at the face's top left, bottom left, bottom right and top
@@ -38,7 +38,7 @@ def ffhq_quad(landmarks: Landmarks) -> np.ndarray:
 
 
 def quad_side(quad: np.ndarray) -> float:
-    """The length of a square's sides in pixels.
+    """Return the length of a square's sides in pixels.
 
     Args:
         quad: float64 `[4, 2]`, of `ffhq_quad`.
@@ -47,7 +47,7 @@ def quad_side(quad: np.ndarray) -> float:
 
 
 def align_face(
-    picture: Image.Image, landmarks: Landmarks, size: int, resize_filter: str = 'lanczos'
+    picture: Image.Image, landmarks: Landmarks, size: int, resize_filter: ResizeFilter = 'lanczos'
 ) -> Image.Image:
     """Cut a face out, upright, with its eyes and mouth where FFHQ has them.
 

@@ -1,11 +1,11 @@
-"""Faces in pictures, by dlib's frontal detector and its predictor of 68 points (both optional
+"""Find faces in pictures by dlib's frontal detector and its predictor of 68 points (both optional
 packages).
 """
 
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,8 @@ from ..image.decode import BadPicture, decode_rgb
 from .align import align_face, ffhq_quad, quad_side
 from .landmarks import Landmarks
 
-FACES = ('one', 'all')
+Faces = Literal['one', 'all']  # the largest, or every one
+FACES: tuple[Faces, ...] = get_args(Faces)
 NO_FACE = 'without a face'
 WHAT_TO_TRY = (
     'try larger, upright pictures that show faces from the front; or mark eyes and '
@@ -45,7 +46,7 @@ _LOOKS = 4
 
 
 def check_detector() -> str:
-    """See that the packages are there, before long work.
+    """Check that the packages are installed, before long work.
 
     Returns:
         A line on the predictor's licence, to be shown to the user.
@@ -58,7 +59,7 @@ def check_detector() -> str:
 
 
 def detector_version() -> str:
-    """Such as 'dlib-68 20.0.1', for what is to be made again."""
+    """Return name and version of the detector, such as 'dlib-68 20.0.1'."""
     dlib, _ = _import_packages()
     return f'dlib-68 {dlib.__version__}'
 
@@ -66,10 +67,10 @@ def detector_version() -> str:
 def convert_faces(
     data: bytes,
     conversion: Conversion,
-    faces: str = 'one',
+    faces: Faces = 'one',
     marked: Sequence[Landmarks] | None = None,
 ) -> list[SquarePicture]:
-    """Decode a picture and cut faces out of it; what `convert_picture` is to whole pictures.
+    """Decode a picture and cut faces out of it, as `convert_picture` does with whole pictures.
 
     Args:
         data: the bytes of a picture file.
@@ -102,9 +103,9 @@ def convert_faces(
 
 
 def choose_faces(
-    picture: Image.Image, faces: str = 'one', marked: Sequence[Landmarks] | None = None
+    picture: Image.Image, faces: Faces = 'one', marked: Sequence[Landmarks] | None = None
 ) -> list[Landmarks]:
-    """The faces of a picture that are to be cut out; none where there are none. `WHAT_TO_TRY` is
+    """Choose the faces of a picture to cut out; none where there are none. `WHAT_TO_TRY` is
     the advice for that.
 
     Args:
@@ -123,7 +124,7 @@ def choose_faces(
     return found if faces == 'all' else found[:1]
 
 
-def find_faces(picture: Image.Image, small: bool = False) -> list[Landmarks]:
+def find_faces(picture: Image.Image, *, small: bool = False) -> list[Landmarks]:
     """Look for faces, seen from the front and upright by 40 degrees or so.
 
     Args:

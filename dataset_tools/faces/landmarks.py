@@ -1,4 +1,4 @@
-"""Where the eyes and the mouth of a face are, and the JSON file in which people mark them."""
+"""Landmarks of faces (eyes, mouth), and the JSON file in which people mark them."""
 
 import os
 from collections.abc import Collection
@@ -59,7 +59,7 @@ class Landmarks:
 
     @classmethod
     def from_68(cls, points: np.ndarray) -> 'Landmarks':
-        """From the 68 points of iBUG 300-W, which dlib's predictor gives: an eye's centre is the
+        """Convert the 68 points of iBUG 300-W, which dlib's predictor gives: an eye's centre is the
         mean of its six.
 
         Args:

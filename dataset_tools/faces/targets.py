@@ -1,4 +1,4 @@
-"""Single pictures for a network: photographs to project or to toonify."""
+"""Load single photographs for a network, to project or to toonify."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dnnlib import UserError, require_regular_file
+from dnnlib import UserError
 from dnnlib.image_archive import PictureArchive
-from dnnlib.reading import read_file
+from dnnlib.reading import read_file, regular_file
 
 from ..image.crop import Conversion, convert_picture
 from ..image.decode import BadPicture
@@ -18,7 +18,7 @@ from .landmarks import Landmarks, load_landmarks
 
 
 def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
-    """The pictures that files and folders mean.
+    """List the pictures among files and folders.
 
     Args:
         paths: picture files, and folders whose pictures are all taken, sub-folders included.
@@ -32,10 +32,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
     found: list[tuple[str, Path]] = []
     for path in map(Path, paths):
         if not path.is_dir():
-            require_regular_file(path)
-            if not path.is_file():
-                raise UserError(f'{path}: no such file or folder')
-            found.append((path.name, path))
+            found.append((path.name, regular_file(path)))
             continue
         names = PictureArchive(path).picture_names
         if not names:
@@ -57,7 +54,7 @@ def find_targets(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
 
 
 def check_alignment(align: str, landmarks: Path | None, say: Callable[[str], object]) -> None:
-    """Find out before long work whether `--align` and `--landmarks` can be followed.
+    """Check `--align` and `--landmarks` before long work.
 
     Args:
         align: `ffhq` or `none`.
@@ -76,12 +73,12 @@ def load_targets(
     found: Mapping[str, Path],
     resolution: int,
     channels: int = 3,
+    *,
     align: bool = False,
     landmarks: Path | None = None,
-    *,
     warn: Callable[[str], object],
 ) -> dict[str, np.ndarray]:
-    """Pictures as a network draws them.
+    """Load pictures in the size and channels of a network.
 
     Args:
         found: of `find_targets`.
@@ -106,7 +103,7 @@ def load_targets(
     for name, path in found.items():
         try:
             faces = None if marked is None else marked.get(path.name, [])
-            pictures[name] = load_target(path, resolution, channels, align, faces)
+            pictures[name] = load_target(path, resolution, channels, align=align, marked=faces)
         except UserError as error:
             errors.append(error)
     if not pictures:
@@ -120,11 +117,12 @@ def load_target(
     path: str | os.PathLike[str],
     resolution: int,
     channels: int = 3,
+    *,
     align: bool = False,
     marked: Sequence[Landmarks] | None = None,
 ) -> np.ndarray:
-    """A picture as a network draws them: upright, over white, its middle square or its largest
-    face, resized with Lanczos's filter.
+    """Load a picture in the size and channels of a network: upright, over white, its middle square
+    or its largest face, resized with Lanczos's filter.
 
     Args:
         path: a picture file.

@@ -1,1 +1,1 @@
-"""One picture: decoding, colours, cropping, resizing."""
+"""Convert single pictures: decode, colours, crop, resize."""

@@ -1,4 +1,6 @@
-"""Colours to 8-bit sRGB: colour profiles, deep grey, and what lies behind transparent pixels."""
+"""Convert colours to 8-bit sRGB: colour profiles, deep grey, and what lies behind transparent
+pixels.
+"""
 
 import functools
 import io
@@ -33,7 +35,7 @@ def check_backdrop(alpha: str) -> None:
 
 
 def backdrop(size: tuple[int, int], alpha: str) -> Image.Image:
-    """What is seen through a picture, and beside one that is padded.
+    """Make the background of transparent and of padded pictures.
 
     Args:
         size: width and height in pixels.
@@ -88,7 +90,7 @@ def deep_grey_to_8_bits(picture: Image.Image, alpha: str) -> Image.Image | None:
 
 
 def apply_profile(picture: Image.Image) -> tuple[Image.Image, str | None]:
-    """Turn a picture's colours into sRGB's by its own profile, with the relative colorimetric
+    """Convert a picture's colours to sRGB by its own profile, with the relative colorimetric
     intent.
 
     Args:
@@ -128,7 +130,7 @@ def apply_profile(picture: Image.Image) -> tuple[Image.Image, str | None]:
 
 @functools.lru_cache(maxsize=16)  # the pictures of a camera share theirs
 def _transform(profile: bytes, mode: str) -> tuple[ImageCms.ImageCmsTransform, bool]:
-    """From a profile to sRGB, and whether it changes nothing."""
+    """Build the transform from a profile to sRGB; and say whether it changes nothing."""
     source = ImageCms.ImageCmsProfile(
         io.BytesIO(profile) if profile else ImageCms.createProfile('LAB')
     )

@@ -1,7 +1,8 @@
-"""One picture, whatever its shape and kind, to a square RGB array of the data set's size."""
+"""Convert one picture of any shape and kind to a square RGB array of the data set's size."""
 
 import math
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -10,9 +11,10 @@ from dnnlib import UserError
 
 from .colour import backdrop, check_backdrop
 from .decode import BadPicture, decode_rgb
-from .resize import RESIZE_FILTERS, resize, resize_light
+from .resize import RESIZE_FILTERS, ResizeFilter, resize, resize_light
 
-FITS = ('crop', 'pad', 'stretch', 'error')
+Fit = Literal['crop', 'pad', 'stretch', 'error']
+FITS: tuple[Fit, ...] = get_args(Fit)
 _MAX_RESOLUTION = 8192
 # that a JPEG keeps when it is decoded smaller; five photographs differ by 50 dB and more then, by
 # 43 dB with 2
@@ -21,7 +23,7 @@ _OVERSAMPLING = 3
 
 @dataclass(frozen=True)
 class Conversion:
-    """What is done to every picture of a data set.
+    """How every picture of a data set is converted: size, fit, filter.
 
     Args:
         resolution: width and height of the result in pixels: a power of two from 4 to 8192.
@@ -41,8 +43,8 @@ class Conversion:
     """
 
     resolution: int
-    fit: str = 'crop'
-    resize_filter: str = 'lanczos'
+    fit: Fit = 'crop'
+    resize_filter: ResizeFilter = 'lanczos'
     alpha: str = 'white'
     linear_light: bool = False
     wide_height: int | None = None

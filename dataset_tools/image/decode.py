@@ -1,11 +1,11 @@
-"""The bytes of any picture to upright 8-bit sRGB."""
+"""Decode any picture to upright 8-bit sRGB."""
 
 import functools
 import io
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from dnnlib import printable
-from dnnlib.image_archive import TooLarge, open_picture
+from dnnlib.image_decoding import TooLarge, open_picture
 
 from .colour import apply_profile, deep_grey_to_8_bits, flatten
 
@@ -109,17 +109,13 @@ def _formats_by_suffix() -> dict[str, str]:
     }
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether a file's name says that it is a picture; what a dot hides, it or its folder, and
-    macOS's shadows don't count.
-    """
-    path = PurePosixPath(name)
-    hidden = any(part.startswith('.') and part != '..' or part == '__MACOSX' for part in path.parts)
-    return path.suffix.lower() in _formats_by_suffix() and not hidden
+def known_suffixes() -> Collection[str]:
+    """Return the suffixes of the formats that can be decoded here, in lower case."""
+    return _formats_by_suffix().keys()
 
 
 def mislabelled(name: str, found: str) -> str | None:
-    """What is to be said of a file whose suffix promises another format.
+    """Describe the fault of a file whose suffix promises another format; None without one.
 
     Args:
         name: of the file.
@@ -205,7 +201,7 @@ def thumbnail(data: bytes) -> bytes | None:
 
 
 def encode_thumbnail(picture: Image.Image) -> bytes:
-    """A small JPEG of a picture of mode 'RGB', at most 96 pixels long."""
+    """Encode a picture of mode 'RGB' as a small JPEG, at most 96 pixels long."""
     small = picture.copy()
     small.thumbnail((_THUMBNAIL, _THUMBNAIL))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Resizing with Pillow's filters: by cykooz.resizer where it is installed, which needs a fifth of
+"""Resize with Pillow's filters: by cykooz.resizer where it is installed, which needs a fifth of
 the time, or by Pillow.
 
 Both compute in 8 bits with the same filters, one across first and the other down, and so differ in
@@ -9,28 +9,30 @@ photograph.
 import functools
 import importlib.metadata
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import PIL
 from PIL import Image
 
-RESIZE_FILTERS = {
+ResizeFilter = Literal['lanczos', 'box', 'bicubic']
+RESIZE_FILTERS: dict[ResizeFilter, Image.Resampling] = {
     'lanczos': Image.Resampling.LANCZOS,
     'box': Image.Resampling.BOX,
     'bicubic': Image.Resampling.BICUBIC,
 }
 _PACKAGE = 'cykooz.resizer'
 # of the same filters there
-_NAMES = {'lanczos': 'lanczos3', 'box': 'box', 'bicubic': 'catmull_rom'}
+_NAMES: dict[ResizeFilter, str] = {'lanczos': 'lanczos3', 'box': 'box', 'bicubic': 'catmull_rom'}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, in pixels
-_Resize = Callable[[Image.Image, tuple[int, int], str, Box], Image.Image]
+_Resize = Callable[[Image.Image, tuple[int, int], ResizeFilter, Box], Image.Image]
 
 
 def resize(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
-    """A part of a picture at another size.
+    """Resize a part of a picture.
 
     Args:
         picture: mode 'RGB'.
@@ -45,9 +47,9 @@ def resize(
 
 
 def resize_light(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
-    """As `resize`, but what is averaged is light, not the numbers that stand for it: fine light
+    """Resize in linear light: what is averaged is light, not sRGB's numbers for it, so fine light
     patterns don't darken.
     """
     if size == picture.size and box == (0, 0, *size):
@@ -66,7 +68,7 @@ def resize_light(
 
 
 def resizer_version() -> str:
-    """What `resize` uses, and which version of it."""
+    """Return name and version of what `resize` uses."""
     return _implementation()[1]
 
 
@@ -84,7 +86,7 @@ def _implementation() -> tuple[_Resize, str]:
     }
 
     def by_cykooz(
-        picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+        picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
     ) -> Image.Image:
         left, top, right, bottom = box
         result = Image.new('RGB', size)
@@ -100,7 +102,7 @@ def _implementation() -> tuple[_Resize, str]:
 
 
 def _by_pillow(
-    picture: Image.Image, size: tuple[int, int], resize_filter: str, box: Box
+    picture: Image.Image, size: tuple[int, int], resize_filter: ResizeFilter, box: Box
 ) -> Image.Image:
     return picture.resize(size, RESIZE_FILTERS[resize_filter], box)
 

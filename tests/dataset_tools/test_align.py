@@ -52,7 +52,7 @@ SQUARES = {  # four landmarks -> corners top left, bottom left, bottom right, to
 
 
 @pytest.mark.parametrize('case', SQUARES)
-def test_the_square_by_hand(case: str) -> None:
+def test_quad_matches_values_computed_by_hand(case: str) -> None:
     points, corners = SQUARES[case]
     quad = ffhq_quad(Landmarks(*points))
     assert quad.dtype == np.float64
@@ -142,7 +142,7 @@ def places(quad: np.ndarray, size: int) -> np.ndarray:
         (0.9, 2, 4, 'box'),
     ],
 )
-def test_every_pixel_comes_from_its_place(
+def test_aligned_pixels_match_the_affine_map(
     angle: float, scale: float, size: int, resize_filter: str
 ) -> None:
     face = landmarks(moved(FACE - (110, 105), angle, scale, (350, 420)))
@@ -165,7 +165,7 @@ CANONICAL = np.array([(95.5, 121.5), (159.5, 121.5), (103.5, 181.5), (151.5, 181
 
 
 @pytest.mark.parametrize('side', [128, 256, 512, 2048])
-def test_an_aligned_picture_stays(side: int) -> None:
+def test_aligning_an_aligned_picture_changes_nothing(side: int) -> None:
     face = landmarks((CANONICAL + 0.5) * side / 256 - 0.5)
     np.testing.assert_allclose(
         ffhq_quad(face)[[0, 2]], [(-0.5, -0.5), (side - 0.5, side - 0.5)], atol=1e-9
@@ -244,7 +244,7 @@ def test_beyond_the_border_is_a_blurred_mirror_image(where: str, angle: float) -
     assert min(inside.sum(), near.sum(), far.sum()) > 10
 
 
-def test_what_is_mirrored_is_what_is_near() -> None:
+def test_padding_mirrors_the_nearest_pixels() -> None:
     """White within 30 pixels of the left edge, so white as far beyond it, and then not."""
     picture = Image.new('RGB', (400, 400), 'black')
     picture.paste('white', (0, 0, 30, 400))
@@ -254,7 +254,7 @@ def test_what_is_mirrored_is_what_is_near() -> None:
     assert (row[100:125] > 230).all() and row[145:].max() == 0 and row[:40].max() < 30
 
 
-def test_a_face_of_a_few_pixels_and_a_picture_of_one_row() -> None:
+def test_tiny_faces_and_one_row_pictures_are_aligned() -> None:
     face = landmarks(moved(FACE - (110, 105), 0, 0.02, (20, 20)))
     assert quad_side(ffhq_quad(face)) < 5
     result = np.asarray(align_face(ramps(40, 40), face, 256)).astype(float)
@@ -473,7 +473,7 @@ def test_the_largest_face_or_all(
     assert not np.array_equal(small, big)
 
 
-def test_marks_that_do_not_fit_cost_one_picture(
+def test_marks_that_do_not_fit_skip_one_picture_only(
     marked: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, path = marked
@@ -503,7 +503,9 @@ def test_marks_that_do_not_fit_cost_one_picture(
     assert {file.name for file in tmp_path.iterdir()} == {'pictures', 'marks.json', 'set.zip'}
 
 
-def test_workers_change_nothing(marked: tuple[Path, Path], tmp_path: Path) -> None:
+def test_number_of_workers_does_not_change_aligned_sets(
+    marked: tuple[Path, Path], tmp_path: Path
+) -> None:
     source, path = marked
     for i in range(35):
         ramps(200 + i, 300).save(source / f'{i}.png')
@@ -552,7 +554,7 @@ def test_workers_change_nothing(marked: tuple[Path, Path], tmp_path: Path) -> No
         (['--align', 'celeba'], "'celeba' is not one of 'none', 'ffhq'"),
     ],
 )
-def test_options_that_make_no_sense(
+def test_contradicting_face_options_are_refused(
     options: list[str],
     message: str,
     marked: tuple[Path, Path],
@@ -566,7 +568,9 @@ def test_options_that_make_no_sense(
     assert sorted(marked[0].parent.rglob('*')) == before
 
 
-def test_a_sheet_goes_on_on_further_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_contact_sheet_continues_on_further_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sheet, '_PER_PAGE', 4)
     monkeypatch.setattr(sheet, '_COLUMNS', 3)
     path = tmp_path / 'sheet.png'
@@ -611,14 +615,14 @@ def photograph() -> Image.Image:
 
 
 @pytest.mark.parametrize('side', [200, 512, 900, 3000])
-def test_the_photographs_landmarks(side: int) -> None:
+def test_landmarks_of_a_photograph_are_found(side: int) -> None:
     found = detect.find_faces(photograph().resize((side, side), Image.Resampling.LANCZOS))
     points = (four_points(found[0]) + 0.5) * 512 / side - 0.5
     assert np.linalg.norm(points - EYES_AND_MOUTH, axis=1).max() < 3
     assert len(found) == 1
 
 
-def test_the_photographs_cut_is_aligned() -> None:
+def test_the_face_of_a_photograph_is_aligned() -> None:
     """Found once more in the cut, eyes and mouth are where FFHQ has them: in the middle, the eyes
     level and a little above it.
     """
@@ -642,13 +646,15 @@ def test_the_photographs_cut_is_aligned() -> None:
         (0, (150, 80, 470, 400)),
     ],
 )
-def test_turned_faces_and_faces_at_the_border(angle: int, box: tuple[int, int, int, int]) -> None:
+def test_turned_faces_and_faces_at_the_border_are_found(
+    angle: int, box: tuple[int, int, int, int]
+) -> None:
     picture = photograph().rotate(angle, Image.Resampling.BICUBIC).crop(box)
     points = moved(EYES_AND_MOUTH - 255.5, math.radians(-angle), 1, (255.5, 255.5)) - box[:2]
     assert np.linalg.norm(four_points(detect.find_faces(picture)[0]) - points, axis=1).max() < 4
 
 
-def test_several_faces_the_largest_first() -> None:
+def test_several_faces_come_largest_first() -> None:
     group = Image.new('RGB', (1200, 600), 'grey')
     for side, place in [(256, (900, 100)), (512, (20, 40)), (400, (550, 150))]:
         group.paste(photograph().resize((side, side), Image.Resampling.LANCZOS), place)
@@ -668,8 +674,8 @@ def test_several_faces_the_largest_first() -> None:
     )
 
 
-def test_a_doubtful_find_counts_as_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The badge on the chest, which the detector takes for a face in some copies of the photograph."""
+def test_a_doubtful_face_counts_as_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The badge on the chest, which the detector takes for a face in some of the copies."""
     photograph()
     import dlib
 
@@ -735,7 +741,7 @@ def test_missing_packages_are_named(
     )
 
 
-def test_the_weights_need_no_pkg_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_predictor_needs_no_pkg_resources(monkeypatch: pytest.MonkeyPatch) -> None:
     models = pytest.importorskip('face_recognition_models')
     monkeypatch.setitem(sys.modules, 'pkg_resources', None)  # type: ignore[arg-type]
     assert Path(importlib.reload(models).pose_predictor_model_location()).is_file()

@@ -411,7 +411,7 @@ def blocks(picture: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize('maker', MAKERS)
-def test_what_programs_store_comes_out_as_it_looks(maker: str, tmp_path: Path) -> None:
+def test_files_of_many_programs_come_out_as_they_look(maker: str, tmp_path: Path) -> None:
     source = tmp_path / 'corpus'
     source.mkdir()
     with warnings.catch_warnings():

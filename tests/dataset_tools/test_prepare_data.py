@@ -20,7 +20,7 @@ from PIL import Image
 
 import prepare_data
 from dataset_tools import writer
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 
 SIZE = 16
 
@@ -236,7 +236,7 @@ def test_stretch_distorts(folder: Path, dest: Path) -> None:
     np.testing.assert_allclose(picture, wide.reshape(16, 16, 2, 3).mean(axis=2), atol=1)
 
 
-def test_a_sliver_still_fits(folder: Path, dest: Path) -> None:
+def test_a_very_oblong_picture_is_converted(folder: Path, dest: Path) -> None:
     (folder / 'a.png').write_bytes(png(0, (1, 300, 3)))
     for fit in ('crop', 'pad', 'stretch'):
         assert prepare(folder, dest, '--fit', fit) == 0
@@ -256,7 +256,7 @@ def test_enlarging_is_allowed_and_counted(
         np.testing.assert_array_equal(read(dest)[0][0], small.repeat(2, 0).repeat(2, 1))
 
 
-def test_filters_differ(folder: Path, dest: Path) -> None:
+def test_resize_filters_give_different_pixels(folder: Path, dest: Path) -> None:
     (folder / 'a.png').write_bytes(png(0, (41, 41, 3)))
     results = {}
     for name in ('lanczos', 'box', 'bicubic'):
@@ -305,7 +305,7 @@ def test_nested_sources_with_csv_files_beside_the_pictures(
     assert metadata['num_images'] == 3 and metadata['labels'] is None
 
 
-def test_layout_is_nvidias_and_decodes_as_it_should(folder: Path, dest: Path) -> None:
+def test_zip_has_nvidias_layout_and_decodes(folder: Path, dest: Path) -> None:
     data = png(0, (4, 4, 3))
     source = folder.parent / 'many.zip'
     with zipfile.ZipFile(source, 'w') as file:
@@ -327,7 +327,7 @@ def test_layout_is_nvidias_and_decodes_as_it_should(folder: Path, dest: Path) ->
 def test_a_broken_picture_is_named_and_skipped(
     folder: Path, dest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr('dnnlib.image_archive.MAX_PIXELS', 900)
+    monkeypatch.setattr('dnnlib.image_decoding.MAX_PIXELS', 900)
     whole = png(0, (24, 24, 3))
     (folder / 'a-truncated.png').write_bytes(whole[: len(whole) // 2])
     (folder / 'b-fine.png').write_bytes(png(1))
@@ -430,7 +430,7 @@ def test_dest_inside_the_source_folder_does_not_read_itself(folder: Path) -> Non
     ('error', 'code'),
     [(KeyboardInterrupt, 130), (ZeroDivisionError, 1), (OSError(28, 'No space left on device'), 2)],
 )
-def test_an_interrupted_run_leaves_nothing(
+def test_an_interrupted_run_leaves_no_files(
     error: Any, code: int, folder: Path, dest: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / 'a.png').write_bytes(png(0))
@@ -627,7 +627,10 @@ def test_bad_input_is_refused_in_one_line(
 
 
 def test_help_needs_no_torch() -> None:
-    code = 'import sys, prepare_data; code = prepare_data.main(["--help"]); sys.exit(code or "torch" in sys.modules)'
+    code = (
+        'import sys, prepare_data; code = prepare_data.main(["--help"]); '
+        'sys.exit(code or "torch" in sys.modules)'
+    )
     result = subprocess.run(
         [sys.executable, '-c', code],
         capture_output=True,

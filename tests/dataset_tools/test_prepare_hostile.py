@@ -36,10 +36,11 @@ from test_prepare_sources import cifar
 
 import prepare_data
 from dataset_tools import open_sources
-from dataset_tools.labels import csv_labels
-from dataset_tools.sources import containers, known_sets, streams
-from dataset_tools.sources.containers import FolderContainer, Unusable
-from dnnlib import UserError
+from dataset_tools.label_sources import csv_labels
+from dataset_tools.sources import mnist, video_frames
+from dataset_tools.sources.cifar import read_cifar
+from dnnlib import UserError, containers
+from dnnlib.containers import FolderContainer, Unusable
 from dnnlib.image_archive import PictureArchive
 from training.dataset import ImageFolderDataset
 
@@ -77,7 +78,7 @@ def survivors(
 
 
 @unix
-def test_links_pipes_and_sockets(
+def test_links_pipes_and_sockets_are_skipped_or_followed(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     elsewhere = tmp_path / 'elsewhere'
@@ -108,7 +109,9 @@ def test_links_pipes_and_sockets(
 
 
 @unix
-def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_names_are_remarked_and_read(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in (
         b'\xff\xfe.png',
         b'new\nline.png',
@@ -131,7 +134,7 @@ def test_odd_names(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @unix
-def test_no_permission(
+def test_files_without_permission_are_skipped(
     source: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -177,7 +180,7 @@ def bomb_png(width: int, height: int) -> bytes:
     )
 
 
-def test_pictures_that_claim_too_much(
+def test_pictures_that_claim_too_many_pixels_are_skipped(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (source / 'huge.png').write_bytes(bomb_png(100_000, 100_000))
@@ -210,7 +213,7 @@ def test_pictures_that_claim_too_much(
     assert sum('too large' in line for line in err) == 5
 
 
-def test_a_png_whose_rows_end_early(
+def test_a_png_whose_rows_end_early_is_damaged(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A whole file in every other way: Pillow fills it up with black."""
@@ -223,7 +226,9 @@ def test_a_png_whose_rows_end_early(
     ]
 
 
-def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_members_of_zips_are_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'all.zip'
     with (
         zipfile.ZipFile(source, 'w', zipfile.ZIP_DEFLATED) as file,
@@ -267,7 +272,7 @@ def test_zips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_a_zip_bomb_of_many_files(
+def test_a_zip_bomb_of_many_files_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each harmless by itself."""
@@ -282,7 +287,9 @@ def test_a_zip_bomb_of_many_files(
     assert files == ['a.png'] and 0 < len(bombs) < 12 == len(err) and bombs == err[-len(bombs) :]
 
 
-def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_members_of_tars_are_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / 'all.tar.gz'
     with tarfile.open(source, 'w:gz') as tar:
         for name, kind in {
@@ -304,7 +311,7 @@ def test_tars(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert 'breaks off' in capsys.readouterr().err and code in (0, 2)
 
 
-def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tar_bomb_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Members of 400 MB of nothing each: the second is one too many, and neither is looked for to
     its end.
     """
@@ -323,7 +330,7 @@ def test_a_tar_bomb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize('kind', [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, 'sparse'])
-def test_a_tar_whose_header_never_ends(
+def test_a_tar_whose_header_never_ends_is_refused(
     kind: bytes | str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Python would hold it in memory."""
@@ -382,7 +389,7 @@ def test_a_zip_with_a_file_without_a_name(tmp_path: Path) -> None:
     assert prepare(source, tmp_path / 'set.zip') == 0
 
 
-def test_what_is_hidden_is_passed_over(
+def test_hidden_files_are_skipped(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Copies that Jupyter keeps, and what a run that was killed has left."""
@@ -423,7 +430,9 @@ def test_links_that_lead_to_themselves_as_options(
     assert prepare(source, tmp_path / 'loop/set.zip') == prepare(source, tmp_path / 'loop') == 2
 
 
-def test_damaged_mnist_and_cifar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_mnist_and_cifar_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = tmp_path / 'train-images-idx3-ubyte'
     name.write_bytes(struct.pack('>4I', 0x803, 0xFFFFFFFF, 0xFFFF, 0xFFFF) + bytes(100))
     assert prepare(name, tmp_path / 'set.zip', resolution=32) == 2
@@ -447,7 +456,7 @@ def make_lmdb(path: Path) -> bytes:
     return (path / 'data.mdb').read_bytes()
 
 
-def test_an_lmdb_that_was_not_downloaded_to_its_end(
+def test_a_truncated_lmdb_gives_what_it_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whoever maps it into memory gets a bus error."""
@@ -469,7 +478,7 @@ def test_an_lmdb_that_was_not_downloaded_to_its_end(
 @pytest.mark.parametrize(
     'claimed,words', [(5, 'more values than it says'), (1 << 40, 'for which it is too small')]
 )
-def test_an_lmdb_that_lies_about_its_size(
+def test_an_lmdb_that_lies_about_its_size_is_refused(
     claimed: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Pages that are referred to again and again give values without end."""
@@ -485,7 +494,7 @@ def test_an_lmdb_that_lies_about_its_size(
         assert len(read(tmp_path / 'set.zip')[0]) == claimed
 
 
-def test_video_frames_of_too_many_pixels(
+def test_video_frames_of_too_many_pixels_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -495,13 +504,13 @@ def test_video_frames_of_too_many_pixels(
         return header.read(count)
 
     header = io.BytesIO(b'P6\n14000 14000\n255\n')
-    assert streams._read_ppm(read_few) is None and max(asked) == 1
+    assert video_frames._read_ppm(read_few) is None and max(asked) == 1
     imageio_ffmpeg = pytest.importorskip('imageio_ffmpeg')
     writer = imageio_ffmpeg.write_frames(tmp_path / 'a.mp4', (64, 48))
     writer.send(None)
     writer.send(bytes(64 * 48 * 3))
     writer.close()
-    monkeypatch.setattr(streams, 'MAX_PIXELS', 1000)
+    monkeypatch.setattr(video_frames, 'MAX_PIXELS', 1000)
     assert prepare(tmp_path / 'a.mp4', tmp_path / 'set.zip') == 2
     assert 'a.mp4: after 0 frames ffmpeg says' in error_line(capsys)
 
@@ -530,7 +539,7 @@ def test_names_do_not_reach_the_terminal_or_a_spreadsheet(
 
 
 @unix
-def test_a_full_disk(source: Path, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line(source: Path, tmp_path: Path) -> None:
     (source / 'big.png').write_bytes(png(0, (400, 400, 3)))
     script = Path(prepare_data.__file__)
 
@@ -722,15 +731,15 @@ def test_mangled_lmdbs(page: int, changes: list[tuple[int, bytes]], part: int) -
 )
 def test_any_bytes_as_cifar(data: bytes) -> None:
     with contextlib.suppress(Unusable):
-        list(known_sets.read_cifar(data))
+        list(read_cifar(data))
 
 
 @FUZZ
 @given(st.binary(max_size=60), st.sampled_from([b'', b'\0\0\x08\x03', b'\x1f\x8b\x08']))
 def test_any_bytes_as_mnist(data: bytes, start: bytes) -> None:
-    known_sets.is_idx_images(start + data)
+    mnist.is_idx_images(start + data)
     with contextlib.suppress(Unusable):
-        assert known_sets.read_idx(start + data, 3).ndim == 3
+        assert mnist.read_idx(start + data, 3).ndim == 3
 
 
 @FUZZ
@@ -828,11 +837,11 @@ def test_a_pickle_cannot_ask_for_gigabytes() -> None:
         tower,
     ):
         with pytest.raises(Unusable):
-            list(known_sets.read_cifar(data))
+            list(read_cifar(data))
 
 
 def test_a_folder_that_vanishes_while_it_is_read(source: Path) -> None:
-    container = FolderContainer(source)
+    container = FolderContainer(source, foreign=True)
     (source / 'good.png').unlink()
     with pytest.raises(Unusable, match='No such file'):
         container.read(container.entries[0])

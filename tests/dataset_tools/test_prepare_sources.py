@@ -35,7 +35,9 @@ def labels(metadata: dict[str, Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize('packing', ['', 'gz', 'bz2', 'xz'])
-def test_tars(packing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tars_of_every_packing_are_read(
+    packing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / f'set.tar.{packing}'
     with tarfile.open(path, f'w:{packing}') as tar:
         for name, data in {'b/2.png': png(2), 'b/2.csv': b'a', 'a/1.png': png(1)}.items():
@@ -97,7 +99,9 @@ def cifar(path: Path, prefix: str = 'cifar-10-batches-py', hundred: bool = False
 
 
 @pytest.mark.parametrize('hundred', [False, True])
-def test_cifar(hundred: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cifar_is_read_with_its_classes(
+    hundred: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path, dest = tmp_path / 'cifar.tar.gz', tmp_path / 'set.zip'
     values = cifar(path, hundred=hundred)
     assert prepare(path, dest, resolution=32) == 0
@@ -153,7 +157,7 @@ def test_a_pickle_that_is_a_program_is_not_run(
 
 
 @pytest.mark.parametrize('form', ['folder', 'packed folder', 'file', 'without labels'])
-def test_mnist(form: str, tmp_path: Path) -> None:
+def test_mnist_is_read_in_every_form(form: str, tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, [5, 28, 28], dtype=np.uint8)
     source = tmp_path / 'mnist'
     source.mkdir()
@@ -180,7 +184,7 @@ def test_mnist(form: str, tmp_path: Path) -> None:
     )
 
 
-def test_lmdb(tmp_path: Path) -> None:
+def test_lmdb_values_are_read(tmp_path: Path) -> None:
     lmdb = pytest.importorskip('lmdb')
     with (
         lmdb.open(str(tmp_path / 'bedroom')) as database,
@@ -230,7 +234,7 @@ def video(path: Path, count: int = 10, shape_of_pixels: str = '1') -> None:
     )
 
 
-def test_video(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_video_frames_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, dest = tmp_path / 'clip.mp4', tmp_path / 'set.zip'
     video(path)
     assert prepare(path, dest, '--every', '3') == 0
@@ -299,7 +303,7 @@ def test_several_sources_are_merged(tmp_path: Path) -> None:
     assert read(tmp_path / 'twice.zip')[1]['num_images'] == 2
 
 
-def test_classes_of_merged_sets_go_by_their_names(
+def test_merged_sets_unite_classes_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sets = {'a': ['cat', 'dog'], 'b': ['dog', 'fox'], 'bare': None}
@@ -419,7 +423,7 @@ def test_numbers_that_can_be_no_classes_are_names(
         ('json', 'has no dataset.json'),
     ],
 )
-def test_labels_that_are_not_there(
+def test_missing_labels_are_refused(
     mode: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare(folder, tmp_path / 'set.zip', '--labels', mode) == 2
@@ -432,7 +436,7 @@ def test_labels_that_are_not_there(
 @pytest.mark.parametrize(
     ('alpha', 'colour'), [('white', 255), ('black', 0), ('#402010', [64, 32, 16]), ('drop', None)]
 )
-def test_backdrops(alpha: str, colour: Any, tmp_path: Path) -> None:
+def test_transparency_shows_the_chosen_backdrop(alpha: str, colour: Any, tmp_path: Path) -> None:
     (tmp_path / 'p').mkdir()
     rgba = np.dstack([pixels(1), pixels(2, (SIZE, SIZE))])
     (tmp_path / 'p/a.png').write_bytes(encode(Image.fromarray(rgba)))
@@ -451,7 +455,7 @@ def test_a_checkered_backdrop(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture[..., 0], np.where((x + y) % 2, 204, 255))
 
 
-def test_linear_light(tmp_path: Path) -> None:
+def test_linear_light_keeps_the_brightness(tmp_path: Path) -> None:
     """Black and white lines are as bright as the grey of half their light."""
     (tmp_path / 'p').mkdir()
     (tmp_path / 'p/a.png').write_bytes(
@@ -464,7 +468,7 @@ def test_linear_light(tmp_path: Path) -> None:
         assert abs(read(tmp_path / 'set.zip')[0][0].mean() - expected) < 1
 
 
-def test_nvidias_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nvidias_options_are_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / 'p').mkdir()
     wide = pixels(0, (48, 64, 3))
     (tmp_path / 'p/a.png').write_bytes(encode(Image.fromarray(wide)))

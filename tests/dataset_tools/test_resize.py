@@ -56,7 +56,7 @@ def exactly(
         ((4100, 2300), (512, 256), None),
     ],
 )
-def test_both_are_as_exact_as_8_bits_allow(
+def test_both_resizers_are_as_exact_as_8_bits_allow(
     chosen: str,
     name: str,
     source: tuple[int, int],
@@ -77,7 +77,7 @@ def test_both_are_as_exact_as_8_bits_allow(
     )
 
 
-def test_what_has_its_size_already_stays_as_it_is(chosen: str) -> None:
+def test_resizing_to_the_same_size_changes_nothing(chosen: str) -> None:
     image = picture(64, 64)
     assert (
         resize(image, (64, 64), 'lanczos', (0, 0, 64, 64)) is image
@@ -86,7 +86,7 @@ def test_what_has_its_size_already_stays_as_it_is(chosen: str) -> None:
     assert not np.array_equal(resize(image, (64, 64), 'lanczos', (0, 0, 32, 32)), image)
 
 
-def test_light_is_averaged_as_light() -> None:
+def test_resize_light_averages_light() -> None:
     stripes = np.zeros([64, 64, 3], np.uint8)
     stripes[:, ::2] = 255
     plain, light = (

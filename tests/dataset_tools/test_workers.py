@@ -36,7 +36,7 @@ def sleep_long(path: Path) -> None:
 
 
 @pytest.mark.parametrize('workers', [1, 2, 5])
-def test_in_order_and_with_little_in_flight(workers: int) -> None:
+def test_results_come_in_order_and_few_items_are_held(workers: int) -> None:
     taken = 0
 
     def items() -> Iterator[int]:
@@ -57,7 +57,7 @@ def test_an_error_arrives_with_its_traceback() -> None:
     assert 'in fail_at_five' in str(caught.value.__cause__)
 
 
-def test_a_killed_worker_is_an_error_and_no_reason_to_wait() -> None:
+def test_a_killed_worker_is_an_error_at_once() -> None:
     done = []
     with pytest.raises(UserError, match='a worker process was killed at 5: '):
         for value in ordered_map(killed_at_five, range(50), 2):

@@ -21,7 +21,7 @@ import generate
 import project
 import toonify
 from dnnlib import cli
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 from dnnlib.util import UserError
 from training.snapshots import load_networks
 
@@ -225,7 +225,7 @@ def test_errors_hold_no_control_characters(capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err == 'script.py: error: a\\x1b[2Jb c\n'
 
 
-def test_pillows_objects_are_not_shown() -> None:
+def test_errors_show_no_addresses_of_pillows_objects() -> None:
     with pytest.raises(
         UserError,
         match='a.png: not a readable picture .its content is in none of the known formats.$',

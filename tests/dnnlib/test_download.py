@@ -111,13 +111,13 @@ def test_a_broken_download_is_taken_up_where_it_broke(server: str, tmp_path: Pat
 @pytest.mark.parametrize(
     'name,words', [('missing', '404'), ('liar', 'download failed'), ('away', 'not an http')]
 )
-def test_what_cannot_be_had(name: str, words: str, server: str, tmp_path: Path) -> None:
+def test_a_failed_download_says_why(name: str, words: str, server: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         get(f'{server}/{name}.pkl', tmp_path)
     assert not list(tmp_path.glob('*.pkl'))
 
 
-def test_no_server(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='download failed'):
         get('http://127.0.0.1:9/x.pkl', tmp_path)
     with pytest.raises(UserError, match='not an http'):
@@ -131,7 +131,7 @@ def test_a_changed_copy_is_noticed(server: str, tmp_path: Path) -> None:
         open_url(f'{server}/plain.pkl', cache_dir=tmp_path)
 
 
-def test_the_hash_that_is_expected(server: str, tmp_path: Path) -> None:
+def test_an_expected_hash_is_checked(server: str, tmp_path: Path) -> None:
     right = hashlib.sha256(DATA).hexdigest()
     for expected in (right, right[:8]):
         assert (
@@ -142,7 +142,7 @@ def test_the_hash_that_is_expected(server: str, tmp_path: Path) -> None:
         open_url(f'{server}/plain.pkl', cache_dir=tmp_path, sha256='0000')
 
 
-def test_two_names_two_files(server: str, tmp_path: Path) -> None:
+def test_urls_of_one_file_name_are_kept_apart(server: str, tmp_path: Path) -> None:
     assert open_url(f'{server}/plain.pkl?a', cache_dir=tmp_path) != open_url(
         f'{server}/plain.pkl?b', cache_dir=tmp_path
     )
@@ -158,6 +158,8 @@ def test_several_processes_fetch_once(server: str, tmp_path: Path) -> None:
     assert Handler.seen['/plain.pkl'] == 1
 
 
-def test_cache_dir(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dnnlib_cache_dir_chooses_the_folder(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path / 'cache'))
     assert open_url(f'{server}/plain.pkl').is_relative_to(tmp_path / 'cache')

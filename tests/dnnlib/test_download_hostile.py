@@ -1,4 +1,4 @@
-"""Downloads from servers that send something else, too much, too slowly, or never come to an end."""
+"""Faults of servers, networks and the cache: every one ends, in one line that says what to do."""
 
 import json
 import os

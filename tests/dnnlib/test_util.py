@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from dataset_tools.faces.targets import find_targets
 from dnnlib import (
@@ -16,8 +17,8 @@ from dnnlib import (
     make_output_folder,
     printable,
     require_other_file,
-    require_regular_file,
 )
+from dnnlib.reading import regular_file
 from dnnlib.util import is_out_of_memory
 from metrics.feature_cache import load_statistics
 from synthesis.latents import read_ws
@@ -43,28 +44,34 @@ def pipe(tmp_path: Path) -> Path:
     ids=['networks', 'ws', 'statistics', 'pictures', 'weights'],
 )
 def test_a_pipe_as_input_is_refused(read, pipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match='a pipe, not a file'):
+    with pytest.raises(UserError, match='a pipe, not a regular file; copy what it gives'):
         read(pipe)
     link = tmp_path / 'link.pkl'
     link.symlink_to(pipe)
-    with pytest.raises(UserError, match='a pipe, not a file'):
+    with pytest.raises(UserError, match='a pipe, not a regular file; copy what it gives'):
         read(link)
 
 
 def test_devices_and_sockets_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match='/dev/zero: a device'):
+    with pytest.raises(UserError, match='/dev/zero: .* a device, not a'):
         load_networks('/dev/zero')
     monkeypatch.chdir(tmp_path)  # names of sockets are short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind('socket')
-        with pytest.raises(UserError, match='socket: a socket'):
-            require_regular_file('socket')
+        with pytest.raises(UserError, match='socket: .* a socket, not a'):
+            regular_file('socket')
 
 
-def test_files_folders_and_nothing_are_left_to_whoever_opens_them(tmp_path: Path) -> None:
+def test_regular_file_names_what_is_none(tmp_path: Path) -> None:
     (tmp_path / 'file').touch()
-    for path in (tmp_path / 'file', tmp_path, tmp_path / 'nothing'):
-        require_regular_file(path)
+    assert regular_file(tmp_path / 'file') == tmp_path / 'file'
+    for name, words in {
+        'nothing': 'no such file',
+        '.': 'a folder',
+        'a\0': 'cannot be read',
+    }.items():
+        with pytest.raises(UserError, match=words):
+            regular_file(tmp_path / name)
 
 
 def test_an_output_that_is_a_pipe_or_device_is_refused(pipe: Path) -> None:
@@ -142,6 +149,7 @@ def test_an_input_is_not_written_over(tmp_path: Path) -> None:
     'error,expected',
     [
         (MemoryError(), True),
+        (torch.OutOfMemoryError(), True),
         (OSError(errno.ENOMEM, 'x'), True),
         (RuntimeError('CUDA error: out of memory'), True),
         (
@@ -156,7 +164,7 @@ def test_an_input_is_not_written_over(tmp_path: Path) -> None:
         (ValueError('out of memory'), False),
     ],
 )
-def test_what_means_that_memory_did_not_suffice(error: Exception, expected: bool) -> None:
+def test_errors_that_mean_out_of_memory_are_recognised(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
 
 

@@ -226,7 +226,7 @@ def test_errors_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert said.out == 'a\n\\x1b[2Jb\\ud800\n'
     assert (
         said.err.rstrip('\n').isprintable()
-        and len(said.err) < 2100
+        and len(said.err) < cli.MAX_LINE + 100
         and '\\x1b]0;title\\x07 a b' in said.err
     )
 
@@ -234,7 +234,7 @@ def test_errors_do_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) ->
 @unix
 def test_reading_says_what_is_wrong(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / 'pipe')
-    with pytest.raises(UserError, match='pipe: cannot be read: it is a device, pipe or socket'):
+    with pytest.raises(UserError, match='pipe: cannot be read: it is a pipe, not a regular file'):
         read_file(tmp_path / 'pipe')
     with pytest.raises(UserError, match='folder'):
         read_file(tmp_path)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import prepare_data  # noqa: E402
 from dataset_tools.image.decode import BadPicture, decode_rgb  # noqa: E402
 from dnnlib import UserError  # noqa: E402
-from dnnlib.image_archive import decode_picture  # noqa: E402
+from dnnlib.image_decoding import decode_picture  # noqa: E402
 from dnnlib.reading import read_json, read_npz  # noqa: E402
 from metrics.feature_cache import load_statistics  # noqa: E402
 from metrics.image_set import PictureSet  # noqa: E402

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from dnnlib import UserError
-from dnnlib.image_archive import decode_picture
+from dnnlib.image_decoding import decode_picture
 from training import dataset_cache
 from training.dataset import ImageFolderDataset, InfiniteSampler, batches
 from training.dataset_cache import (
@@ -56,7 +56,7 @@ def zipped(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L'])
-def test_folder_and_zip_are_the_same(mode: str, tmp_path: Path) -> None:
+def test_folder_and_zip_give_the_same_pictures(mode: str, tmp_path: Path) -> None:
     folder = make(tmp_path / 'set', mode=mode)
     for path in (folder, zipped(folder)):
         data = ImageFolderDataset(path)
@@ -72,7 +72,7 @@ def test_folder_and_zip_are_the_same(mode: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(image, want)
 
 
-def test_mirror_images(tmp_path: Path) -> None:
+def test_mirror_images_double_the_set(tmp_path: Path) -> None:
     path = make(tmp_path / 'set', count=3)
     data = ImageFolderDataset(path, xflip=True, yflip=True)
     assert len(data) == 12
@@ -93,7 +93,7 @@ def test_subset_is_seeded(tmp_path: Path) -> None:
         ImageFolderDataset(path, max_size=0)
 
 
-def test_labels(tmp_path: Path) -> None:
+def test_labels_of_dataset_json_are_read(tmp_path: Path) -> None:
     path = make(tmp_path / 'set', count=3, labels=[['0.png', 2], ['1.png', 0], ['2.png', 1]])
     data = ImageFolderDataset(path, use_labels=True)
     assert data.label_dim == 3
@@ -108,16 +108,16 @@ def test_labels(tmp_path: Path) -> None:
     [
         (None, 'has no labels'),
         ([], 'has no labels'),
-        ([['0.png', 1]], 'no label for 1.png'),
-        ([['0.png', 'cat'], ['1.png', 'dog']], 'classes 0, 1, 2'),
+        ([['0.png', 1]], 'none for 1 of 2 pictures, such as 1.png'),
+        ([['0.png', 'cat'], ['1.png', 'dog']], 'class numbers 0, 1, 2'),
         ([3], 'should be'),
-        ([['0.png', -1], ['1.png', 0]], 'classes'),
+        ([['0.png', -1], ['1.png', 0]], 'class numbers 0, 1, 2'),
         ([['0.png', 10**9], ['1.png', 0]], 'is 1000000000; classes are numbered 0, 1, 2'),
-        ([['0.png', 10**99], ['1.png', 0]], 'classes'),
+        ([['0.png', 10**99], ['1.png', 0]], 'class numbers'),
         ([['0.png', [1.5]], ['1.png', [float('nan')]]], 'vectors of one length'),
     ],
 )
-def test_bad_labels(labels: list | None, words: str, tmp_path: Path) -> None:
+def test_bad_labels_are_refused(labels: list | None, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         ImageFolderDataset(make(tmp_path / 'set', count=2, labels=labels), use_labels=True)
 
@@ -191,13 +191,15 @@ def test_a_stray_picture_is_named(stray: Image.Image, words: str, tmp_path: Path
 
 
 @pytest.mark.parametrize('size', [(12, 12), (8, 16), (4, 4)])
-def test_shape_of_the_set(size: tuple[int, int], tmp_path: Path) -> None:
+def test_sets_that_are_not_square_powers_of_two_are_refused(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
     Image.new('RGB', size).save(tmp_path / 'a.png')
     with pytest.raises(UserError, match='prepare_data.py makes them equal'):
         ImageFolderDataset(tmp_path)
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_sets_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / 'a.txt').write_text('x')
     with pytest.raises(UserError, match='no pictures'):
         ImageFolderDataset(tmp_path)
@@ -344,7 +346,9 @@ def test_a_broken_picture_is_named_by_every_cache(kwargs: dict, tmp_path: Path) 
     assert not multiprocessing.active_children()  # though `error` is still held
 
 
-def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_caches_that_do_not_fit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = ImageFolderDataset(make(tmp_path / 'set'))
     for cache, words in [
         ('disk', '--cache=disk: auto, gpu, ram or none'),
@@ -361,7 +365,7 @@ def test_caches_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         batches(data, 4, seed=0, workers=0, device=CPU, cache='ram')
 
 
-def test_choice_of_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_cache_takes_the_fastest_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     GB, gpu = 10**9, torch.device('cuda')
     memory: dict[str, int | None] = {'free': 40 * GB}
     monkeypatch.setattr(dataset_cache, 'available_memory', lambda: memory['free'])
@@ -387,7 +391,9 @@ def test_auto_takes_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert asked == [(6 * 3 * 8 * 8, CPU, 2)]
 
 
-def test_available_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_memory_is_within_the_containers_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meminfo, limit = tmp_path / 'meminfo', tmp_path / 'memory.max'
     monkeypatch.setattr(dataset_cache, '_MEMINFO', meminfo)
     monkeypatch.setattr(dataset_cache, '_CGROUP_LIMITS', (tmp_path / 'none', limit))
@@ -449,7 +455,8 @@ def test_the_thread_ends_with_the_process(tmp_path: Path) -> None:
     code = f"""
 import sys, torch
 from training.dataset import ImageFolderDataset, batches
-stream = batches(ImageFolderDataset({str(make(tmp_path / 'set'))!r}), 4, seed=0, workers=0, device=torch.device('cpu'), cache='ram')
+data = ImageFolderDataset({str(make(tmp_path / 'set'))!r})
+stream = batches(data, 4, seed=0, workers=0, device=torch.device('cpu'), cache='ram')
 next(stream)
 sys.exit(7)
 """

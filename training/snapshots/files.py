@@ -52,8 +52,9 @@ def load_networks(path: str | os.PathLike[str], *, trust_pickle: bool = False) -
     """Load a snapshot without executing anything in it.
 
     Args:
-        path: a name of `shipped_networks` or `NAMED_SOURCES`, an http(s) URL, or a file; in NVIDIA's PyTorch or
-            TensorFlow format, rosinality's, or .safetensors, told apart by content, not by name.
+        path: a name of `shipped_networks` or `NAMED_SOURCES`, an http(s) URL, or a file; in
+            NVIDIA's PyTorch or TensorFlow format, rosinality's, or .safetensors, told apart by
+            content, not by name.
         trust_pickle: execute what a pickle asks for, instead of refusing it; with a warning.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The audit: a line for each file that was found, as `report.csv`, and a page to look at,
+"""Write the audit: a line for each file that was found, `report.csv`, and a page to look at,
 `report.html`.
 """
 
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from dnnlib import UserError, atomic_path
-from dnnlib.cli import escaped
+from dnnlib import UserError, atomic_path, escaped
 
 # what a formula begins with, and the full-width twins of these
 _FORMULA = frozenset('=+-@\uff1d\uff0b\uff0d\uff20')
@@ -42,7 +41,7 @@ class AuditReport:
 
     @property
     def wants_thumbnails(self) -> bool:
-        """Whether anything will show them."""
+        """Whether thumbnails are shown."""
         return self._folder is not None
 
     def add(
@@ -138,6 +137,6 @@ class AuditReport:
 
 
 def _cell(text: str) -> str:
-    """So that no spreadsheet takes a file's name for a formula."""
+    """Mark a text so that no spreadsheet takes a file's name for a formula."""
     text = escaped(text)
     return f"'{text}" if text[:1] in _FORMULA else text

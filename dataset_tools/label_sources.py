@@ -1,5 +1,6 @@
-"""Labels: of a data set's `dataset.json`, of the folders' names, or of CSV files; one for every
-picture, or none at all.
+"""Labels by the names of folders or by CSV files, and the numbers that classes get.
+
+Those of a `dataset.json` are read by `dnnlib.image_archive`.
 """
 
 import csv
@@ -7,67 +8,17 @@ import io
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
-from dnnlib import UserError
+from dnnlib import UserError, image_archive
 
-Label = int | list[float] | str  # a str is the name of a class that has no number yet
-_MAX_NUMBER = 3.4e38  # of float32
+Label = image_archive.Label | str  # a str is the name of a class that has no number yet
 _MAX_CSV = 1 << 26  # bytes; a million lines have half of that
 _FEW_CLASSES = 1000  # some of which may well be empty
 _FILE_COLUMNS = ('filename', 'file', 'file_name', 'image', 'image_id', 'path', 'name')
 
 
-def read_labels(
-    metadata: dict[str, Any] | None, picture_names: Sequence[str], where: str
-) -> dict[str, Label] | None:
-    """Check the labels of a `dataset.json` against the pictures they belong to.
-
-    Args:
-        metadata: the content of the file, None where there is no such file.
-        picture_names: the pictures of the source; labels of other files are ignored.
-        where: what to call the source in an error.
-
-    Returns:
-        The label of each picture, or None where there are no labels.
-
-    Raises:
-        UserError: the labels have an unknown form, differ in kind or length, or leave pictures out.
-    """
-    pairs = (metadata or {}).get('labels')
-    if not pairs:
-        return None
-    # a list of pairs is the format; some tools write an object instead. Old ones on Windows wrote
-    # backslashes
-    try:
-        found = {
-            name.replace('\\', '/'): label
-            for name, label in (pairs.items() if isinstance(pairs, dict) else pairs)
-        }
-    except (TypeError, ValueError, AttributeError):
-        raise UserError(
-            f'{where}: labels in dataset.json should be a list of [file name, label] pairs, or null'
-        ) from None
-    missing = [name for name in picture_names if name not in found]
-    if missing:
-        raise UserError(
-            f'{where}: dataset.json has labels, but none for {len(missing)} of '
-            f'{len(picture_names)} pictures, such as '
-            f'{missing[0]}; label every picture, set "labels" to null, or give '
-            f'--labels none'
-        )
-    labels = {name: found[name] for name in picture_names}
-    shapes = {_shape(label) for label in labels.values()}
-    if None in shapes or len(shapes) > 1:
-        raise UserError(
-            f'{where}: labels in dataset.json should all be class numbers from 0 on, '
-            f'or all lists of numbers of one length'
-        )
-    return labels
-
-
 def check_mode(mode: str | None) -> None:
-    """Refuse a `--labels` that means nothing.
+    """Check `--labels`.
 
     Raises:
         UserError: it does.
@@ -124,8 +75,8 @@ def csv_labels(files: Iterable[tuple[str, bytes]], column: str) -> dict[str, str
     return found
 
 
-def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
-    """What of a CSV could be a label.
+def csv_columns(data: bytes, *, of_one_picture: bool) -> list[str]:
+    """List the columns, or the names, of a CSV that could be labels.
 
     Args:
         data: its content.
@@ -136,7 +87,7 @@ def csv_columns(data: bytes, of_one_picture: bool) -> list[str]:
 
 
 def _rows(data: bytes) -> list[list[str]]:
-    """The lines that aren't empty; none of a file that is no CSV: it is passed over, and the
+    """The lines that aren't empty; none of a file that is no CSV: it is skipped, and the
     pictures that miss a label are named.
     """
     if len(data) > _MAX_CSV:
@@ -150,13 +101,13 @@ def _rows(data: bytes) -> list[list[str]]:
 
 
 def stem(name: str) -> str:
-    """A path without its last suffix."""
+    """Return a path without its last suffix."""
     head, dot, tail = name.rpartition('.')
     return head if dot and '/' not in tail else name
 
 
 def number_classes(
-    labels: Sequence[Label | None], class_names: list[str] | None, keep_numbers: bool = True
+    labels: Sequence[Label | None], class_names: list[str] | None, *, keep_numbers: bool = True
 ) -> tuple[list[Label | None], list[str] | None]:
     """Give numbers to the classes that have names only, in the names' order.
 
@@ -188,30 +139,13 @@ def _are_class_numbers(names: Collection[str]) -> bool:
 
 
 def count_classes(labels: Iterable[Label | None], class_names: Sequence[str] | None) -> str:
-    """Such as 'classes: 0 cat 12, 1 dog 30'; nothing for labels that are vectors."""
+    """Describe the classes: '2 classes: 0 cat: 12, 1 dog: 30'; empty for vectors."""
     counts = Counter(label for label in labels if isinstance(label, int))
     if not counts:
         return ''
-    shown = [
-        f'{number}{f" {class_names[number]}" if class_names and number < len(class_names) else ""}: {counts[number]}'
-        for number in sorted(counts)
-    ]
+    names = dict(enumerate(f' {name}' for name in class_names or []))
+    shown = [f'{number}{names.get(number, "")}: {counts[number]}' for number in sorted(counts)]
     more = f', and {len(shown) - 20} more' if len(shown) > 20 else ''
     return (
         f'{len(shown)} {"class" if len(shown) == 1 else "classes"}: ' + ', '.join(shown[:20]) + more
-    )
-
-
-def _shape(label: object) -> int | None:
-    """0 for a class number, the length of a vector, None for anything else."""
-    if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 1 << 31:
-        return 0
-    if isinstance(label, list) and label and all(_is_number(value) for value in label):
-        return len(label)
-    return None
-
-
-def _is_number(value: object) -> bool:
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_NUMBER
     )
