@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dnnlib import cli, habits
+from training.presets import load_preset
 from training.train_options import train_options
 
 if TYPE_CHECKING:
@@ -28,29 +29,20 @@ def command(
     dry_run: bool,
     **options: Any,
 ) -> int:
+    context = click.get_current_context()
+    check_what_is_named(context, outdir, continue_dir, cfg, options['data'], dry_run=dry_run)
+
     from torch_utils.misc import select_device
     from training.plan import plan_continuation, plan_new_run, processes_of, try_plan
     from training.run_dir import options_text
     from training.start import start
 
-    context = click.get_current_context()
     target = select_device(device)
     given = given_options(context, options)
     if continue_dir is not None:
-        if (
-            outdir is not None
-            or context.get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT
-        ):
-            raise dnnlib.UserError(
-                '--outdir and --cfg belong to new runs; --continue takes them from the run'
-            )
         make_plan: Callable[[], Plan] = functools.partial(plan_continuation, continue_dir, given)
         gpus = processes_of(continue_dir, given)
     else:
-        if 'data' not in given or (outdir is None and not dry_run):
-            raise dnnlib.UserError(
-                '--data and --outdir are needed (or --continue, to go on with a run)'
-            )
         new_plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
         make_plan = functools.partial(copy.copy, new_plan)  # nothing is left to do
         gpus = new_plan.config.gpus
@@ -63,6 +55,38 @@ def command(
         return 0
     command = [sys.executable, str(Path(__file__).resolve()), *context.obj]
     return start(make_plan, gpus, target, make_evaluation, command, continue_dir)
+
+
+def check_what_is_named(
+    context: click.Context,
+    outdir: Path | None,
+    continue_dir: Path | None,
+    cfg: str,
+    data: str | None,
+    *,
+    dry_run: bool,
+) -> None:
+    """Refuse missing options, presets and files before PyTorch is imported, which takes seconds.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if continue_dir is not None:
+        if (
+            outdir is not None
+            or context.get_parameter_source('cfg') != click.core.ParameterSource.DEFAULT
+        ):
+            raise dnnlib.UserError(
+                '--outdir and --cfg belong to new runs; --continue takes them from the run'
+            )
+        return
+    if data is None or (outdir is None and not dry_run):
+        raise dnnlib.UserError(
+            '--data and --outdir are needed (or --continue, to go on with a run)'
+        )
+    load_preset(cfg)
+    if not Path(data).exists():
+        raise dnnlib.UserError(f'--data={data}: no such file or folder')
 
 
 def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:

@@ -122,3 +122,28 @@ import torch
 """,
         **environment,
     ).split()
+
+
+@pytest.mark.parametrize(
+    'words,error',
+    [
+        (['--outdir', 'out'], '--data and --outdir are needed'),
+        (['--outdir', 'out', '--data', 'nowhere.zip'], '--data=nowhere.zip: no such file'),
+        (['--outdir', 'out', '--data', '.', '--cfg', 'nosuch'], '--cfg=nosuch: no such preset'),
+    ],
+)
+def test_train_names_missing_things_before_torch_is_imported(
+    words: list[str], error: str, tmp_path: Path
+) -> None:
+    code = (
+        'import sys, train; code = train.main(sys.argv[1:]); '
+        'sys.exit("torch" in sys.modules or code)'
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code, *words],
+        cwd=tmp_path,
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2 and error in result.stderr, result.stderr
