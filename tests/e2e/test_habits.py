@@ -284,7 +284,7 @@ def test_named_sources_are_those_that_were_published(
 ) -> None:
     fetched: list[str] = []
 
-    def fetch(url: str) -> Path:
+    def fetch(url: str, **limits: object) -> Path:
         fetched.append(url)
         return GOLDEN / 'ada-uncond-32.pkl'
 
