@@ -1,10 +1,9 @@
 """Train a StyleGAN2 from pictures or fine-tune a snapshot, with ADA and FreezeD."""
 
 import dnnlib  # isort: skip (first: Ctrl-C during the other imports is one line, too)
-import copy
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,9 @@ from training.presets import load_preset
 from training.train_options import train_options
 
 if TYPE_CHECKING:
+    from training.networks import Generator
     from training.outputs import Evaluation
-    from training.plan import Plan
+    from training.run import Run
 
 
 @cli.command(name='train', help=__doc__)
@@ -33,28 +33,26 @@ def command(
     check_what_is_named(context, outdir, continue_dir, cfg, options['data'], dry_run=dry_run)
 
     from torch_utils.misc import select_device
-    from training.plan import plan_continuation, plan_new_run, processes_of, try_plan
+    from training.plan import Continuation, Plan, plan_continuation, plan_new_run, try_plan
     from training.run_dir import options_text
     from training.start import start
 
     target = select_device(device)
+    job: Plan | Continuation
     given = given_options(context, options)
     if continue_dir is not None:
-        make_plan: Callable[[], Plan] = functools.partial(plan_continuation, continue_dir, given)
-        gpus = processes_of(continue_dir, given)
+        job = Continuation(continue_dir, given)
     else:
-        new_plan = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
-        make_plan = functools.partial(copy.copy, new_plan)  # nothing is left to do
-        gpus = new_plan.config.gpus
+        job = plan_new_run(cfg, given, outdir, on_cpu=target.type == 'cpu')
     if dry_run:
-        plan = make_plan()
+        plan = job if isinstance(job, Plan) else plan_continuation(job)
         notes = try_plan(plan, target.type)
         click.echo(options_text(plan.config))
         for line in notes:
             click.echo(line, err=True)
         return 0
     command = [sys.executable, str(Path(__file__).resolve()), *context.obj]
-    return start(make_plan, gpus, target, make_evaluation, command, continue_dir)
+    return start(job, target, make_evaluation, command)
 
 
 def check_what_is_named(
@@ -106,8 +104,8 @@ def given_options(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]
     return given
 
 
-def make_evaluation(run: Any) -> 'Evaluation | None':
-    """How the snapshots of a run are judged; None without metrics."""
+def make_evaluation(run: 'Run') -> 'Evaluation | None':
+    """Return how the snapshots of a run are evaluated and ranked; None without metrics."""
     if not run.config.metrics:
         return None
     from metrics.compare import make_evaluator
@@ -122,7 +120,7 @@ def make_evaluation(run: Any) -> 'Evaluation | None':
     )
     label_fn = run.dataset.random_labels
 
-    def evaluate(G_ema: Any) -> Any:
+    def evaluate(G_ema: 'Generator') -> dict[str, float]:
         path_length = path_length_metric(
             functools.partial(path_pairs, G_ema, label_fn=label_fn), device=run.device
         )

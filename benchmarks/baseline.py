@@ -1,9 +1,9 @@
-"""The other side of a comparison, in a process of its own: a checkout with NVIDIA's module names,
-or this one with nothing but PyTorch's plain ops. Reads a job (JSON) from the command line, prints
-milliseconds a piece of work (JSON) as its last line.
+"""The other side of a comparison, in a separate process: a checkout with NVIDIA's module names, an
+older one of this project, or this one with nothing but PyTorch's plain ops. Reads a job (JSON) from
+the command line, prints milliseconds a piece of work (JSON) as its last line.
 
-A checkout has either `training/networks.py` with `StyleGAN2Loss(device, G_mapping, G_synthesis, D,
-…)`, or `training/networks_stylegan2.py` with `StyleGAN2Loss(device, G, D, …)`; see
+NVIDIA's checkouts have either `training/networks.py` with `StyleGAN2Loss(device, G_mapping,
+G_synthesis, D, …)`, or `training/networks_stylegan2.py` with `StyleGAN2Loss(device, G, D, …)`; see
 `time_checkout_step` for what is called.
 """
 
@@ -202,17 +202,18 @@ def time_checkout_step(job: dict[str, Any], device: torch.device) -> dict[str, f
 
 
 def time_plain_step(job: dict[str, Any], device: torch.device) -> dict[str, float]:
-    """The four phases of this project's own loop."""
-    from torch_utils.training_stats import StatsCollector
+    """Time the four phases of this project's own loop, now or in an older checkout."""
+    from torch_utils import training_stats
     from training.config import LossConfig, OptimizerConfig
     from training.phases import Batch, Losses, build_phases
 
     G, D, pipe, _ = build(job, device)
     config = LossConfig(**job['loss'])
     batch = job['batch']
-    losses = Losses(
-        G.train(), D.train(), pipe, None, config, StatsCollector(), torch.zeros([], device=device)
-    )
+    # older checkouts call it Collector
+    stats = getattr(training_stats, 'StatsCollector', None) or training_stats.Collector
+    pl_mean = torch.zeros([], device=device)
+    losses = Losses(G.train(), D.train(), pipe, None, config, stats(), pl_mean)
     labels = torch.zeros([batch, 0], device=device)
     real_img = torch.zeros([batch, 3, job['resolution'], job['resolution']], device=device)
     inputs = Batch(real_img, labels, torch.randn([batch, job['z_dim']], device=device), labels)
@@ -236,10 +237,12 @@ def main(baseline: str, job: dict[str, Any]) -> None:
     torch.set_num_threads(job['threads'])
     torch.manual_seed(0)
     device = torch.device(job['device'])
-    sys.path.insert(0, str(OURS if baseline == 'eager' else Path(baseline).resolve()))
+    checkout = OURS if baseline == 'eager' else Path(baseline).resolve()
+    sys.path.insert(0, str(checkout))
     if baseline == 'eager':
         use_plain_ops()
-    step = time_plain_step if baseline == 'eager' else time_checkout_step
+    is_ours = 'class StyleGAN2Loss' not in (checkout / 'training' / 'loss.py').read_text()
+    step = time_plain_step if is_ours else time_checkout_step
     times = step(job, device) if job['work'] == 'step' else time_generator(job, device)
     print(json.dumps(times))
 

@@ -47,7 +47,7 @@ MOVES = ('copy_', '_to_copy')
 
 
 @dataclass
-class Count:
+class Usage:
     """Of operators of one kind and shape."""
 
     launches: int = 0
@@ -63,7 +63,7 @@ class Machine:
     tflops: float
     launch: float
 
-    def milliseconds(self, shape: str, count: Count) -> float:
+    def milliseconds(self, shape: str, count: Usage) -> float:
         """At least, for operators of this shape."""
         peak = self.tflops if 'float16' in shape else self.tflops / 2
         return max(
@@ -82,7 +82,7 @@ class Meter(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counts: defaultdict[tuple[str, str], Count] = defaultdict(Count)
+        self.counts: defaultdict[tuple[str, str], Usage] = defaultdict(Usage)
         # whose addresses have been asked for since the last kernel
         self._touched: dict[int, torch.Tensor] = {}
 
@@ -175,15 +175,15 @@ def pass_for_a_gpu(meter: Meter) -> None:
     custom_ops.get_kernel = meter.kernel  # type: ignore[assignment]
 
 
-def report(name: str, meter: Meter, machine: Machine, top: int) -> tuple[Count, float]:
+def report(name: str, meter: Meter, machine: Machine, top: int) -> tuple[Usage, float]:
     """Print a phase and its costliest operators; returns their sum and its milliseconds."""
     rows = [
         (machine.milliseconds(shape, count), operator, shape, count)
         for (operator, shape), count in meter.counts.items()
     ]
-    total, milliseconds = Count(), sum(row[0] for row in rows)
+    total, milliseconds = Usage(), sum(row[0] for row in rows)
     for *_, count in rows:
-        total = Count(
+        total = Usage(
             total.launches + count.launches, total.bytes + count.bytes, total.flops + count.flops
         )
     click.echo(
@@ -280,7 +280,7 @@ def command(
         f'PyTorch {torch.__version__}; bound for {bandwidth:g} TB/s, {tflops:g} TFLOP/s, '
         f'{launch:g} µs a launch'
     )
-    step = Count()
+    step = Usage()
     total = 0.0
     for phase in run.phases:
         inputs = Batch(
@@ -303,7 +303,7 @@ def command(
                 ) from error
         count, milliseconds = report(phase.name, meter, machine, top)
         share = 1 / PHASES[phase.name]
-        step = Count(
+        step = Usage(
             step.launches + round(count.launches * share),
             step.bytes + count.bytes * share,
             step.flops + count.flops * share,

@@ -41,7 +41,7 @@ from training.config import AUGPIPES, build_config  # noqa: E402
     show_default=False,
     help='Also time `eager`, this project with '
     "PyTorch's plain ops only, or the "
-    "folder of a checkout with NVIDIA's module names, and print the ratio.",
+    "folder of a checkout of NVIDIA's or of this project, and print the ratio.",
 )
 @cli.device_option()
 def command(

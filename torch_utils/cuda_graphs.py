@@ -24,7 +24,7 @@ Replay = Callable[[], object]
 
 
 class Recorder(Protocol):
-    """How functions become graphs."""
+    """Records functions as graphs."""
 
     def warm(self, function: Callable[[], object]) -> None:
         """Run a function as it is, where a recording would run it."""
@@ -83,7 +83,7 @@ class CudaRecorder:
 
 
 def make_recorder(device: torch.device) -> Recorder | None:
-    """What records for a device; None where there are no graphs."""
+    """Return what records graphs on a device; None where there are none."""
     return CudaRecorder(device) if device.type == 'cuda' else None
 
 

@@ -57,7 +57,7 @@ class Ranks:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process logs and writes files."""
+        """Return whether this process logs and writes files."""
         return self.rank == 0
 
     def mean_(self, tensors: Sequence[torch.Tensor]) -> None:
@@ -235,7 +235,7 @@ def _end_with_parent() -> None:
 
 
 def is_child() -> bool:
-    """Whether `launch` or `torchrun` has started this process."""
+    """Return whether `launch` or `torchrun` has started this process."""
     return int(os.environ.get('WORLD_SIZE', '1')) > 1
 
 

@@ -14,7 +14,7 @@ MAX_WEIGHTS = 1 << 30  # bytes of a detector's file; VGG-16 has 553 million
 
 
 def select_device(name: str) -> torch.device:
-    """What `--device` means.
+    """Return the device that `--device` means.
 
     Args:
         name: `auto` (`cuda` where there is one, else `cpu`), `cuda`, `mps` or `cpu`.
@@ -68,20 +68,20 @@ def float32_precision(
 
 
 def in_float64(x: torch.Tensor) -> torch.Tensor:
-    """The tensor in float64: on its device, or on the CPU if it is on an Apple GPU, which has no
-    float64.
+    """Return the tensor in float64, on its device.
+
+    One of an Apple GPU, which has no float64, moves to the CPU.
     """
     return (x.cpu() if x.device.type == 'mps' else x).double()
 
 
 def problem_of_weights(head: bytes) -> str:
-    """What a download is if its first bytes are not those of a PyTorch file; else empty."""
+    """Return what is wrong if a download does not begin as a PyTorch file; else empty."""
     return '' if head[:4] == b'PK\3\4' or head[:1] == b'\x80' else 'not a PyTorch file'
 
 
 def save_plain(content: Any, file: Any) -> None:
-    """`torch.save` of tensors and plain data, with an error that says what is wrong when a disk is
-    full.
+    """Save tensors and plain data by `torch.save`, with a clear error when the disk is full.
 
     Args:
         file: a path, or a binary file open for writing.
@@ -101,8 +101,9 @@ def save_plain(content: Any, file: Any) -> None:
 
 
 def named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Parameters, then buffers, with their dotted names. Frozen weights are buffers in this family
-    of networks.
+    """Yield parameters, then buffers, with their dotted names.
+
+    Frozen weights are buffers in this family of networks.
     """
     yield from module.named_parameters()
     yield from module.named_buffers()

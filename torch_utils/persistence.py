@@ -44,7 +44,7 @@ def persistent_class(cls: T) -> T:
 
 
 def is_persistent(obj: Any) -> bool:
-    """Whether an object's class carries the decorator."""
+    """Return whether an object's class carries the decorator."""
     return getattr(type(obj), '_is_persistent', False)
 
 
@@ -146,7 +146,7 @@ def clone(module: M, **overrides: Any) -> M:
 
 
 def constructor_kwargs(module: torch.nn.Module) -> dict[str, Any]:
-    """What a persistent module was built with, positional arguments by their names."""
+    """Return what a persistent module was built with, positional arguments by their names."""
     names = list(inspect.signature(type(module).__init__).parameters)[1:]  # without self
     return {**dict(zip(names, module._init_args)), **module._init_kwargs}  # type: ignore[dict-item, arg-type]
 

@@ -2,7 +2,7 @@
 
 Two formats: a zip whose `data.pkl` refers to files beside it (`.pt`), and, from before 2020, a row
 of pickles followed by the numbers. NVIDIA's snapshots hold one such file per storage, of the older
-format.
+format. The file is long because both formats are read here from the first byte to the tensors.
 """
 
 import io
@@ -137,7 +137,7 @@ def load_plain_bytes(data: bytes, path: str | os.PathLike[str]) -> Any:
 
 
 def is_torch_file(data: bytes) -> bool:
-    """Whether a file starts as one of the two formats does."""
+    """Return whether a file starts as one of the two formats does."""
     return data[:4] == b'PK\x03\x04' or data[: len(_MAGIC_PICKLE)] == _MAGIC_PICKLE
 
 
@@ -174,7 +174,7 @@ def _rebuild_size(numbers: Any = ()) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Claim:
-    """What a pickle says about a storage whose numbers are elsewhere."""
+    """A storage as a pickle describes it; its numbers are elsewhere in the file."""
 
     dtype: torch.dtype
     key: str
@@ -388,6 +388,7 @@ def _load_zip(data: bytes, allowance: int) -> Any:
     return _ZipUnpickler(io.BytesIO(inside['data.pkl']), 2 * len(data) + allowance, inside).load()
 
 
+# Long because it follows the directory of a zip record by record, and trusts none.
 def _zip_entries(data: bytes) -> dict[str, memoryview]:
     """The files in a zip as PyTorch writes it: nothing compressed, nothing encrypted, nothing
     twice, one directory, at the end.

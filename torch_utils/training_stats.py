@@ -1,4 +1,4 @@
-"""Statistics of a run, gathered on the device and read once a tick."""
+"""Training statistics, gathered on the device and read once a tick."""
 
 import math
 
@@ -33,8 +33,10 @@ class StatsCollector:
             known.add_(moments)
 
     def read(self, ranks: Ranks = ALONE) -> dict[str, dict[str, float]]:
-        """All quantities of all processes as `{'num', 'mean', 'std'}` since the last read; then
-        everything starts over.
+        """Return all quantities of all processes since the last read, and start over.
+
+        Returns:
+            `{'num', 'mean', 'std'}` by name.
         """
         names = list(self._moments)
         ranks.sum_(list(self._moments.values()))
@@ -44,7 +46,7 @@ class StatsCollector:
         return {name: summary(*row) for name, row in zip(names, rows) if row[0]}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What has been gathered since the last read, on the CPU."""
+        """Return what has been gathered since the last read, on the CPU."""
         gathered = {name: moments.cpu() for name, moments in self._moments.items()}
         return {name: moments for name, moments in gathered.items() if moments[0]}
 
@@ -55,7 +57,7 @@ class StatsCollector:
 
 
 def summary(num: float, total: float, squares: float) -> dict[str, float]:
-    """The entry of `stats.jsonl` for `num` values with this sum and sum of squares."""
+    """Return the entry of `stats.jsonl` for `num` values with this sum and sum of squares."""
     mean = total / num if num else math.nan
     return {
         'num': int(num),

@@ -28,15 +28,13 @@ class AdaController:
 
     @torch.no_grad()
     def observe(self, real_logits: torch.Tensor) -> None:
-        """Take note of D's output for real pictures, float32 `[N, 1]`."""
+        """Accumulate the signs of D's output for real pictures, float32 `[N, 1]`."""
         signs = real_logits.detach().sign().to(torch.float32).nan_to_num(0)
         self.signs += torch.stack([signs.sum(), torch.full_like(signs.sum(), signs.numel())])
 
     @torch.no_grad()
     def step(self, nimg: int) -> None:
-        """Move p by one step for the last `nimg` pictures, by the signs observed since the step
-        before.
-        """
+        """Move p for the last `nimg` pictures, by the signs observed since the step before."""
         r_t = self.signs[0] / self.signs[1].clamp(min=1)
         self.p.copy_(
             (self.p + (r_t - self._target).sign() * (nimg / self._nimg)).clamp(0, self._p_max)

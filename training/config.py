@@ -1,4 +1,7 @@
-"""Training configuration: defaults, preset, command line."""
+"""Training configuration: defaults, preset, command line.
+
+A few lines over 400: settings, their limits and their merging are read together.
+"""
 
 import dataclasses
 import difflib
@@ -17,7 +20,7 @@ from .presets import load_preset
 C = TypeVar('C')
 
 Cache = Literal['auto', 'gpu', 'ram', 'none']
-AugmentMode = Literal['ada', 'noaug', 'fixed']
+AugmentMode = Literal['ada', 'fixed', 'noaug']
 AugmentPipeName = Literal[
     'blit', 'geom', 'color', 'filter', 'noise', 'cutout', 'bg', 'bgc', 'bgcf', 'bgcfn', 'bgcfnc'
 ]

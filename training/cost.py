@@ -31,7 +31,7 @@ ACTIVATION_COPIES = 3.0
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes.
+    """The estimated cost of a run.
 
     Attributes:
         multiplications: multiply-adds of a thousand pictures.

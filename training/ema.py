@@ -4,8 +4,9 @@ import torch
 
 
 def ema_beta(batch_size: int, half_life_kimg: float, cur_nimg: int, rampup: float | None) -> float:
-    """How much of the average stays in one step (Karras et al. 2018, "Progressive Growing of GANs",
-    section 5; ramp-up as in ADA).
+    """Return the weight that the running average keeps in one step.
+
+    Karras et al. 2018, "Progressive Growing of GANs", section 5; ramp-up as in ADA.
 
     Args:
         batch_size: pictures a step.

@@ -11,7 +11,7 @@ from .networks import Conv2dLayer, Discriminator
 
 
 def freeze(D: Discriminator, num_layers: int) -> Discriminator:
-    """A copy of D whose first layers hold their weights as buffers, which no optimiser sees.
+    """Copy D with the weights of its first layers as buffers, which no optimiser sees.
 
     Args:
         num_layers: counted as NVIDIA's `--freezed`: from the image side, fromrgb first, then conv0,
@@ -26,8 +26,9 @@ def freeze(D: Discriminator, num_layers: int) -> Discriminator:
 
 
 def layers_from(D: Discriminator, resolution: int) -> int:
-    """How many layers, counted from the image side, make up all blocks of D of this resolution and
-    above, fromrgb and skip included.
+    """Return how many layers make up all blocks of D of this resolution and above.
+
+    They are counted from the image side, fromrgb and skip included.
 
     Raises:
         UserError: D has no such block.
@@ -42,7 +43,7 @@ def layers_from(D: Discriminator, resolution: int) -> int:
 
 
 def frozen_names(D: Discriminator) -> list[str]:
-    """The names of the frozen tensors, sorted."""
+    """Return the names of the frozen tensors, sorted."""
     names = []
     for prefix, module in D.named_modules():
         if isinstance(module, Conv2dLayer):

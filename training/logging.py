@@ -66,17 +66,11 @@ class Reporter:
         """
         now = time.time()
         sec_per_tick = now - self._tick_start
-        speed, self._p = ((p - self._p) / tick_nimg * 1000 if tick_nimg else 0.0), p
-        left = (
-            (sec_per_tick + self._maintenance) * (self._end_nimg - cur_nimg) / tick_nimg
-            if tick_nimg
-            else 0.0
-        )
         fields = {
             'Progress/tick': float(number),
             'Progress/kimg': cur_nimg / 1000,
             'Progress/augment': p,
-            'Progress/augment_per_kimg': speed,
+            'Progress/augment_per_kimg': (p - self._p) / tick_nimg * 1000 if tick_nimg else 0.0,
             'Timing/total_sec': now - self._start,
             'Timing/sec_per_tick': sec_per_tick,
             'Timing/sec_per_kimg': sec_per_tick / tick_nimg * 1000 if tick_nimg else 0.0,
@@ -84,6 +78,10 @@ class Reporter:
             'Resources/cpu_mem_gb': _cpu_memory_gb(),
             'Resources/peak_gpu_mem_gb': _gpu_memory_gb(self._device),
         }
+        self._p = p
+        left = 0.0
+        if tick_nimg:
+            left = (sec_per_tick + self._maintenance) * (self._end_nimg - cur_nimg) / tick_nimg
         rows = {name: summary(1, value, value**2) for name, value in fields.items()}
         rows.update(stats)
         self._file.write(json.dumps({**rows, 'timestamp': now}) + '\n')
@@ -94,25 +92,8 @@ class Reporter:
                     name, row['mean'], global_step=cur_nimg // 1000, walltime=now
                 )
             self._tensorboard.flush()
-        return ' '.join(
-            [
-                f'tick {number:<5d}',
-                f'kimg {cur_nimg / 1000:<8.1f}',
-                f'time {format_time(now - self._start):<12s}',
-                f'sec/tick {sec_per_tick:<7.1f}',
-                f'sec/kimg {fields["Timing/sec_per_kimg"]:<7.2f}',
-                f'maintenance {self._maintenance:<6.1f}',
-                f'cpumem {fields["Resources/cpu_mem_gb"]:<6.2f}',
-                f'gpumem {fields["Resources/peak_gpu_mem_gb"]:<6.2f}',
-                f'augment {p:.3f} ({speed:+.4f}/kimg)',
-                *(
-                    [f'signs {stats["Loss/signs/real"]["mean"]:+.2f}']
-                    if 'Loss/signs/real' in stats
-                    else []
-                ),
-                *([f'left {format_time(left)}'] if left > 0 else []),
-            ]
-        )
+        signs = stats['Loss/signs/real']['mean'] if 'Loss/signs/real' in stats else None
+        return _status_line(fields, signs, left)
 
     def begin_tick(self, closed: float) -> None:
         """Start the clock of the next tick; what passed since `closed` (time.time()) was
@@ -128,6 +109,33 @@ class Reporter:
             self._tensorboard.close()
 
 
+def _status_line(fields: dict[str, float], signs: float | None, seconds_left: float) -> str:
+    """Format the line that a tick prints.
+
+    Args:
+        fields: as in `stats.jsonl`.
+        signs: mean of sign(D(real)); None if there was none.
+        seconds_left: to the end of the run; 0 where it is not known.
+    """
+    p, speed = fields['Progress/augment'], fields['Progress/augment_per_kimg']
+    parts = [
+        f'tick {fields["Progress/tick"]:<5.0f}',
+        f'kimg {fields["Progress/kimg"]:<8.1f}',
+        f'time {format_time(fields["Timing/total_sec"]):<12s}',
+        f'sec/tick {fields["Timing/sec_per_tick"]:<7.1f}',
+        f'sec/kimg {fields["Timing/sec_per_kimg"]:<7.2f}',
+        f'maintenance {fields["Timing/maintenance_sec"]:<6.1f}',
+        f'cpumem {fields["Resources/cpu_mem_gb"]:<6.2f}',
+        f'gpumem {fields["Resources/peak_gpu_mem_gb"]:<6.2f}',
+        f'augment {p:.3f} ({speed:+.4f}/kimg)',
+    ]
+    if signs is not None:
+        parts.append(f'signs {signs:+.2f}')
+    if seconds_left > 0:
+        parts.append(f'left {format_time(seconds_left)}')
+    return ' '.join(parts)
+
+
 def _tensorboard_writer(run_dir: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -137,7 +145,7 @@ def _tensorboard_writer(run_dir: Path) -> Any:
 
 
 def _cpu_memory_gb() -> float:
-    """Peak memory of this process; 0 where the system doesn't tell."""
+    """Return the peak memory of this process; 0 where the system does not say."""
     if os.name == 'nt':
         return 0.0
     import resource

@@ -57,8 +57,9 @@ def mixed_ws(
     style_mixing_prob: float,
     update_w_avg: bool = True,
 ) -> torch.Tensor:
-    """w of `z`, from a random layer on that of another latent (style mixing; Karras et al. 2019,
-    section 3.1).
+    """Map latents with style mixing: from a random layer on, w is that of another latent.
+
+    Karras et al. 2019, section 3.1.
 
     Args:
         z: float32 `[N, z_dim]`.

@@ -6,7 +6,7 @@ mixed precision of Karras et al. 2020, "Training Generative Adversarial Networks
 
 This file travels inside snapshots and is executed by NVIDIA's loaders: Python 3.7 syntax, PyTorch
 1.7 API, nothing imported that those checkouts don't have, stored attributes that are plain Python
-values.
+values. It is one long file because a snapshot carries the text of one file.
 """
 
 import math

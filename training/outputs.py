@@ -34,7 +34,7 @@ PROGRESS_ROWS, PROGRESS_COLUMNS, PROGRESS_SIZE, MARGIN = 24, 10, 96, 72  # the l
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How snapshots are judged.
+    """How snapshots are evaluated and ranked.
 
     Attributes:
         compute: G_ema to results by name.
@@ -101,7 +101,7 @@ def save_snapshot(run: Run, run_dir: Path) -> None:
 
 
 def evaluation_is_due(run: Run) -> bool:
-    """Whether the snapshot at the run's counter is to be evaluated.
+    """Return whether the snapshot at the run's counter is to be evaluated.
 
     It is at the end of the run, and at the first snapshot after every `metrics_kimg`.
     """
@@ -151,7 +151,7 @@ def evaluate_snapshot(run: Run, run_dir: Path, evaluation: Evaluation, signals: 
 
 
 def is_evaluated(run: Run, run_dir: Path) -> bool | None:
-    """Whether the snapshot at the run's counter has results; None if there is no such snapshot."""
+    """Return whether the snapshot at the run's counter has results; None if there is none."""
     rows = [row for row in load_snapshots(run_dir) if row['file'] == snapshot_name(run)]
     if not rows or not (run_dir / rows[0]['file']).exists():
         return None

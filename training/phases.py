@@ -29,7 +29,7 @@ class Batch:
     gen_c: torch.Tensor
 
     def split(self, size: int) -> Iterator['Batch']:
-        """Parts of at most `size` samples."""
+        """Yield parts of at most `size` samples."""
         for parts in zip(
             self.real_img.split(size),
             self.real_c.split(size),
@@ -39,7 +39,7 @@ class Batch:
             yield Batch(*parts)
 
     def clone(self) -> 'Batch':
-        """The same in memory of its own."""
+        """Copy the batch to memory of its own."""
         return Batch(self.real_img.clone(), self.real_c.clone(), self.z.clone(), self.gen_c.clone())
 
     def copy_(self, other: 'Batch') -> None:
@@ -86,8 +86,8 @@ class Phase:
         """Accumulate the gradient of the mean loss over the batch of all processes, in parts of
         `batch_gpu`, and step.
 
-        A gradient that is not finite changes nothing. Nobody waits to find out: the optimiser is
-        told on the device.
+        A gradient that is not finite changes nothing. There is no host sync to find out: the flag
+        is passed to fused Adam on the device.
 
         Args:
             batch: the share of this process.
@@ -102,13 +102,13 @@ class Phase:
 
     @property
     def reduced(self) -> list[torch.Tensor]:
-        """What `accumulate` leaves and `apply` takes, to be averaged over the processes in between:
-        gradients, and running averages.
+        """Gradients and running averages, averaged over the processes between `accumulate` and
+        `apply`.
         """
         return [*self._grads(), *self._ends]
 
     def accumulate(self, batch: Batch, batch_gpu: int) -> None:
-        """The first half of `run`: gradients of this process."""
+        """Compute the gradients of this process, the first half of `run`."""
         try:
             for parameter in self.module.parameters():
                 parameter.requires_grad_(True)
@@ -130,7 +130,7 @@ class Phase:
             self.module.requires_grad_(False)
 
     def apply(self) -> None:
-        """The second half of `run`: the step."""
+        """Take the optimiser step, the second half of `run`."""
         finite = torch.stack(torch._foreach_norm(self._grads(), float('inf'))).isfinite().all()
         self.bad.copy_(~finite)
         for tensor, end in zip(self.running, self._ends):
@@ -164,17 +164,13 @@ class Losses:
         stats: StatsCollector,
         pl_mean: torch.Tensor,
     ) -> None:
-        self.G, self.D, self.ada, self.config, self.stats, self.pl_mean = (
-            G,
-            D,
-            ada,
-            config,
-            stats,
-            pl_mean,
-        )
-        self.augment: loss.Augment = (
-            augment_pipe if augment_pipe is not None else (lambda images: images)
-        )
+        self.G = G
+        self.D = D
+        self.ada = ada
+        self.config = config
+        self.stats = stats
+        self.pl_mean = pl_mean
+        self.augment: loss.Augment = augment_pipe if augment_pipe is not None else _unchanged
 
     def G_main(self, batch: Batch) -> torch.Tensor:
         terms = loss.G_main(
@@ -227,8 +223,12 @@ class Losses:
         return value
 
 
+def _unchanged(images: torch.Tensor) -> torch.Tensor:
+    return images
+
+
 def build_phases(losses: Losses, optimizer: OptimizerConfig) -> list[Phase]:
-    """The phases of a step in their order. A regulariser of weight 0 has none."""
+    """Build the phases of a step in their order. A regulariser of weight 0 has none."""
     config = losses.config
     G_opt = lazy_adam(losses.G, optimizer, config.g_reg_interval, optimizer.g_lr)
     D_opt = lazy_adam(losses.D, optimizer, config.d_reg_interval, optimizer.d_lr)
@@ -249,17 +249,15 @@ def build_phases(losses: Losses, optimizer: OptimizerConfig) -> list[Phase]:
 def lazy_adam(
     module: torch.nn.Module, config: OptimizerConfig, interval: int, lr: float | None = None
 ) -> torch.optim.Adam:
-    """Adam that counts r / (r + 1) of its settings, because every r-th step has a second update.
+    """Build Adam with settings scaled by r / (r + 1), as every r-th step has a second update.
 
     Args:
         interval: r, steps between regularisations.
         lr: instead of that of `config`.
     """
     ratio = interval / (interval + 1)
-    rate, betas = (
-        (config.lr if lr is None else lr) * ratio,
-        (config.beta1**ratio, config.beta2**ratio),
-    )
+    rate = (config.lr if lr is None else lr) * ratio
+    betas = (config.beta1**ratio, config.beta2**ratio)
     return torch.optim.Adam(
         list(module.parameters()), lr=rate, betas=betas, eps=config.eps, fused=True
     )

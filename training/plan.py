@@ -1,4 +1,4 @@
-"""What the options of `train.py` mean: a table of settings, and what follows from some of them."""
+"""From the command line of train.py to what is to be run: settings, data, run folder."""
 
 import os
 from dataclasses import dataclass, field
@@ -12,14 +12,13 @@ from .config import DataConfig, TrainingConfig, build_config, check, merge
 from .dataset import ImageFolderDataset
 from .resume import load_source, new_source
 from .run_dir import INDEX, SNAPSHOT_NAME, STATE_NAME, load_options, own_files, refuse_links
-from .snapshots import Networks, is_elsewhere, load_networks
-from .snapshots import nvidia_runs as nvidia_run
+from .snapshots import Networks, is_elsewhere, load_networks, nvidia_runs
 from .state import config_of, load_state, stored_settings
 from .train_options import FIELDS
 
 # Of a run that is continued. The device is no setting of the run.
 CHANGEABLE = ('kimg', 'snap', 'img_snap', 'keep', 'metrics', 'metrics_kimg', 'cache', 'data')
-# that come from other machines
+# such runs come from other machines
 CHANGEABLE_IN_NVIDIA_RUNS = (*CHANGEABLE, 'workers', 'gpus', 'batch_gpu', 'trust_pickle')
 
 SMALL_SET = 2048  # pictures, below which FID is biased
@@ -35,7 +34,7 @@ IDLE = {
 
 @dataclass
 class Plan:
-    """What is to be run.
+    """What is to be run: settings, data, and where to begin.
 
     Attributes:
         state: of `load_state`; None begins at the beginning.
@@ -55,8 +54,43 @@ class Plan:
     trust_pickle: bool = False
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """A run to go on with. `plan_continuation` reads it, when its folder is claimed.
+
+    Attributes:
+        run_dir: the run's folder.
+        given: what the user gave, by option.
+    """
+
+    run_dir: Path
+    given: dict[str, Any]
+
+    @property
+    def gpus(self) -> int:
+        """How many processes it needs.
+
+        Raises:
+            UserError: it is no run folder.
+        """
+        options = _options_of(self.run_dir)
+        default = options.get('gpus', 1)
+        if nvidia_runs.is_nvidia_run(options):
+            default = int(os.environ.get('WORLD_SIZE', '1'))
+        gpus = self.given.get('gpus', default)
+        return gpus if type(gpus) is int and gpus > 0 else 1
+
+
+def _options_of(run_dir: Path) -> dict[str, Any]:
+    """Read the options of a run folder that may come from a stranger."""
+    if not run_dir.is_dir():
+        raise UserError(f'--continue={run_dir}: no such run folder')
+    refuse_links(run_dir)
+    return load_options(run_dir)
+
+
 def plan_new_run(preset: str, given: dict[str, Any], outdir: Path | None, on_cpu: bool) -> Plan:
-    """A new run.
+    """Plan a new run.
 
     Args:
         preset: of `configs/`.
@@ -132,7 +166,7 @@ def try_plan(plan: Plan, device: str) -> list[str]:
     """
     config, lines = plan.config, []
     if config.resume is not None and plan.state is None and not is_elsewhere(config.resume):
-        source = load_source(config, plan.dataset, plan.trust_pickle)
+        source = load_source(config, plan.dataset, trust_pickle=plan.trust_pickle)
         lines += source.notes
     else:
         source = new_source(config, plan.dataset)
@@ -148,23 +182,19 @@ def try_plan(plan: Plan, device: str) -> list[str]:
     )
 
 
-def plan_continuation(run_dir: Path, given: dict[str, Any]) -> Plan:
-    """The rest of a run: of ours from its state, or from the beginning if it was stopped before
-    there was one; of NVIDIA's from its last snapshot, in a new folder beside it.
+def plan_continuation(continuation: Continuation) -> Plan:
+    """Plan the rest of a run.
 
-    Args:
-        run_dir: the run's folder.
-        given: what the user gave, by option.
+    Ours goes on from its state, or from the beginning if it was stopped before there was one;
+    NVIDIA's from its last snapshot, in a new folder beside it.
 
     Raises:
         UserError: an option that can't be changed now, no run, or the data are gone or have
             changed.
     """
-    if not run_dir.is_dir():
-        raise UserError(f'--continue={run_dir}: no such run folder')
-    refuse_links(run_dir)
-    options = load_options(run_dir)
-    if nvidia_run.is_nvidia_run(options):
+    run_dir, given = continuation.run_dir, continuation.given
+    options = _options_of(run_dir)
+    if nvidia_runs.is_nvidia_run(options):
         return _plan_after_nvidia(run_dir, options, given)
     if options and not (
         own_files(run_dir, STATE_NAME)
@@ -213,28 +243,8 @@ def _plan_from_the_beginning(run_dir: Path, options: dict[str, Any], given: dict
     )
 
 
-def processes_of(run_dir: Path, given: dict[str, Any]) -> int:
-    """Return how many processes `--continue` needs, before the run's folder is claimed and its
-    state is read.
-
-    Raises:
-        UserError: it is no run folder.
-    """
-    if not run_dir.is_dir():
-        raise UserError(f'--continue={run_dir}: no such run folder')
-    refuse_links(run_dir)
-    options = load_options(run_dir)
-    default = (
-        int(os.environ.get('WORLD_SIZE', '1'))
-        if nvidia_run.is_nvidia_run(options)
-        else options.get('gpus', 1)
-    )
-    gpus = given.get('gpus', default)
-    return gpus if type(gpus) is int and gpus > 0 else 1
-
-
 def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
-    settings, notes = nvidia_run.settings_of(options)
+    settings, notes = nvidia_runs.settings_of(options)
     snapshot, kimg, networks = _last_whole_snapshot(
         run_dir, given.get('trust_pickle', False), notes
     )
@@ -251,7 +261,7 @@ def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, 
         f"Going on with a run of NVIDIA's from {snapshot.name}: weights, counter ({kimg:g} "
         f'kimg), p ({config.augment.p:.3f}) and '
         'settings are its own',
-        f'Not restored: {"; ".join([nvidia_run.LOST, *notes])}',
+        f'Not restored: {"; ".join([nvidia_runs.LOST, *notes])}',
     ]
     return Plan(
         config,
@@ -266,7 +276,7 @@ def _last_whole_snapshot(
     run_dir: Path, trust_pickle: bool, notes: list[str]
 ) -> tuple[Path, float, Networks]:
     problem: UserError | None = None
-    for path, kimg in nvidia_run.snapshots(run_dir):
+    for path, kimg in nvidia_runs.snapshots(run_dir):
         try:
             return path, kimg, load_networks(path, trust_pickle=trust_pickle)
         except UserError as error:  # cut off when the run was killed
@@ -288,7 +298,7 @@ def _nest_changes(given: dict[str, Any], changeable: tuple[str, ...]) -> dict[st
 
 
 def open_dataset(data: DataConfig, seed: int) -> ImageFolderDataset:
-    """The pictures that the settings name."""
+    """Open the pictures that the settings name."""
     return ImageFolderDataset(
         Path(data.path),
         use_labels=data.cond,

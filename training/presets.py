@@ -1,4 +1,4 @@
-"""What `--cfg` takes: a preset of `configs/`, or a YAML file with the same keys."""
+"""Load what `--cfg` names: a preset of `configs/`, or a YAML file with the same keys."""
 
 import importlib.resources
 import re

@@ -1,6 +1,4 @@
-"""`--resume`: the networks of a snapshot as the beginning of a new run, and a report of every
-tensor.
-"""
+"""`--resume`: start a new run from the networks of a snapshot, and report every tensor."""
 
 import dataclasses
 import logging
@@ -23,8 +21,8 @@ M = TypeVar('M', Generator, Discriminator)
 
 
 @dataclass
-class Source:
-    """Where a run begins.
+class StartingPoint:
+    """The networks that a run begins with.
 
     Attributes:
         config: the settings, with the architecture that the networks have.
@@ -40,17 +38,18 @@ class Source:
     notes: list[str] = field(default_factory=list)
 
 
-def new_source(config: TrainingConfig, dataset: ImageFolderDataset) -> Source:
-    """Randomly initialised networks."""
+def new_source(config: TrainingConfig, dataset: ImageFolderDataset) -> StartingPoint:
+    """Make randomly initialised networks."""
     G = new_generator(config.network, dataset)
-    return Source(G, new_discriminator(config.network, dataset), persistence.clone(G), config)
+    return StartingPoint(
+        G, new_discriminator(config.network, dataset), persistence.clone(G), config
+    )
 
 
 def load_source(
-    config: TrainingConfig, dataset: ImageFolderDataset, trust_pickle: bool = False
-) -> Source:
-    """The networks of `config.resume`, all of whose tensors are taken unless the user asked for
-    something else.
+    config: TrainingConfig, dataset: ImageFolderDataset, *, trust_pickle: bool = False
+) -> StartingPoint:
+    """Load the networks of `config.resume`, with all tensors unless the user asked for less.
 
     Raises:
         UserError: the file can't be read, lacks G or D, or disagrees with the data about
@@ -81,7 +80,7 @@ def load_source(
         if config.resume_labels == 'drop':
             notes.append('--resume-labels=drop: neither the snapshot nor the data has labels')
         notes += [
-            f'{key}: {Count(copied=len(list(named_tensors(part))))}'
+            f'{key}: {CopyReport(copied=len(list(named_tensors(part))))}'
             for key, part in parts.items()
             if part is not None
         ]
@@ -90,24 +89,14 @@ def load_source(
     if parts['D'] is None:
         parts['D'] = new_discriminator(config.network, dataset)
         notes.append('D: new, since the file has none')
-    network = dataclasses.replace(config.network, **architecture_of(parts['G'], parts['D']))
-    # there are no more blocks
-    if network.num_fp16_res == min(config.network.num_fp16_res, len(parts['D'].block_resolutions)):
-        network = dataclasses.replace(network, num_fp16_res=config.network.num_fp16_res)
-    overridden = [
-        f'{key} {value} (preset {getattr(config.network, key)})'
-        for key, value in vars(network).items()
-        if value != getattr(config.network, key)
-    ]
-    if overridden:
-        notes.append(f"The snapshot's architecture overrides the preset's: {', '.join(overridden)}")
+    network = _resumed_architecture(config.network, parts['G'], parts['D'], notes)
     if networks.augment_pipe is not None and config.augment.mode == 'ada':
         notes.append(
             f"The snapshot's augmentation probability was "
             f'{float(networks.augment_pipe.p):.3f}; this run starts at '
             f'{config.augment.p:.3f} (--aug-strength)'
         )
-    return Source(
+    return StartingPoint(
         parts['G'],
         parts['D'],
         parts['G_ema'],
@@ -115,6 +104,24 @@ def load_source(
         ancestry(networks),
         notes,
     )
+
+
+def _resumed_architecture(
+    preset: NetworkConfig, G: Generator, D: Discriminator, notes: list[str]
+) -> NetworkConfig:
+    """Return the architecture that the networks have; add a note on what overrides the preset."""
+    network = dataclasses.replace(preset, **architecture_of(G, D))
+    # there are no more blocks
+    if network.num_fp16_res == min(preset.num_fp16_res, len(D.block_resolutions)):
+        network = dataclasses.replace(network, num_fp16_res=preset.num_fp16_res)
+    overridden = [
+        f'{key} {value} (preset {getattr(preset, key)})'
+        for key, value in vars(network).items()
+        if value != getattr(preset, key)
+    ]
+    if overridden:
+        notes.append(f"The snapshot's architecture overrides the preset's: {', '.join(overridden)}")
+    return network
 
 
 def _check_fit(
@@ -147,8 +154,8 @@ def _check_fit(
 
 
 @dataclass
-class Count:
-    """What became of a network's tensors.
+class CopyReport:
+    """Which of a network's tensors were copied, and which not.
 
     Attributes:
         copied: how many are as they were.
@@ -176,8 +183,8 @@ class Count:
         )
 
 
-def relabel(network: M, c_dim: int) -> tuple[M, Count]:
-    """A copy for other classes: the layers that know labels are new, everything else is as it was.
+def relabel(network: M, c_dim: int) -> tuple[M, CopyReport]:
+    """Copy a network for other classes: layers that know labels are new, the others as they were.
 
     The generator's first mapping layer takes the latent and, in conditional networks, the embedded
     label. Its columns for the latent are kept, those for a label that was not there start at 0: all
@@ -187,7 +194,7 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
         c_dim: number of classes, 0 for none.
 
     Returns:
-        The network, and what became of its tensors.
+        The network, and a report of copied, skipped and mismatched tensors.
     """
     other = (
         persistence.construct(
@@ -197,7 +204,7 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
         .requires_grad_(False)
     )
     old, new = dict(named_tensors(network)), dict(named_tensors(other))
-    count = Count(skipped=sorted(old.keys() - new.keys()))
+    count = CopyReport(skipped=sorted(old.keys() - new.keys()))
     for key, tensor in new.items():
         if key.startswith('mapping.embed.') or key not in old:
             count.new.append(key)
@@ -220,7 +227,7 @@ def relabel(network: M, c_dim: int) -> tuple[M, Count]:
 
 
 def new_generator(n: NetworkConfig, dataset: ImageFolderDataset) -> Generator:
-    """A randomly initialised generator for these data."""
+    """Make a randomly initialised generator for these data."""
     return Generator(
         n.z_dim,
         dataset.label_dim,
@@ -239,7 +246,7 @@ def new_generator(n: NetworkConfig, dataset: ImageFolderDataset) -> Generator:
 
 
 def new_discriminator(n: NetworkConfig, dataset: ImageFolderDataset) -> Discriminator:
-    """A randomly initialised discriminator for these data."""
+    """Make a randomly initialised discriminator for these data."""
     return Discriminator(
         dataset.label_dim,
         dataset.resolution,
@@ -254,7 +261,7 @@ def new_discriminator(n: NetworkConfig, dataset: ImageFolderDataset) -> Discrimi
 
 
 def architecture_of(G: Generator, D: Discriminator) -> dict[str, Any]:
-    """The fields of `NetworkConfig` that two networks decide, G's where they differ."""
+    """Return the fields of `NetworkConfig` that two networks decide, G's where they differ."""
     blocks = [getattr(G.synthesis, f'b{res}') for res in G.synthesis.block_resolutions]
     kwargs = persistence.constructor_kwargs(G)
     kwargs = {**kwargs, **(kwargs.get('synthesis_kwargs') or {})}
@@ -273,7 +280,7 @@ def architecture_of(G: Generator, D: Discriminator) -> dict[str, Any]:
 
 
 def without_fp16(network: M) -> M:
-    """A copy that computes in float32 throughout."""
+    """Copy a network so that it computes in float32 throughout."""
     if isinstance(network, Generator):
         nested = persistence.constructor_kwargs(network).get('synthesis_kwargs') or {}
         return persistence.clone(network, synthesis_kwargs={**nested, 'num_fp16_res': 0})

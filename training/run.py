@@ -73,7 +73,7 @@ class Run:
 
     @property
     def end_nimg(self) -> int:
-        """Where the counter ends."""
+        """The counter at which the run ends."""
         return round(self.config.total_kimg * 1000)
 
     @property
@@ -202,7 +202,7 @@ def draw_latents(run: Run, count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass
 class _Beginning:
-    """What `Run` begins with: networks on the CPU, and what is known about them."""
+    """Networks that a run begins with, on the CPU, and what is known about them."""
 
     config: TrainingConfig  # with the architecture that the networks have
     G: Generator
@@ -212,6 +212,7 @@ class _Beginning:
     notes: Sequence[str] = ()
 
 
+# Long because it names everything that a run is made of.
 def setup(
     config: TrainingConfig,
     dataset: ImageFolderDataset,

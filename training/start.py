@@ -1,4 +1,4 @@
-"""From a plan to a run: processes, folders, logs."""
+"""From a plan to a run: start the processes, claim the folder, load, log, train."""
 
 import contextlib
 import logging
@@ -12,7 +12,7 @@ import dnnlib
 from torch_utils import distributed
 
 from .outputs import Evaluation
-from .plan import Plan
+from .plan import Continuation, Plan, plan_continuation
 from .run import Run, setup
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
@@ -20,24 +20,19 @@ from .training_loop import train
 
 
 def start(
-    make_plan: Callable[[], Plan],
-    gpus: int,
+    job: Plan | Continuation,
     device: torch.device,
     make_evaluation: Callable[[Run], Evaluation | None],
     command: Sequence[str],
-    run_dir: Path | None = None,
 ) -> int:
     """Train as planned, in as many processes as planned.
 
     Args:
-        make_plan: gives the plan; for a continued run it reads the state, which it may only when
-            the run's folder is claimed.
-        gpus: number of processes.
+        job: a new run, or one to go on with: its state is read when its folder is claimed.
         device: `cuda`, `cpu` or `mps`.
         make_evaluation: called in the first process.
         command: what starts this program once more with the same arguments; for `--gpus` without
             `torchrun`.
-        run_dir: of the run to continue; None for a new run.
 
     Returns:
         The exit code.
@@ -46,6 +41,7 @@ def start(
         UserError: `torchrun` has started another number of processes than planned, or what `setup`
             and `train` raise.
     """
+    gpus = job.config.gpus if isinstance(job, Plan) else job.gpus
     if gpus > 1 and device.type == 'mps':
         raise dnnlib.UserError(f'--gpus={gpus}: --device=mps is one GPU')
     if gpus > 1 and not distributed.is_child():
@@ -60,25 +56,23 @@ def start(
             )
         if device.type == 'cuda':
             device = torch.device('cuda', ranks.local_rank)
-        if run_dir is not None and ranks.is_main:
-            stack.enter_context(claim(run_dir))
+        if isinstance(job, Continuation) and ranks.is_main:
+            stack.enter_context(claim(job.run_dir))
         ranks.wait_for_main()  # nobody reads a state before the folder is claimed
-        plan = make_plan()
+        plan = job if isinstance(job, Plan) else plan_continuation(job)
         # before anything is written: it may not fit
-        run = setup(plan.config, plan.dataset, device, plan.state, ranks, plan.trust_pickle)
+        run = setup(
+            plan.config,
+            plan.dataset,
+            device,
+            plan.state,
+            ranks,
+            trust_pickle=plan.trust_pickle,
+        )
         run.notes = [*plan.notes, *run.notes]
         evaluation = make_evaluation(run) if ranks.is_main else None
-        folder = plan.run_dir
-        if ranks.is_main:
-            if folder is None:
-                folder = make_run_dir(plan.outdir or Path(), run.config)
-                stack.enter_context(claim(folder))
-            else:
-                remove_leftovers(folder)
-                cut_logs(folder, plan.state)
-                save_options(folder, run.config)
-            stack.enter_context(dnnlib.Logger(folder / 'log.txt'))
-        folder = Path(ranks.gather(str(folder) if ranks.is_main else '')[0])
+        folder = _open_run_dir(plan, run, stack) if ranks.is_main else None
+        folder = Path(ranks.gather(str(folder or ''))[0])
         handler = logging.StreamHandler(sys.stdout)
         level = logging.INFO if ranks.is_main else logging.ERROR
         logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
@@ -88,3 +82,17 @@ def start(
             '' if plan.state is None else f', continued at {run.cur_nimg / 1000:.1f} kimg',
         )
         return train(run, folder, evaluation)
+
+
+def _open_run_dir(plan: Plan, run: Run, stack: contextlib.ExitStack) -> Path:
+    """Make a new run folder and claim it, or tidy the one to go on in; log to it from now on."""
+    folder = plan.run_dir
+    if folder is None:
+        folder = make_run_dir(plan.outdir or Path(), run.config)
+        stack.enter_context(claim(folder))
+    else:
+        remove_leftovers(folder)
+        cut_logs(folder, plan.state)
+        save_options(folder, run.config)
+    stack.enter_context(dnnlib.Logger(folder / 'log.txt'))
+    return folder

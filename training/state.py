@@ -109,7 +109,7 @@ def cut_logs(run_dir: Path, state: dict[str, Any] | None) -> None:
 
 
 def _is_whole(line: str) -> bool:
-    """Whether a line of JSON was written to its end."""
+    """Return whether a line of JSON was written to its end."""
     return line.startswith('{') and line.endswith('}\n')
 
 

@@ -229,6 +229,7 @@ OPTIONS: list[Decorator] = [
         '--aug',
         'augment.mode',
         'Adaptive, none, or with a fixed --p (default: ada).',
+        type=click.Choice(['ada', 'noaug', 'fixed']),  # in the order of the help's words
     ),
     _augmentation('--p', 'augment.p', 'Probability for --aug=fixed.'),
     _augmentation(

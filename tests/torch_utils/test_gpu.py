@@ -240,7 +240,7 @@ def test_kernels_and_their_derivatives(
 
 
 @pytest.mark.parametrize('shape', [(16, 3, 64, 64), (2, 1, 33, 47)])
-def test_warping_in_one_kernel(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_affine_sample_kernel(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the composition of PyTorch's ops, gradients of gradients included; and the same each
     time.
     """
@@ -261,7 +261,7 @@ def test_warping_in_one_kernel(shape: tuple[int, ...], monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize('kind,tolerance', [(torch.float32, 1e-3), (torch.float16, 3e-2)])
-def test_what_follows_a_modulated_convolution(kind: torch.dtype, tolerance: float) -> None:
+def test_modulated_act_kernels(kind: torch.dtype, tolerance: float) -> None:
     """The kernels against the composition of ops: gradients, and theirs."""
     x, dy = (
         torch.randn([4, 24, 33, 40], device=DEVICE, dtype=kind).contiguous(
@@ -388,7 +388,7 @@ def test_graphs_train_as_phases_do(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert difference < 1e-2, 'the same random numbers, and sums in another order'
 
 
-def test_what_a_failed_recording_leaves_behind() -> None:
+def test_failed_recording_leaves_stream_and_random_state_usable() -> None:
     recorder, stream = CudaRecorder(torch.device('cuda')), torch.cuda.current_stream()
     x = torch.ones([4], device='cuda')
 
@@ -410,7 +410,7 @@ def test_what_a_failed_recording_leaves_behind() -> None:
     )
 
 
-def test_the_first_launch_of_autograds_thread() -> None:
+def test_first_launch_in_autograds_thread() -> None:
     """In a process of its own, where nothing else has given that thread a context."""
     code = (
         'import torch; from torch_utils.ops import upfirdn2d; f = upfirdn2d.setup_filter([1, '
@@ -429,7 +429,7 @@ def test_the_first_launch_of_autograds_thread() -> None:
     assert result.stdout == 'True\n', result.stderr
 
 
-def test_the_generator_as_a_graph(
+def test_generator_draws_the_same_as_a_graph(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema.to(DEVICE)
@@ -443,7 +443,7 @@ def test_the_generator_as_a_graph(
 
 
 @pytest.mark.parametrize('noise', ['const', 'optimise'])
-def test_projection_waits_for_nothing(noise: str) -> None:
+def test_projection_has_no_host_sync(noise: str) -> None:
     G = load_networks(GOLDEN / 'ada-uncond-32.pkl').G_ema.to(DEVICE)
     target = torch.from_numpy(
         np.random.RandomState(0).randint(0, 256, [2, 3, 32, 32], dtype=np.uint8)

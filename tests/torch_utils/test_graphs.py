@@ -163,7 +163,7 @@ def test_processes_exchange_gradients_between_two_graphs(make: Callable[..., Run
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_what_waits_runs_as_it_is(
+def test_phase_with_a_host_sync_runs_eagerly(
     make: Callable[..., Run], caplog: pytest.LogCaptureFixture
 ) -> None:
     expected, run = steps(make(**PLAIN), 8), make(**PLAIN)
@@ -186,7 +186,7 @@ def test_what_waits_runs_as_it_is(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> None:
+def test_no_phase_is_recorded_before_all_have_run(make: Callable[..., Run]) -> None:
     """Or the memory would have to hold a graph's numbers and those of an ordinary run."""
 
     class Watching(TapeRecorder):
@@ -219,7 +219,7 @@ def test_nothing_is_recorded_before_all_have_run(make: Callable[..., Run]) -> No
     ), 'else it warns of ordinary steps'
 
 
-def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_recording_is_cleaned_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """PyTorch 2.9, imitated: what waits ends neither the stream nor the pool of its recording, nor
     that of random numbers.
     """
@@ -262,7 +262,7 @@ def test_a_failed_recording_is_cleared_up(monkeypatch: pytest.MonkeyPatch) -> No
     assert recorder.record(lambda: None)
 
 
-def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -> None:
+def test_out_of_memory_while_recording_is_raised(make: Callable[..., Run]) -> None:
     class Full(TapeRecorder):
         def record(self, function: Callable[[], object]) -> Callable[[], object]:
             raise torch.cuda.OutOfMemoryError('full')
@@ -273,7 +273,7 @@ def test_a_full_memory_is_no_reason_to_go_on_without(make: Callable[..., Run]) -
         steps(run, WARM_UP + 1)
 
 
-def test_there_are_none_on_a_cpu() -> None:
+def test_no_graphs_on_a_cpu() -> None:
     assert make_graphs(torch.device('cpu'), 4, Ranks(), []) is None
 
 
@@ -363,7 +363,7 @@ def test_metrics_draw_the_same(recorder: TapeRecorder, monkeypatch: pytest.Monke
         ('nan', 'the first replay is off by nan'),
     ],
 )
-def test_a_function_that_is_no_graph_runs_as_it_is(
+def test_function_falls_back_to_eager_when_capture_fails(
     flaw: str, words: str, recorder: TapeRecorder, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = []
@@ -384,7 +384,7 @@ def test_a_function_that_is_no_graph_runs_as_it_is(
     assert line.startswith(f'this cannot be made a CUDA graph and runs as it is ({words}')
 
 
-def test_a_result_stays_the_callers(recorder: TapeRecorder) -> None:
+def test_graph_result_belongs_to_the_caller(recorder: TapeRecorder) -> None:
     captured = cuda_graphs.Captured(lambda x: x + 1, torch.device('cpu'), 'this')
     results = [captured(torch.full([1], float(i))) for i in range(8)]
     assert [float(result) for result in results] == [

@@ -163,7 +163,7 @@ def check_bias_act(
 
 @needs_compiler
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
-def test_what_is_clamped_takes_no_gradient(dtype: torch.dtype, on_the_host: set[str]) -> None:
+def test_clamped_results_have_no_gradient(dtype: torch.dtype, on_the_host: set[str]) -> None:
     """Also where the limit isn't a number of that dtype, and is rounded down: 256 / sqrt(2), of the
     discriminator's blocks.
     """
@@ -460,7 +460,7 @@ def test_modulated_act(
 
 
 @needs_compiler
-def test_scaling_alone(on_the_host: set[str]) -> None:
+def test_modulated_act_with_a_scale_alone(on_the_host: set[str]) -> None:
     x = normal([2, 8, 5, 5], torch.float64, True, 0).requires_grad_(True)
     scale = normal([2, 8], torch.float32, False, 1).requires_grad_(True)
     y, dy = modulated_act.modulated_act(x, scale), normal([2, 8, 5, 5], torch.float64, False, 2)
@@ -480,7 +480,7 @@ def test_scaling_alone(on_the_host: set[str]) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize('noise_mode', ['const', 'random', 'none'])
-def test_a_generator_with_and_without(
+def test_generator_is_the_same_with_and_without_kernels(
     noise_mode: str, on_the_host: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All that a generator computes, and what path length regularisation needs of it."""
@@ -535,7 +535,7 @@ def test_tests_for_gpus_pass_with_the_kernels_run_on_the_cpu() -> None:
     They run in a process of their own, whose CPU passes for a GPU (`helpers/on_the_cpu.py`).
     """
     here = Path(__file__).parents[1]
-    chosen = ['-k', 'golden or follows or warping or test_upfirdn2d']
+    chosen = ['-k', 'golden or modulated_act or affine_sample or test_upfirdn2d']
     plugins = ['-p', 'on_the_cpu', '-p', 'no:cacheprovider']
     result = subprocess.run(
         [sys.executable, '-m', 'pytest', '-q', *plugins, *chosen, 'tests/torch_utils/test_gpu.py'],
@@ -721,7 +721,7 @@ def test_nvcc_compiles(tmp_path: Path) -> None:
         assert ctypes.CDLL(str(library)).launch
 
 
-def test_what_does_not_compile_says_so() -> None:
+def test_compile_errors_are_reported() -> None:
     pytest.importorskip('cuda.core')
     with pytest.raises(custom_ops.Unavailable, match='NO_SUCH_ACTIVATION'):
         custom_ops.NvrtcLoader('90').compile(
@@ -769,7 +769,7 @@ class NeedsLibrary(custom_ops.Loader):
         raise OSError('libcudart.so.13: cannot open shared object file')
 
 
-def test_what_compiles_but_does_not_run_is_passed_over(
+def test_loader_whose_kernels_do_not_run_is_skipped(
     choice, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert isinstance(choice('auto', nvrtc=NeedsNewerDriver, nvcc=Works), Works)
@@ -818,7 +818,7 @@ def test_the_first_loader_that_works_is_taken(choice, caplog: pytest.LogCaptureF
     assert not caplog.records  # 'ref' was asked for
 
 
-def test_no_loader_is_said_once(choice, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_loaders_are_warned_of_once(choice, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert choice('auto', nvrtc=Fails, nvcc=Fails) is None
         assert custom_ops._loader(0) is None
@@ -832,7 +832,7 @@ def test_no_loader_is_said_once(choice, caplog: pytest.LogCaptureFixture) -> Non
 @pytest.mark.parametrize(
     'wanted,words', [('nvcc', 'nvcc: it broke'), ('fast', 'one of auto, nvrtc, nvcc, ref')]
 )
-def test_a_switch_that_cannot_be_followed(wanted: str, words: str, choice) -> None:
+def test_forced_loader_that_fails_is_an_error(wanted: str, words: str, choice) -> None:
     with pytest.raises(UserError, match=words):
         choice(wanted, nvrtc=Works, nvcc=Fails)
 

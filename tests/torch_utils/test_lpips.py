@@ -222,7 +222,7 @@ def test_without_weights(
         choose_embedding('lpips', None, 8, CPU)
 
 
-def test_other_weights_are_told(
+def test_other_weights_are_reported(
     weights: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -108,14 +108,14 @@ UNIFORM_ANGLE = scipy.stats.uniform(-math.pi, 2 * math.pi)
 
 @pytest.mark.parametrize('p,strength', CASES)
 @pytest.mark.parametrize('name', MOVES)
-def test_how_many_move(name: str, p: float, strength: float) -> None:
+def test_share_of_pictures_that_move(name: str, p: float, strength: float) -> None:
     moved = (matrices(make(p, **{name: strength})) != torch.eye(3)).any(dim=(1, 2))
     happens(moved, p * strength * MOVES[name])
 
 
 @pytest.mark.parametrize('p,strength', CASES)
 @pytest.mark.parametrize('name', ALTERS)
-def test_how_many_are_altered(name: str, p: float, strength: float) -> None:
+def test_share_of_pictures_that_are_altered(name: str, p: float, strength: float) -> None:
     for channels in 1, 3:
         images = torch.randn(N, channels, 4, 4, dtype=torch.float64)
         altered = (
@@ -130,7 +130,7 @@ def test_how_many_are_altered(name: str, p: float, strength: float) -> None:
 
 
 @pytest.mark.parametrize('p,strength', CASES)
-def test_how_many_are_filtered(p: float, strength: float) -> None:
+def test_share_of_bands_that_are_filtered(p: float, strength: float) -> None:
     """Each band has a decision of its own; those of two leave the ratio of their gains alone."""
     g = gains(make(p, imgfilter=strength), 5000)
     for i in range(4):

@@ -218,7 +218,7 @@ def test_signals(number: int, code: int, data: Path, tmp_path: Path) -> None:
     assert ('state saved' in rest) and (('stopped; go on with' in rest) == (code != 0))
 
 
-def test_a_finished_run_goes_on_when_told_to(data: Path, tmp_path: Path) -> None:
+def test_finished_run_goes_on_with_more_kimg(data: Path, tmp_path: Path) -> None:
     run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     before = (run_dir / 'stats.jsonl').read_text()
     assert train.main(['--continue', str(run_dir), '--device=cpu']) == 0
@@ -230,7 +230,7 @@ def test_a_finished_run_goes_on_when_told_to(data: Path, tmp_path: Path) -> None
     )
 
 
-def test_a_damaged_state_is_passed_over(data: Path, tmp_path: Path) -> None:
+def test_damaged_state_is_skipped(data: Path, tmp_path: Path) -> None:
     run_dir = start(data, tmp_path, '--cfg=demo', '--kimg=0.004', '--tick=0.004')
     state = next(run_dir.glob('training-state-*.pt'))
     (run_dir / 'training-state-000099.pt').write_bytes(state.read_bytes()[:1000])
@@ -518,7 +518,7 @@ def test_nvidia_settings_of_odd_kinds(
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_a_cut_off_snapshot_of_nvidias_is_passed_over(data: Path, tmp_path: Path) -> None:
+def test_truncated_nvidia_snapshot_is_skipped(data: Path, tmp_path: Path) -> None:
     theirs = nvidia_run(tmp_path / '00000-theirs', data)
     (theirs / 'network-snapshot-000500.pkl').write_bytes(
         (theirs / 'network-snapshot-000403.pkl').read_bytes()[:5000]

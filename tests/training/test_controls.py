@@ -337,7 +337,7 @@ def test_a_gradient_that_is_not_finite_skips_its_step(
     assert np.isfinite(stats(run_dir)[-1]['Progress/augment']['mean'])
 
 
-def test_ten_in_a_row_end_the_run(
+def test_ten_skipped_steps_in_a_row_end_the_run(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     seen = poison(monkeypatch, lambda step: step >= 8)
@@ -405,14 +405,14 @@ def test_fewer_pictures_than_the_batch(data: Path, tmp_path: Path) -> None:
     )
 
 
-def test_leaking_augmentations() -> None:
+def test_warns_when_augmentations_leak() -> None:
     watch = HealthMonitor()
     assert watch.tick(0.79, 0.5) == [] and 'p is 0.85' in watch.tick(0.85, 0.5)[0]
     assert watch.tick(0.9, 0.5) == []  # once
     assert watch.tick(0.5, 0.5) == [] and len(watch.tick(0.81, 0.5)) == 1
 
 
-def test_a_certain_discriminator() -> None:
+def test_warns_when_the_discriminator_is_certain() -> None:
     watch = HealthMonitor()
     for _ in range(CERTAIN_TICKS - 1):
         assert watch.tick(0, 0.95) == []
@@ -425,7 +425,7 @@ def test_a_certain_discriminator() -> None:
     ] and 'by heart' in texts[CERTAIN_TICKS - 1][0]
 
 
-def test_collapse() -> None:
+def test_warns_when_the_generator_collapses() -> None:
     rng = np.random.RandomState(0)
     reals = rng.randint(0, 256, [20, 3, 32, 32], dtype=np.uint8)
     same = np.repeat(reals[:1], 20, axis=0)

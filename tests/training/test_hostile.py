@@ -54,7 +54,9 @@ def test_the_message_names_what_was_refused(tmp_path: Path) -> None:
         load_networks(path)
 
 
-def test_trust_pickle_is_the_way_round(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_trust_pickle_executes_what_was_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     marker, path = tmp_path / 'executed', tmp_path / 'odd.pkl'
     path.write_bytes(touching(marker))
     with pytest.raises(UserError, match='refused.*--trust-pickle'):
@@ -181,7 +183,7 @@ def test_other_content_cannot_pass_for_networks(tmp_path: Path) -> None:
         assert key.isprintable() and line.isprintable()
 
 
-def test_what_state_dict_adds_is_no_harm(tmp_path: Path) -> None:
+def test_metadata_of_state_dict_is_ignored(tmp_path: Path) -> None:
     """Its OrderedDict carries `_metadata`, and training adds optimisers."""
     content = torch.load(GOLDEN / 'rosinality-32.pt', weights_only=True)
     assert content['g_ema']._metadata

@@ -68,7 +68,7 @@ def test_freezed_golden() -> None:
     'count,last',
     [(1, 'b256.fromrgb'), (4, 'b256.skip'), (7, 'b128.skip'), (10, 'b64.skip'), (13, 'b32.skip')],
 )
-def test_freezed_counts_that_users_know(count: int, last: str) -> None:
+def test_freezed_counts_layers_as_nvidias_option_does(count: int, last: str) -> None:
     D = Discriminator(0, 256, 3, channel_base=2048, channel_max=8)
     more = set(frozen_names(freeze(D, count))) - set(frozen_names(freeze(D, count - 1)))
     assert {name.rsplit('.', 1)[0] for name in more} == {last}

@@ -463,7 +463,7 @@ def test_processes_talk_over_loopback_in_plain_data(
     assert addresses and addresses <= loopback
 
 
-def test_objects_are_not_gathered() -> None:
+def test_gather_refuses_objects() -> None:
     with pytest.raises(TypeError, match='no plain data'):
         distributed._pack({'a': object()})
 
@@ -485,7 +485,7 @@ def test_objects_are_not_gathered() -> None:
         ({'resume_labels': 'maybe'}, "'maybe' is not one of keep, drop"),
     ],
 )
-def test_words_are_checked_wherever_they_come_from(settings: dict, words: str) -> None:
+def test_literals_are_checked_wherever_they_come_from(settings: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         merge(TrainingConfig(), settings, 'here')
 

@@ -56,7 +56,7 @@ def test_round_trip(name: str, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ['a.pkl']
 
 
-def test_what_the_state_dictates() -> None:
+def test_constructor_arguments_follow_the_stored_state() -> None:
     ada, sg3 = (load_networks(GOLDEN / f'{name}-cond-32.pkl') for name in ('ada', 'sg3'))
     assert ada.G_ema.mapping.w_avg_beta == 0.995 and sg3.G_ema.mapping.w_avg_beta == 0.998
     for nets in (ada, sg3):
@@ -216,7 +216,9 @@ def test_w_avg_of_a_file_without_latent_avg(
     assert (nets.G_ema.mapping.w_avg - content['latent_avg']).norm() < 0.5 * scale + 0.1
 
 
-def test_what_nvidias_loader_insists_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_pkl_always_holds_what_nvidias_loader_needs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """G, D and G_ema are modules: a missing G is filled in, a missing D is warned of."""
     nets = load_networks(GOLDEN / 'ada-uncond-32.pkl')
     save_networks(tmp_path / 'a.pkl', Networks(None, nets.D, nets.G_ema))
@@ -291,7 +293,7 @@ def test_conversions(
     assert 'carried' in capsys.readouterr().out
 
 
-def test_what_a_conversion_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_conversion_report(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Down to single settings and tensors."""
     G, D = (
         Generator(32, 0, 32, 32, 3, channel_base=256, num_fp16_res=2, conv_clamp=256),
@@ -410,7 +412,7 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize('zipped', [True, False])
-def test_what_rosinalitys_training_saves(zipped: bool, tmp_path: Path) -> None:
+def test_checkpoint_of_rosinalitys_training(zipped: bool, tmp_path: Path) -> None:
     """With optimisers and the command line beside the networks, also in the format that PyTorch
     wrote until 2020.
     """

@@ -20,7 +20,7 @@ _BLOCKS = 65535  # at most, along y and z
 
 
 def available(x: torch.Tensor, f: torch.Tensor) -> bool:
-    """Whether there is a kernel for this picture and filter."""
+    """Return whether there is a kernel for this picture and filter."""
     return (
         x.is_cuda
         and f.shape == (_TAPS,)

@@ -1,4 +1,7 @@
-"""Bias, activation, gain and clamp in one op."""
+"""Bias, activation, gain and clamp in one op.
+
+The file is long because the op stands beside its reference, its kernels and two derivatives.
+"""
 
 import ctypes
 import math

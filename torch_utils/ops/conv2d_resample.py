@@ -7,6 +7,7 @@ import torch
 from . import conv2d_gradfix, upfirdn2d
 
 
+# Long because each fast path stands beside the case that it serves.
 def conv2d_resample(
     x: torch.Tensor,
     w: torch.Tensor,

@@ -21,7 +21,7 @@ _BLOCKS = 65535  # at most, along z
 _PIXELS = 32  # a thread, of large pictures
 
 
-class _Activation(NamedTuple):
+class _ActParams(NamedTuple):
     """What the kernels know about an activation: `clamp(gain * (x if x > 0 else slope * x))`."""
 
     slope: float
@@ -30,12 +30,12 @@ class _Activation(NamedTuple):
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether there are kernels for channels_last pictures on this device."""
+    """Return whether there are kernels for channels_last pictures on this device."""
     return custom_ops.enabled(device)
 
 
 def available(x: torch.Tensor, noise: torch.Tensor | None, act: str) -> bool:
-    """Whether there is a kernel for these arguments of `modulated_act`."""
+    """Return whether there is a kernel for these arguments of `modulated_act`."""
     if (
         not x.is_cuda
         or x.dtype not in custom_ops.TYPES
@@ -88,7 +88,7 @@ def modulated_act(
         *parameters,
         noise,
         act,
-        _Activation(_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)),
+        _ActParams(_SLOPES[act], float(gain), NO_CLAMP if clamp is None else float(clamp)),
     )
 
 
@@ -102,7 +102,7 @@ class _ModulatedAct(torch.autograd.Function):
         b: torch.Tensor | None,
         noise: torch.Tensor | None,
         act: str,
-        activation: _Activation,
+        activation: _ActParams,
     ) -> torch.Tensor:
         y = torch.empty_like(x)
         _launch(
@@ -152,7 +152,7 @@ class _Gradients(torch.autograd.Function):
         scale: torch.Tensor,
         y: torch.Tensor | None,
         act: str,
-        activation: _Activation,
+        activation: _ActParams,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ctx.save_for_backward(dy, x, scale, y)
         ctx.act = act
@@ -179,7 +179,7 @@ class _Gradients(torch.autograd.Function):
 
 
 def _times_slope(
-    t: torch.Tensor, y: torch.Tensor | None, act: str, activation: _Activation
+    t: torch.Tensor, y: torch.Tensor | None, act: str, activation: _ActParams
 ) -> torch.Tensor:
     """Take a gradient of the activation's result `y` back to its input, by a differentiable op."""
     if y is None:
@@ -194,7 +194,7 @@ def _gradients(
     noise: torch.Tensor | None,
     y: torch.Tensor | None,
     biased: bool,
-    activation: _Activation,
+    activation: _ActParams,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """Return the gradients of x, scale, strength and b, in one pass."""
     # with neither slope nor clamp it does not matter what y is
@@ -229,12 +229,10 @@ def _gradients_of_gradients(
     x: torch.Tensor,
     scale: torch.Tensor,
     y: torch.Tensor | None,
-    activation: _Activation,
+    activation: _ActParams,
     of_x: bool,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]:
-    """What the gradients `ddx` and `dd_scale` of the results of `_Gradients` are to its dy, x and
-    scale.
-    """
+    """Return the gradients of dy, x (None unless `of_x`) and scale, the inputs of `_Gradients`."""
     y = x if y is None else y
     ddx, dy = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (ddx, dy))
     to_dy, to_x = torch.empty_like(x), torch.empty_like(x) if of_x else None
@@ -245,19 +243,19 @@ def _gradients_of_gradients(
 
 
 def _sums(x: torch.Tensor, size: int) -> torch.Tensor:
-    """Room for sums over the pixels of `x`, one of each lane."""
+    """Allocate partial sums over the pixels of `x`, one for each lane."""
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
     return torch.empty([x.shape[0], _lanes(x), size], dtype=kind, device=x.device)
 
 
 def _lanes(x: torch.Tensor) -> int:
-    """How many threads share the pixels of a picture."""
+    """Return how many threads share the pixels of a picture."""
     pixels = x.shape[2] * x.shape[3]
     return -(-pixels // (_PIXELS if pixels >= 1024 else 8))
 
 
 def _step(noise: torch.Tensor | None) -> ctypes.c_longlong:
-    """From one picture's noise to the next one's."""
+    """Return the stride from one picture's noise to the next one's."""
     return ctypes.c_longlong(0 if noise is None or len(noise) == 1 else noise.shape[1])
 
 
@@ -265,7 +263,7 @@ def _launch(
     name: str,
     tensors: list[torch.Tensor | None],
     x: torch.Tensor,
-    activation: _Activation,
+    activation: _ActParams,
     count: int,
     *more: ctypes.c_longlong,
 ) -> None:

@@ -5,7 +5,7 @@ Long filters that are the product of a row and a column run as two passes. Paddi
 laid out in one new channels_last buffer, where a CPU's depthwise convolution is quickest; pixels
 that `down` drops are never computed. (Measured on a CPU: polyphase convolutions, which insert no
 zeros, gain nothing over this at 64 channels and lose at 3.) A GPU has kernels of its own, which do
-rows and columns at once.
+rows and columns at once. The file is long because the op stands beside its reference and kernels.
 """
 
 import ctypes

@@ -11,7 +11,7 @@ from .files import Networks, without_folders
 
 
 def describe_networks(networks: Networks) -> dict[str, str]:
-    """One line of text for everything that a snapshot holds, by name."""
+    """Describe everything that a snapshot holds, one line each, by name."""
     lines = {}
     for name in ('G_ema', 'G', 'D', 'augment_pipe'):
         module = getattr(networks, name)
@@ -34,9 +34,7 @@ def describe_networks(networks: Networks) -> dict[str, str]:
 
 
 def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
-    """One line of text for everything that a snapshot holds: whether it is in another one as well,
-    down to single settings.
-    """
+    """Say of everything in one snapshot whether another has it, down to single settings."""
     lines = {}
     for name in ('G_ema', 'G', 'D', 'augment_pipe'):
         ours, theirs = getattr(before, name), getattr(after, name)
@@ -58,8 +56,9 @@ def compare_networks(before: Networks, after: Networks) -> dict[str, str]:
 
 
 def settings_of(module: torch.nn.Module) -> dict[tuple[str, str], int | float | str | None]:
-    """The plain settings of all parts of a network, such as activations and gains, by the part's
-    dotted name and the setting's.
+    """Return the plain settings of all parts of a network, such as activations and gains.
+
+    Keys are the dotted name of the part and the name of the setting.
     """
     return {
         (name, key): value
@@ -70,7 +69,7 @@ def settings_of(module: torch.nn.Module) -> dict[tuple[str, str], int | float | 
 
 
 def _differences(ours: torch.nn.Module, theirs: torch.nn.Module) -> list[str]:
-    """Tensors that differ, and plain settings of modules that do, those of one name together."""
+    """Name tensors that differ, and plain settings that do, those of one name together."""
     tensors = dict(named_tensors(theirs))
     found = [
         name

@@ -30,7 +30,7 @@ MAX_MESSAGE = 600  # characters of an error
 
 @dataclass
 class Networks:
-    """What a snapshot holds.
+    """The contents of a snapshot.
 
     Attributes:
         G, D: the trained networks, None where the file has none.

@@ -10,8 +10,10 @@ MAX_NIMG = 1e15  # pictures seen
 
 
 def ancestry(*parents: Networks) -> list[dict[str, Any]]:
-    """What the descendants of snapshots remember: their files' `name`, `sha256`, `kimg` and
-    `preset` (None where unknown), and those of their own ancestors.
+    """Return the ancestors that a network made from these snapshots remembers.
+
+    Each is a dict of `name`, `sha256`, `kimg` and `preset` (None where unknown): the snapshots
+    themselves, then their own ancestors.
     """
     found: dict[str, dict[str, Any]] = {}
     for parent in parents:
@@ -30,9 +32,7 @@ def ancestry(*parents: Networks) -> list[dict[str, Any]]:
 
 
 def kimg_of(name: str, own: dict[str, Any]) -> float | None:
-    """Thousands of pictures that a snapshot's counter had reached: as it says itself, else from its
-    file name.
-    """
+    """Return a snapshot's counter in kimg: from its metadata, else from its file name."""
     seen = own.get('cur_nimg')
     if isinstance(seen, (int, float)) and 0 <= seen < MAX_NIMG:
         return seen / 1000
@@ -41,7 +41,7 @@ def kimg_of(name: str, own: dict[str, Any]) -> float | None:
 
 
 def is_descendant(networks: Networks, other: Networks) -> bool:
-    """Whether a snapshot is known to be made from another one, or is the same file."""
+    """Return whether a snapshot is known to be made from another one, or is the same file."""
     return other.meta.get('sha256') in {row['sha256'] for row in ancestry(networks)}
 
 

@@ -247,7 +247,7 @@ def _epilogue_kwargs(epilogue: Record, conv_clamp: float | None) -> dict[str, An
 
 
 def _block_kwargs(blocks: dict[str, Record], layer: Record, top: Record) -> dict[str, Any]:
-    """What the blocks of both networks have in common: precision, clamping, filter."""
+    """Return the settings that the blocks of both networks share: precision, clamping, filter."""
     kwargs: dict[str, Any] = dict(
         num_fp16_res=sum(flag(block.state['use_fp16']) for block in blocks.values()),
         conv_clamp=clamp(layer.state['conv_clamp']),

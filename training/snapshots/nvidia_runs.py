@@ -20,14 +20,14 @@ LOST = (
 
 
 def is_nvidia_run(options: dict[str, Any]) -> bool:
-    """Whether the content of a `training_options.json` is NVIDIA's."""
+    """Return whether the content of a `training_options.json` is NVIDIA's."""
     return isinstance(options.get('training_set_kwargs'), dict) and isinstance(
         options.get('loss_kwargs'), dict
     )
 
 
 def snapshots(run_dir: Path) -> list[tuple[Path, float]]:
-    """The snapshots of a run folder and their kimg, by their names, the newest first.
+    """Return the snapshots of a run folder and their kimg, by their names, the newest first.
 
     Raises:
         UserError: there is none.
@@ -42,6 +42,7 @@ def snapshots(run_dir: Path) -> list[tuple[Path, float]]:
     return [(found[number], float(number)) for number in sorted(found, reverse=True)]
 
 
+# Long because it is a table: NVIDIA's names to ours.
 def settings_of(options: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Translate a `training_options.json`.
 

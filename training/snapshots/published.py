@@ -79,8 +79,9 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
 
 
 def is_elsewhere(text: str) -> bool:
-    """Whether a text means a snapshot on the network: a URL, or a name of `NAMED_SOURCES` that no
-    file bears.
+    """Return whether a text means a snapshot on the network.
+
+    It does if it is a URL, or a name of `NAMED_SOURCES` that no file bears.
 
     Raises:
         UserError: it looks like an address, but not like one of http or https.
@@ -94,7 +95,7 @@ def is_elsewhere(text: str) -> bool:
 
 
 def _problem_of_start(head: bytes) -> str:
-    """What a download is if its first bytes are no snapshot's; else empty."""
+    """Return what is wrong if the first bytes of a download are no snapshot's; else empty."""
     known = (
         is_torch_file(head)
         or safetensors.starts_as_safetensors(head)

@@ -27,6 +27,7 @@ Tensors = dict[str, torch.Tensor]
 MAX_TENSORS = 5000  # of a network; one for 1024 px has 300
 
 
+# Long because of its list of what a damaged file may raise.
 def read(data: bytes, name: str, trusted: bool = False) -> dict[str, Any]:
     """Read a checkpoint. See `nvidia.read`.
 

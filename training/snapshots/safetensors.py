@@ -34,7 +34,7 @@ MAX_HEADER = 1 << 20  # bytes; that of three networks for 1024 px has 100,000
 
 
 def is_safetensors(data: bytes) -> bool:
-    """Whether a file starts as this format does: the length of a JSON object, and that object."""
+    """Return whether a file starts with the length of a JSON object, and that object."""
     return starts_as_safetensors(data) and struct.unpack('<Q', data[:8])[0] < len(data)
 
 

@@ -140,6 +140,7 @@ def _real(value: Any) -> np.ndarray:
     return value
 
 
+# Long because it is a table: where each tensor of ours comes from.
 def _generator(network: TFNetwork, name: str) -> networks.Generator:
     source = _Source.of(network, name)
     if 'synthesis/4x4/Const/const' not in source.variables:
@@ -225,23 +226,20 @@ def _generator(network: TFNetwork, name: str) -> networks.Generator:
     return build(networks.Generator, kwargs, tensors, name)
 
 
+# Long for the same reason as `_generator`.
 def _discriminator(network: TFNetwork, name: str) -> networks.Discriminator:
     source = _Source.of(network, name)
     resolution = source.resolution()
     log2 = int(math.log2(resolution))
     c_dim = whole(source.static.get('label_size', 0), 0, 1 << 20)
     top = f'{resolution}x{resolution}'
-    architecture = (
-        'orig'
-        if source.has('FromRGB_lod0/weight')
-        else 'resnet'
-        if source.has('Skip/weight')
-        else 'skip'
-    )
-    if (
-        architecture == 'skip'
-        and f'{resolution >> 1}x{resolution >> 1}/FromRGB/weight' not in source.variables
-    ):
+    if source.has('FromRGB_lod0/weight'):
+        architecture = 'orig'
+    elif source.has('Skip/weight'):
+        architecture = 'resnet'
+    elif f'{resolution >> 1}x{resolution >> 1}/FromRGB/weight' in source.variables:
+        architecture = 'skip'
+    else:
         architecture = 'orig'
     lod = '_lod0' if source.has('FromRGB_lod0/weight') else ''
     channels = {

@@ -88,7 +88,7 @@ def load(data: bytes, name: str, trusted: bool = False) -> Any:
         return (
             _TrustingUnpickler(data).load()
             if trusted
-            else load_checked(_Unpickler, data, (Record, TFNetwork))
+            else load_checked(_SnapshotUnpickler, data, (Record, TFNetwork))
         )
     except Forbidden as error:
         raise UserError(
@@ -143,7 +143,7 @@ class _Dtype:
         return self._dtype
 
 
-class _Array(np.ndarray):
+class _ArrayBuilder(np.ndarray):
     """An array under construction. It is built once: a second time would free memory that something
     may still point to.
     """
@@ -168,7 +168,7 @@ class _Array(np.ndarray):
 
 
 def _reconstruct_array(subtype: Any, shape: Any, code: Any) -> np.ndarray:
-    return np.ndarray.__new__(_Array, (0,), 'B')
+    return np.ndarray.__new__(_ArrayBuilder, (0,), 'B')
 
 
 def _reconstruct_scalar(dtype: _Dtype, data: bytes = b'\0') -> int | float | complex | bool:
@@ -213,11 +213,11 @@ for _module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
     _ALLOWED[_module, '_reconstruct'] = _reconstruct_array
 
 
-class _Unpickler(TensorUnpickler):
+class _SnapshotUnpickler(TensorUnpickler):
     """The dialect of snapshots."""
 
     allowed: ClassVar[dict[tuple[str, str], Any]] = _ALLOWED
-    with_state: ClassVar[tuple[type, ...]] = (_Dtype, _Array, TFNetwork)
+    with_state: ClassVar[tuple[type, ...]] = (_Dtype, _ArrayBuilder, TFNetwork)
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         if function is load_storage and isinstance(arguments[0], bytes):

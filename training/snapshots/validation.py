@@ -1,4 +1,4 @@
-"""What several formats must work out from the shapes of tensors, or must not believe."""
+"""Validation and inference shared by all readers: settings, channels and classes from tensors."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
