@@ -246,8 +246,8 @@ def calc_fid(  # over 60 lines: a third declares options, the rest only calls
         'classes': None,
         'truncation_psi': given['trunc'],
     }
-    num_pairs = PAIRS if nearest is not None else 0
-    results = compare_and_print(comparison, sources, metrics, settings, as_json, num_pairs)
+    pairs = PAIRS if nearest is not None else 0
+    results = compare_and_print(comparison, sources, metrics, settings, as_json, pairs)
     if plot is not None and results:
         save_picture(plot, report.plot(results, metrics))
     if nearest is not None:
@@ -293,12 +293,8 @@ def compare_and_print(
                 click.echo(json.dumps(report.as_json(results[label], metrics, about)))
     finally:
         if results and not as_json:
-            lines = (
-                report.as_table(results, metrics)
-                if len(sources) > 1
-                else report.as_lines(next(iter(results.values())), metrics)
-            )
-            cli.echo('\n'.join(lines))
+            is_table = len(sources) > 1
+            cli.echo('\n'.join(report.as_text(results, metrics, is_table=is_table)))
     return results
 
 
@@ -325,9 +321,9 @@ def open_source(
     """
     from metrics.feature_sources import GeneratorSource, open_files
     from metrics.ppl import path_length_metric
-    from training.snapshots import is_elsewhere, load_networks
+    from training.snapshots import load_networks, names_a_network
 
-    if not is_elsewhere(text) and (
+    if not names_a_network(text) and (
         files := open_files(Path(text), num=num, seed=seed, class_idx=class_idx, **of_files)
     ):
         return files

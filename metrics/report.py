@@ -82,6 +82,15 @@ def better(metrics: Sequence[Metric], key: str) -> str:
     return ''
 
 
+def as_text(
+    results: Mapping[str, Result], metrics: Sequence[Metric], *, is_table: bool
+) -> list[str]:
+    """Return `as_table` of all results, or `as_lines` of the only one."""
+    if is_table:
+        return as_table(results, metrics)
+    return as_lines(next(iter(results.values())), metrics)
+
+
 def as_table(results: Mapping[str, Result], metrics: Sequence[Metric]) -> list[str]:
     """A line a fake set, a column a number; an arrow in the heading points to the better side."""
     keys = list(next(iter(results.values())).values)

@@ -11,6 +11,7 @@ from conftest import ROOT
 from PIL import Image
 
 import blend
+import calc_fid
 import generate
 import prepare_data
 from dnnlib import UserError
@@ -41,6 +42,15 @@ def test_shipped_networks_are_relatives(tmp_path: Path, capsys: pytest.CaptureFi
     words = ['--low', 'faces64', '--high', 'cartoon64', '--grid', grid, '--seeds', '0-1']
     assert blend.main([*words, '--device', 'cpu']) == 0
     assert 'warning' not in capsys.readouterr().err
+
+
+def test_shipped_network_is_compared_by_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv('DNNLIB_CACHE_DIR', str(tmp_path))
+    words = ['--real', str(data), '--fake', 'cartoon64', '--num', '4', '--detector', 'random-vgg']
+    assert calc_fid.main([*words, '--device', 'cpu']) == 0
+    assert 'lower is better' in capsys.readouterr().out
 
 
 def test_source_network_can_be_fine_tuned() -> None:

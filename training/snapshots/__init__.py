@@ -3,7 +3,7 @@
 from .describe import compare_networks, describe_networks, settings_of
 from .files import WRITERS, Networks, in_half, load_networks, save_networks
 from .lineage import ancestry, is_descendant
-from .published import NAMED_SOURCES, is_elsewhere
+from .published import NAMED_SOURCES, is_elsewhere, names_a_network
 
 __all__ = [
     'NAMED_SOURCES',
@@ -16,6 +16,7 @@ __all__ = [
     'is_descendant',
     'is_elsewhere',
     'load_networks',
+    'names_a_network',
     'save_networks',
     'settings_of',
 ]

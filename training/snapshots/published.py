@@ -78,6 +78,12 @@ def local_copy(source: str | os.PathLike[str]) -> Path:
     return fetch(url, check=_problem_of_start, max_size=MAX_FILE_SIZE)
 
 
+def names_a_network(text: str) -> bool:
+    """Whether a text is a URL or the name of a network, rather than a path."""
+    is_shipped = text in shipped_networks() and not Path(text).exists()
+    return is_shipped or is_elsewhere(text)
+
+
 def is_elsewhere(text: str) -> bool:
     """Return whether a text means a snapshot on the network.
 
