@@ -226,14 +226,9 @@ def calc_fid(  # over 60 lines: a third declares options, the rest only calls
         precision=precision,
         log=log,
     )
+    options: dict[str, Any] = {'cache': not no_cache, 'show': True, 'log': log}
     comparison = Comparison(
-        real_source,
-        metrics,
-        load_detector,
-        batch_size=given['batch'],
-        cache=not no_cache,
-        show=True,
-        log=log,
+        real_source, metrics, load_detector, batch_size=given['batch'], **options
     )
     if save_stats is not None:
         comparison.save_real(save_stats)
