@@ -22,6 +22,7 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 1 << 26
 # of a JPEG of the largest size; a smaller one may have more. Progressive ones have ten
 _MAX_SCANS = 24
 _SLOW_PIXELS = 1 << 22  # that Pillow decodes in Python, half a million a second
+_JPEG2000_PIXELS = 1 << 24  # of which OpenJPEG decodes a million a second
 _PNG = b'\x89PNG\r\n\x1a\n'
 
 
@@ -81,7 +82,10 @@ def open_picture(data: bytes, formats: Sequence[str], max_pixels: int | None = N
             ) from error
     check_pixels(*picture.size, max_pixels)
     pixels = picture.width * picture.height
-    if pixels > _SLOW_PIXELS and any(tile[0] in Image.DECODERS for tile in picture.tile):
+    in_python = any(tile[0] in Image.DECODERS for tile in picture.tile)
+    limit = _JPEG2000_PIXELS if picture.format == 'JPEG2000' else None
+    limit = _SLOW_PIXELS if in_python else limit
+    if limit is not None and pixels > limit:
         raise TooLarge(
             f'{pixels / 1e6:.0f} megapixels of this kind of {picture.format} would take '
             f'minutes to decode; save it as PNG'

@@ -2,6 +2,7 @@
 memory; each gives one line.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from PIL import Image
 from dataset_tools.faces.targets import load_target
 from dnnlib import UserError, cli
 from dnnlib.image_archive import PictureArchive
+from dnnlib.image_decoding import TooLarge, open_picture
 from dnnlib.interpreter import Forbidden, Unpickler, load_checked
 from dnnlib.reading import read_file, read_json
 from torch_utils.torch_file import load_plain
@@ -244,3 +246,11 @@ def test_reading_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='x: should hold an object, not list'):
         read_json(b'[]', 'x')
     assert read_json('{"a": 1}'.encode('utf-8-sig'), 'x') == {'a': 1}
+
+
+def test_large_jpeg2000_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.new('RGB', (64, 64)).save(file, 'JPEG2000')
+    monkeypatch.setattr('dnnlib.image_decoding._JPEG2000_PIXELS', 1000)
+    with pytest.raises(TooLarge, match='of JPEG2000 would take minutes'):
+        open_picture(file.getvalue(), ['JPEG2000'])
