@@ -49,7 +49,7 @@ def command(
         notes = try_plan(plan, target.type)
         click.echo(options_text(plan.config))
         for line in notes:
-            click.echo(line, err=True)
+            cli.echo(line, err=True)
         return 0
     command = [sys.executable, str(Path(__file__).resolve()), *context.obj]
     return start(job, target, make_evaluation, command)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import dnnlib
+from dnnlib.util import escaped
 from torch_utils import distributed
 
 from .outputs import Evaluation
@@ -17,6 +18,14 @@ from .run import Run, setup
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
 from .training_loop import train
+
+
+class _PlainLine(logging.Formatter):
+    """The message alone, without control characters: names of files are in it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record's line."""
+        return escaped(super().format(record))
 
 
 def start(
@@ -75,7 +84,8 @@ def start(
         folder = Path(ranks.gather(str(folder or ''))[0])
         handler = logging.StreamHandler(sys.stdout)
         level = logging.INFO if ranks.is_main else logging.ERROR
-        logging.basicConfig(level=level, format='%(message)s', handlers=[handler], force=True)
+        handler.setFormatter(_PlainLine())
+        logging.basicConfig(level=level, handlers=[handler], force=True)
         logging.info(
             'Run: %s%s',
             folder,

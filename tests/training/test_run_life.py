@@ -725,3 +725,15 @@ def test_killed_process_is_not_needed_to_release_the_claim(data: Path, tmp_path:
     process.kill()
     process.wait()
     assert go_on(run_dir, '--kimg=0.008') == 0 and len(statistics(run_dir)) == 3
+
+
+def test_names_reach_the_terminal_without_control_characters(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / 'set\x1b[2J'
+    folder.mkdir()
+    for i in range(4):
+        Image.new('RGB', (32, 32), (i, i, i)).save(folder / f'{i}.png')
+    start(folder, tmp_path / 'runs', *DEMO, '--kimg=0.004')
+    told = capsys.readouterr()
+    assert '\x1b' not in told.out + told.err and 'set\\x1b[2J, 4 pictures' in told.out
