@@ -48,6 +48,7 @@ def run(script: str, *options: str, common: Sequence[str] = SMALL) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
     for folder in ('dnnlib', 'torch_utils', 'training'):
@@ -62,11 +63,13 @@ def test_a_step_against_a_checkout(kind: str, tmp_path: Path) -> None:
     assert re.search(r'speedup \d+\.\d\dx\n$', output) and output.count('Dreg:') == 2
 
 
+@pytest.mark.slow
 def test_the_generator_against_plain_ops() -> None:
     output = run('generate.py', '--batch=1', '--baseline=eager')
     assert re.search(r'speedup \d+\.\d\dx\n$', output)
 
 
+@pytest.mark.slow
 def test_what_a_step_asks_of_a_gpu() -> None:
     """Nothing in it waits for the device or mixes it with the CPU, and there is less of it than
     without the kernels.

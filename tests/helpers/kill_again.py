@@ -47,6 +47,15 @@ def start(*options: str) -> int:
     return child
 
 
+def wait_for_a_run(outdir: Path, child: int) -> None:
+    """Wait until a run folder is there, or the process has ended, a minute at most."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list(outdir.glob('0*')):
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return
+        time.sleep(0.05)
+
+
 def main() -> None:
     data, outdir, snapshot, count, seed = sys.argv[1:]
     moments = random.Random(int(seed))
@@ -78,6 +87,8 @@ def main() -> None:
         child = start(
             *(['--continue', str(runs[0]), '--device=cpu', *unsaved] if runs else beginning)
         )
+        if not runs:  # until there is something to lose, however busy the machine is
+            wait_for_a_run(Path(outdir), child)
         time.sleep(moments.uniform(0, 3))
         alive = os.waitpid(child, os.WNOHANG)
         if alive != (0, 0):

@@ -95,6 +95,7 @@ def test_switches_are_the_detectors_and_restored(
         conv.fp32_precision, matmul.fp32_precision = before
 
 
+@pytest.mark.slow
 def test_inception_agrees_with_torch_fidelity(
     sets: tuple[Path, Path], inception_file: Path
 ) -> None:

@@ -99,6 +99,7 @@ def by_clean_fid(folder: Path, weights: Path) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'protocol, theirs, module, function',
     [
@@ -171,6 +172,7 @@ def test_protocols_differ(folders: tuple[Path, Path], inception_file: Path) -> N
         load_detector('random-vgg', device=CPU, protocol=PROTOCOLS['clean'])
 
 
+@pytest.mark.slow
 def test_all_metrics_agree_with_torch_fidelity_in_one_call(
     folders: tuple[Path, Path], inception_file: Path
 ) -> None:
@@ -210,6 +212,7 @@ def test_all_metrics_agree_with_torch_fidelity_in_one_call(
     )
 
 
+@pytest.mark.slow
 def test_batches_do_not_matter(folders: tuple[Path, Path], inception_file: Path) -> None:
     """To 1e-6 of the features' scale, and in the order of the files however they were grouped by
     size.

@@ -186,6 +186,7 @@ def test_phase_with_a_host_sync_runs_eagerly(
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 def test_no_phase_is_recorded_before_all_have_run(make: Callable[..., Run]) -> None:
     """Or the memory would have to hold a graph's numbers and those of an ordinary run."""
 

@@ -528,6 +528,7 @@ def test_a_single_picture_takes_the_kernels_where_there_are_some(
     assert_near(results[1], results[0].double(), torch.float32, times=3)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_tests_for_gpus_pass_with_the_kernels_run_on_the_cpu() -> None:
     """Those of what the kernels compute, golden losses in half precision among them.

@@ -189,6 +189,7 @@ def test_stopped_where_a_tick_ends_without_a_snapshot(
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number,code', [(signal.SIGTERM, 143), (signal.SIGUSR1, 0)])
 def test_signals(number: int, code: int, data: Path, tmp_path: Path) -> None:
     words = [

@@ -91,6 +91,7 @@ def test_two_processes_train_one_network_and_go_on_exactly(data: Path, tmp_path:
     assert_same_end(whole, half)
 
 
+@pytest.mark.slow
 def test_torchrun(data: Path, tmp_path: Path) -> None:
     before = (sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2')
     result = run(
@@ -120,6 +121,7 @@ sys.exit(train.main({options!r}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     'how,words', [('raise', 'a fault in process 1'), ('kill', 'process 1 was ended by signal 9')]
 )
@@ -134,6 +136,7 @@ def test_a_process_that_dies_ends_the_run(
     assert words in error and 'another process has ended' not in error
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_at_the_same_step(data: Path, tmp_path: Path) -> None:
     words = [
         sys.executable,

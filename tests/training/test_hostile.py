@@ -86,6 +86,7 @@ def corpus(folder: Path) -> int:
     return len(list(folder.iterdir()))
 
 
+@pytest.mark.slow
 def test_the_corpus_takes_little_memory_and_time(tmp_path: Path) -> None:
     folder = tmp_path / 'corpus'
     folder.mkdir()

@@ -22,6 +22,7 @@ SNAPSHOT = str(GOLDEN / 'ada-uncond-32.pkl')
 KILLS = int(os.environ.get('TOONIFY_KILLS', '12'))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 def test_killed_again_and_again(data: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)
@@ -90,6 +91,7 @@ sys.exit(train.main({options!r}))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason='needs resource limits')
 @pytest.mark.parametrize('limit', [0.1, 0.6, 0.95])
 def test_no_space_left(limit: float, data: Path, tmp_path: Path) -> None:

@@ -407,7 +407,7 @@ def test_named_sources_and_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked[0].endswith('/transfer-learning-source-nets/ffhq-res256-mirror-paper256-noaug.pkl')
         and asked[1] == 'http://127.0.0.1/x.pkl'
     )
-    with pytest.raises(UserError, match='nor a known name: ffhq256'):
+    with pytest.raises(UserError, match='nor a known name: cartoon64, .*ffhq256'):
         load_networks('ffhq257')
 
 
