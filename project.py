@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dnnlib import UserError, cli, make_output_folder
+from dnnlib import UserError, cli, make_output_folder, require_outputs_beside_inputs
 from dnnlib.cli import echo, option
 
 W_PLUS_REG = 0.003
@@ -106,7 +106,7 @@ def command(
     **options: Any,
 ) -> None:
     from dataset_tools.faces.targets import check_alignment, find_targets, load_targets
-    from synthesis.projection import Settings, write_projections
+    from synthesis.projection import FILES, Settings, write_projections
     from synthesis.projection_losses import choose_embedding
     from synthesis.sampling import class_labels
     from torch_utils.misc import select_device
@@ -122,6 +122,9 @@ def command(
     place = select_device(device)
     warn = partial(echo, err=True)
     found = find_targets(targets)
+    folders = {target: outdir / target if len(found) > 1 else outdir for target in found}
+    outputs = (folder / name for folder in folders.values() for name in FILES)
+    require_outputs_beside_inputs(outputs, found.values())
     check_alignment(align, landmarks, say=warn)
     G = load_networks(network, trust_pickle=trust_pickle).G_ema.to(place)
     label = class_labels(G, class_idx, 1)
@@ -129,10 +132,7 @@ def command(
     pictures = load_targets(found, *size, align=align == 'ffhq', landmarks=landmarks, warn=warn)
     name, embed = choose_embedding(loss, lpips_weights, G.img_resolution, place)
     make_output_folder(outdir)
-    by_folder = {
-        outdir / target if len(found) > 1 else outdir: picture
-        for target, picture in pictures.items()
-    }
+    by_folder = {folders[target]: picture for target, picture in pictures.items()}
     write_projections(G, by_folder, label, embed, settings, batch=batch, save_video=save_video)
     echo(
         f'{len(pictures)} {"picture" if len(pictures) == 1 else "pictures"} projected to '

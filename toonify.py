@@ -111,6 +111,8 @@ def command(
     place = select_device(device)
     warn = partial(echo, err=True)
     found = find_targets(photos)
+    outputs = (outdir / f'{name}{end}' for name in found for end in toonify.ENDINGS)
+    dnnlib.require_outputs_beside_inputs(outputs, found.values())
     if found:
         check_alignment(align, landmarks, say=warn)
     nets = options.load(trust_pickle=trust_pickle)

@@ -20,6 +20,7 @@ from .util import (
     make_output_folder,
     printable,
     require_other_file,
+    require_outputs_beside_inputs,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     'make_output_folder',
     'printable',
     'require_other_file',
+    'require_outputs_beside_inputs',
 ]
 
 # PyTorch's OpenMP library reads these when it is loaded, so they are set here, which every script

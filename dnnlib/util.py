@@ -7,7 +7,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -138,8 +138,8 @@ class _Tee:
         return len(text)
 
     def flush(self) -> None:
+        self._file.flush()  # first: the terminal may be gone
         self._stream.flush()
-        self._file.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -255,6 +255,23 @@ def require_other_file(
         if same:
             raise UserError(
                 f'{option}={dest}: that is the input {path}, which would be lost; give another name'
+            )
+
+
+def require_outputs_beside_inputs(
+    outputs: Iterable[Path], inputs: Iterable[Path], option: str = '--outdir'
+) -> None:
+    """Refuse a folder in which an output would replace an input.
+
+    Raises:
+        UserError: naming the input.
+    """
+    taken = {path.resolve() for path in inputs}
+    for path in outputs:
+        if path.resolve() in taken:
+            raise UserError(
+                f'{option}={path.parent}: {path.name} there is an input, which would be lost; '
+                'choose another folder'
             )
 
 

@@ -26,6 +26,7 @@ from .projection_losses import Embed
 from .sampling import latents_from_seeds, render_ws
 from .video import VideoWriter
 
+FILES = ('target.png', 'proj.png', 'projected_w.npz', 'proj.mp4')  # of a picture
 NOISE_PYRAMID_END = 8  # pixels
 VIDEO_FRAMES, VIDEO_FPS = 250, 25  # of the video of a projection; frames at most
 

@@ -21,6 +21,8 @@ from .projection import Settings, project, render_projection
 from .projection_losses import Embed
 from .sampling import truncate
 
+ENDINGS = ('.png', '-steps.png', '.npz')  # of the files of a photograph
+
 
 @dataclass(frozen=True)
 class Portrait:

@@ -267,8 +267,9 @@ def launch(command: Sequence[str], count: int) -> int:
         with tempfile.TemporaryDirectory(prefix='toonify-') as folder:  # of mode 0700
             common = {'WORLD_SIZE': str(count), MEETING_PLACE: str(Path(folder, 'store'))}
             # else gloo and NCCL listen on the machine's address
-            if sys.platform.startswith('linux'):
-                common.update(GLOO_SOCKET_IFNAME='lo', NCCL_SOCKET_IFNAME='lo')
+            loopback = 'lo0' if sys.platform == 'darwin' else 'lo'
+            if sys.platform != 'win32':
+                common.update(GLOO_SOCKET_IFNAME=loopback, NCCL_SOCKET_IFNAME=loopback)
             if 'OMP_NUM_THREADS' not in os.environ:
                 common['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // count, 1))
             for rank in range(count):
@@ -277,6 +278,7 @@ def launch(command: Sequence[str], count: int) -> int:
                         command,
                         env={**os.environ, **common, 'RANK': str(rank), 'LOCAL_RANK': str(rank)},
                         text=True,
+                        errors='replace',
                         start_new_session=True,
                         stdin=subprocess.PIPE,  # Ctrl-C comes through `forward`
                         stdout=None if rank == 0 else subprocess.DEVNULL,
@@ -296,8 +298,12 @@ def launch(command: Sequence[str], count: int) -> int:
 def _forwarded() -> list[int]:
     if threading.current_thread() is not threading.main_thread():
         return []
+    names = ('SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1')
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return [
-        getattr(signal, name) for name in ('SIGINT', 'SIGTERM', 'SIGUSR1') if hasattr(signal, name)
+        number
+        for number in known
+        if signal.getsignal(number) is not signal.SIG_IGN  # nohup has SIGHUP ignored
     ]
 
 

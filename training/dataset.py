@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
@@ -328,6 +329,13 @@ def _shares(
         yield list(islice(indices, batch_size))[rank * size : (rank + 1) * size]
 
 
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Ignore what a whole process group gets: a worker must outlive the run's last state."""
+    for name in ('SIGINT', 'SIGTERM', 'SIGHUP'):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def _load_batches(
     dataset: ImageFolderDataset, shares: Iterator[list[int]], workers: int, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -341,6 +349,7 @@ def _load_batches(
         pin_memory=device.type == 'cuda',
         # its own: the global one is the training's
         generator=torch.Generator(),
+        worker_init_fn=_leave_signals_to_the_run,
         **options,
     )
     stream = iter(loader)

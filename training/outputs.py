@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -74,11 +73,14 @@ class MainProcess:
         evaluated = is_evaluated(self._run, self._dir)
         if evaluated is None:
             save_snapshot(self._run, self._dir)
+        if not self.sheet.path_at_counter.exists():
             self.sheet.save_at_counter()
             assert self.sheet.fakes is not None
             for text in self.monitor.pictures(self.sheet.fakes, self.sheet.reals):
                 log.warning('%s', text)
-        if not evaluated and self._evaluation is not None and evaluation_is_due(self._run):
+        former = former_nimg(self._run, self._dir)
+        due = self._evaluation is not None and evaluation_is_due(self._run, former)
+        if not evaluated and self._evaluation is not None and due:
             self.metrics_stopped = not evaluate_snapshot(
                 self._run, self._dir, self._evaluation, signals
             )
@@ -100,17 +102,26 @@ def save_snapshot(run: Run, run_dir: Path) -> None:
     add_snapshot(run_dir, name, run.cur_nimg, {}, keep=run.config.keep_snapshots)
 
 
-def evaluation_is_due(run: Run) -> bool:
+def former_nimg(run: Run, run_dir: Path) -> int:
+    """Return the counter of the snapshot before this one; where the run began if there is none."""
+    counters = [round(row['kimg'] * 1000) for row in load_snapshots(run_dir)]
+    earlier = [nimg for nimg in counters if run.start_nimg < nimg < run.cur_nimg]
+    return max(earlier, default=run.start_nimg)
+
+
+def evaluation_is_due(run: Run, former: int) -> bool:
     """Return whether the snapshot at the run's counter is to be evaluated.
 
     It is at the end of the run, and at the first snapshot after every `metrics_kimg`.
+
+    Args:
+        former: see `former_nimg`.
     """
     config = run.config
     if config.metrics_kimg is None or run.cur_nimg >= run.end_nimg:
         return True
-    seen = (run.cur_nimg - run.start_nimg) / 1000
-    before = max(seen - config.snapshot_ticks * config.tick_kimg, 0)
-    return math.floor(seen / config.metrics_kimg) > math.floor(before / config.metrics_kimg)
+    interval = max(round(config.metrics_kimg * 1000), 1)
+    return (run.cur_nimg - run.start_nimg) // interval > (former - run.start_nimg) // interval
 
 
 def evaluate_snapshot(run: Run, run_dir: Path, evaluation: Evaluation, signals: Signals) -> bool:
@@ -229,11 +240,16 @@ class SampleSheet:
         self.fakes = to_uint8(images).numpy()
         save_picture(self._dir / f'{name}.png', tile(self.fakes, self._columns))
 
+    @property
+    def path_at_counter(self) -> Path:
+        """The sheet that belongs to the run's counter."""
+        counter = counter_name(self._run.cur_nimg, self._run.config.batch_size)
+        return self._dir / f'fakes{counter}.png'
+
     def save_at_counter(self) -> None:
         """Save `fakesCOUNTER.png` and bring `progress.png` up to date."""
-        run = self._run
-        self.save_fakes(f'fakes{counter_name(run.cur_nimg, run.config.batch_size)}')
-        save_progress(self._dir, run.dataset.resolution)
+        self.save_fakes(self.path_at_counter.name.removesuffix('.png'))
+        save_progress(self._dir, self._run.dataset.resolution)
 
     def save_if_due(self) -> None:
         """Save the fakes at a tick without a snapshot that `image_snapshot_ticks` divides."""

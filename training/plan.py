@@ -84,7 +84,8 @@ class Continuation:
 def _options_of(run_dir: Path) -> dict[str, Any]:
     """Read the options of a run folder that may come from a stranger."""
     if not run_dir.is_dir():
-        raise UserError(f'--continue={run_dir}: no such run folder')
+        what = 'a file, not a run folder' if run_dir.exists() else 'no such run folder'
+        raise UserError(f'--continue={run_dir}: {what}')
     refuse_links(run_dir)
     return load_options(run_dir)
 
@@ -245,6 +246,7 @@ def _plan_from_the_beginning(run_dir: Path, options: dict[str, Any], given: dict
 
 def _plan_after_nvidia(run_dir: Path, options: dict[str, Any], given: dict[str, Any]) -> Plan:
     settings, notes = nvidia_runs.settings_of(options)
+    given = {'gpus': int(os.environ.get('WORLD_SIZE', '1')), **given}  # torchrun's number
     snapshot, kimg, networks = _last_whole_snapshot(
         run_dir, given.get('trust_pickle', False), notes
     )

@@ -33,4 +33,4 @@ class Criterion:
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and -math.inf < value < math.inf

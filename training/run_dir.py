@@ -1,8 +1,8 @@
 """Run folders: their names, the files that belong to them, and which snapshots are kept."""
 
 import contextlib
+import errno
 import json
-import math
 import os
 import re
 import shutil
@@ -20,6 +20,7 @@ from .ranking import Criterion
 
 OPTIONS = 'training_options.json'
 INDEX = 'snapshots.json'
+MAX_KIMG = 1e12
 
 # Only files of these names are ever read, changed or deleted in a run folder.
 _COUNTER = r'\d{6,9}(?:\.\d{3})?'
@@ -80,8 +81,13 @@ def make_run_dir(outdir: Path, config: TrainingConfig) -> Path:
                 if (match := re.match(r'\d+', entry.name))
             ]
             path = outdir / f'{max(numbers, default=-1) + 1:05d}-{run_name(config)}'
-            if not path.exists():
+            if path.exists():
+                continue
+            try:
                 return temp.rename(path)
+            except OSError as error:  # another run has just taken the number
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
     except (FileExistsError, NotADirectoryError) as error:
         raise UserError(f'--outdir={outdir}: {error.filename} is a file, not a folder') from error
     except OSError as error:
@@ -159,7 +165,7 @@ def refuse_links(run_dir: Path) -> None:
         UserError: naming the file.
     """
     for path in sorted(run_dir.iterdir()):
-        is_ours = any(pattern.fullmatch(path.name) for pattern in _OWN)
+        is_ours = any(pattern.fullmatch(path.name.casefold()) for pattern in _OWN)
         if is_ours and (path.is_symlink() or not path.is_file()):
             raise UserError(
                 f'{path}: not a regular file (a link, a folder, a pipe or a device), '
@@ -205,14 +211,18 @@ def add_snapshot(
     rows.append({'file': name, 'kimg': cur_nimg / 1000, 'metrics': dict(metrics)})
     rows.sort(key=lambda row: row['kimg'])
     best = criterion.best(rows) if criterion is not None else None
-    former = next((row for row in rows if row['file'] == index.get('best')), None)
-    if former is not None and criterion is not None and criterion.key in former['metrics']:
-        former = None  # it has competed with the others; if another metric chose it, it stays
-    best = best or former
+    # those that other metrics chose stay, until they compete by this one
+    chosen = {index.get('best'), *_strings(index.get('former_best'))}
+    former = [
+        row
+        for row in rows
+        if row['file'] in chosen and (criterion is None or criterion.key not in row['metrics'])
+    ]
+    best = best or next(iter(former), None)
     kept = [
         row
         for i, row in enumerate(rows)
-        if keep is None or i >= len(rows) - keep or row is best or row is former
+        if keep is None or i >= len(rows) - keep or row is best or row in former
     ]
     for row in rows:
         if row not in kept:
@@ -224,9 +234,14 @@ def add_snapshot(
             'best': best['file'] if best else None,
             'metric': criterion.key if criterion else None,
             'higher_is_better': criterion.higher_is_better if criterion else None,
+            'former_best': [row['file'] for row in former if row is not best],
             'snapshots': kept,
         },
     )
+
+
+def _strings(value: Any) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def load_snapshots(run_dir: Path) -> list[dict[str, Any]]:
@@ -239,7 +254,7 @@ def _is_row(row: Any) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get('metrics'), dict):
         return False
     name, kimg = row.get('file'), row.get('kimg')
-    has_kimg = isinstance(kimg, (int, float)) and math.isfinite(kimg) and kimg >= 0
+    has_kimg = isinstance(kimg, (int, float)) and 0 <= kimg < MAX_KIMG
     return has_kimg and isinstance(name, str) and SNAPSHOT_NAME.fullmatch(name) is not None
 
 

@@ -55,10 +55,10 @@ class Signals:
         Raises:
             Stopped: such a signal has come, now or before the block.
         """
-        if self.exit_code is not None:
-            raise Stopped
         self._at_once = True
         try:
+            if self.exit_code is not None:
+                raise Stopped
             yield
         finally:
             self._at_once = False

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from .run import Run, setup
 from .run_dir import claim, make_run_dir, remove_leftovers, save_options
 from .state import cut_logs
 from .training_loop import train
+
+MIN_PROCESSES = 8  # that may be started on a CPU of fewer cores
 
 
 class _PlainLine(logging.Formatter):
@@ -56,6 +59,10 @@ def start(
     if gpus > 1 and not distributed.is_child():
         if device.type == 'cuda' and torch.cuda.device_count() < gpus:
             raise dnnlib.UserError(f'--gpus={gpus}: this machine has {torch.cuda.device_count()}')
+        if device.type == 'cpu' and gpus > max(os.cpu_count() or 1, MIN_PROCESSES):
+            raise dnnlib.UserError(
+                f'--gpus={gpus}: more processes than this machine has cores ({os.cpu_count()})'
+            )
         return distributed.launch(command, gpus)
     with distributed.join(device.type) as ranks, contextlib.ExitStack() as stack:
         if ranks.count != gpus:
@@ -69,6 +76,11 @@ def start(
             stack.enter_context(claim(job.run_dir))
         ranks.wait_for_main()  # nobody reads a state before the folder is claimed
         plan = job if isinstance(job, Plan) else plan_continuation(job)
+        if plan.config.gpus != ranks.count:
+            raise dnnlib.UserError(
+                f'{ranks.count} processes were started for a run of {plan.config.gpus}; '
+                'they must be as many'
+            )
         # before anything is written: it may not fit
         run = setup(
             plan.config,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dnnlib import UserError, atomic_path
+from dnnlib.util import is_out_of_memory
 from torch_utils.misc import save_plain
 from torch_utils.torch_file import load_plain
 
@@ -34,7 +35,8 @@ def save_state(run: Run, run_dir: Path) -> Path:
         return path
     state = run.state_dict()
     if run.ranks.is_main:
-        logs = {'stats.jsonl': (run_dir / 'stats.jsonl').stat().st_size}
+        stats = run_dir / 'stats.jsonl'
+        logs = {stats.name: stats.stat().st_size if stats.exists() else 0}
         with atomic_path(path) as temp:
             save_plain({'version': VERSION, **state, 'logs': logs}, temp)
     run.saved_nimg, run.saved_at = run.cur_nimg, time.time()
@@ -42,6 +44,7 @@ def save_state(run: Run, run_dir: Path) -> Path:
         for old in own_files(run_dir, STATE_NAME):
             if old != path:
                 old.unlink()
+    run.ranks.wait_for_main()  # whoever ended before it would have the launcher end it, too
     return path
 
 
@@ -68,6 +71,8 @@ def load_state(run_dir: Path) -> dict[str, Any]:
                     return state
             problem = f'{path} is of another version'
         except Exception as error:  # whatever the reason, it is the file's
+            if is_out_of_memory(error):
+                raise
             problem = f'{path} is damaged ({(str(error).splitlines() or [""])[0][:120]})'
     raise UserError(f'--continue={run_dir}: {problem}')
 
@@ -101,7 +106,7 @@ def cut_logs(run_dir: Path, state: dict[str, Any] | None) -> None:
         os.truncate(stats, sizes.get(stats.name, 0))
     reached = state['counters']['cur_nimg'] / 1000 if state is not None else -1.0
     for path in own_files(run_dir, re.compile(r'metric-\w+\.jsonl')):
-        lines = path.read_text(encoding='utf-8').splitlines(keepends=True)
+        lines = path.read_text(encoding='utf-8', errors='replace').splitlines(keepends=True)
         kept = [line for line in lines if _is_whole(line) and _kimg_of_line(line) <= reached]
         if kept != lines:
             with atomic_path(path) as temp:

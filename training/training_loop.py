@@ -56,7 +56,7 @@ def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
                     check_gradients(run, run_dir)
                 if run.tick_is_due:
                     closed = finish_tick(run, main)
-                    if run.snapshot_is_due or _state_is_old(run):
+                    if run.snapshot_is_due:
                         check_weights(run)
                         save_state(run, run_dir)
                     if run.snapshot_is_due:
@@ -65,7 +65,8 @@ def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
                         main.sheet.save_if_due()
                     if main is not None:
                         main.reporter.begin_tick(closed)
-                save, exit_code = run.ranks.flags(signals.save, signals.exit_code or 0)
+                asked = int(signals.save or _state_is_old(run))
+                save, exit_code = run.ranks.flags(asked, signals.exit_code or 0)
                 if save:  # also where a tick without a snapshot has just ended
                     signals.save = False
                     log.info('state saved: %s', save_state(run, run_dir))
@@ -85,8 +86,8 @@ def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
 
 
 def _state_is_old(run: Run) -> bool:
-    """Return whether too much would be lost if the run were killed; the same in all processes."""
-    return bool(run.ranks.flags(int(time.time() - run.saved_at > STATE_SECONDS))[0])
+    """Return whether too much would be lost if the run were killed now."""
+    return run.saved_nimg != run.cur_nimg and time.time() - run.saved_at > STATE_SECONDS
 
 
 def write_snapshot(run: Run, main: MainProcess | None, signals: Signals) -> None:

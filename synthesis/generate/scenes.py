@@ -303,6 +303,7 @@ def _sefa(G: Generator, request: Request) -> Scene:
     directions, eigenvalues = factorize(G, layers)
     starts = list(_starts(G, request, request.trunc)[0])
     steps = torch.linspace(-request.sefa_scale, request.sefa_scale, SEFA_STEPS).tolist()
+    steps[SEFA_STEPS // 2] = 0.0  # where float32 leaves something like 1e-7
 
     def strips() -> Iterator[Latent]:
         for i in range(request.sefa or 0):

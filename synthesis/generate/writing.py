@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dnnlib import cli, make_output_folder
+from dnnlib import cli, make_output_folder, require_outputs_beside_inputs
 from torch_utils.image_io import LEGIBLE, enlarge, labelled_table, save_picture, tile
 from training.snapshots import Networks
 
@@ -103,6 +103,7 @@ def save_images(
     count = 0
     for latents, pixels in groups(drawn, scene.tiles):
         path = request.outdir / f'{latents[0].name}.{request.format}'
+        require_outputs_beside_inputs([path.with_suffix('.npz')], request.projected_w)
         save_picture(path, sheet_of(scene, pixels), {**info, **latents[0].info}, request.quality)
         if request.save_w:
             save_ws(

@@ -1,5 +1,6 @@
 """The networks that come with the project, by name, and the recipe that made them."""
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from PIL import Image
 
@@ -15,6 +17,7 @@ import calc_fid
 import generate
 import prepare_data
 from dnnlib import UserError
+from synthesis.latents import save_ws
 from training.snapshots import load_networks
 from training.snapshots.shipped import shipped_networks
 
@@ -51,6 +54,28 @@ def test_shipped_network_is_compared_by_name(
     words = ['--real', str(data), '--fake', 'cartoon64', '--num', '4', '--detector', 'random-vgg']
     assert calc_fid.main([*words, '--device', 'cpu']) == 0
     assert 'lower is better' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('script', ['toonify', 'project', 'generate'])
+def test_output_never_replaces_an_input(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new('RGB', (64, 64)).save('me.png')
+    Image.new('RGB', (64, 64)).save('target.png')
+    w = torch.zeros([1, 10, 128])
+    save_ws('proj00.npz', list(w), [{}])
+    few = ['--num-steps', '1', '--loss', 'pyramid', '--align', 'none']
+    common = ['--network', 'faces64', '--outdir', '.', '--device', 'cpu']
+    words = {
+        'toonify': ['me.png', *common, '--toon', 'cartoon64', '--swap-resolution', '16', *few],
+        'project': ['--target', 'target.png', *common, *few],
+        'generate': ['--projected-w', 'proj00.npz', '--save-w', *common],
+    }[script]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert importlib.import_module(script).main(words) == 2
+    assert 'there is an input, which would be lost' in capsys.readouterr().err
+    assert all((tmp_path / name).read_bytes() == content for name, content in before.items())
 
 
 def test_source_network_can_be_fine_tuned() -> None:

@@ -153,19 +153,65 @@ def test_state_is_saved_between_snapshots_after_ten_minutes(
 
 
 def test_evaluation_follows_its_own_interval() -> None:
-    config = merge(
-        TrainingConfig(),
-        {'metrics_kimg': 10.0, 'tick_kimg': 4.0, 'snapshot_ticks': 1, 'start_kimg': 2.0},
-        'x',
-    )
-    due = [
-        kimg
-        for kimg in range(6, 53, 4)
-        if evaluation_is_due(
-            SimpleNamespace(config=config, cur_nimg=1000 * kimg, start_nimg=2000, end_nimg=50_000)
-        )
-    ]  # type: ignore[arg-type]
-    assert due == [14, 22, 34, 42, 50]
+    settings = {'metrics_kimg': 10.0, 'tick_kimg': 4.0, 'snapshot_ticks': 1, 'start_kimg': 2.0}
+    config = merge(TrainingConfig(), settings, 'x')
+    due, former = [], 2000
+    for nimg in [*range(6000, 41_000, 4000), 41_016, 60_000]:  # in uneven steps, too
+        run = SimpleNamespace(config=config, cur_nimg=nimg, start_nimg=2000, end_nimg=60_000)
+        if evaluation_is_due(run, former):  # type: ignore[arg-type]
+            due.append(nimg)
+        former = nimg
+    assert due == [14_000, 22_000, 34_000, 60_000]
+
+
+def test_small_intervals_miss_no_evaluation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation = Evaluation(lambda G_ema: {'fid50k_full': 1.0}, Criterion('fid50k_full'))
+    monkeypatch.setattr(train, 'make_evaluation', lambda run: evaluation)
+    options = ['--kimg=0.016', '--metrics=fid50k_full', '--metrics-kimg=0.008']
+    run_dir = start(data, tmp_path, *DEMO, *options)
+    rows = json.loads((run_dir / 'snapshots.json').read_text())['snapshots']
+    assert [bool(row['metrics']) for row in rows] == [False, True, False, True]
+
+
+def test_sheet_that_was_cut_off_is_written(data: Path, tmp_path: Path) -> None:
+    run_dir = start(data, tmp_path, *DEMO, '--kimg=0.004')
+    (run_dir / 'fakes000000.004.png').unlink()
+    assert go_on(run_dir, '--kimg=0.008') == 0
+    assert (run_dir / 'fakes000000.004.png').exists()
+
+
+def test_best_snapshots_of_former_metrics_stay(tmp_path: Path) -> None:
+    results = [{'fid': 3.0}, {'fid': 9.0}, {'kid': 5.0}, {'kid': 4.0}, {'kid': 6.0}, {'kid': 7.0}]
+    for i, values in enumerate(results):
+        name = f'network-snapshot-{i:06d}.pkl'
+        (tmp_path / name).write_text('x')
+        add_snapshot(tmp_path, name, 1000 * i, values, Criterion(next(iter(values))), keep=1)
+    kept = [int(path.stem[-6:]) for path in sorted(tmp_path.glob('*.pkl'))]
+    assert kept == [0, 3, 5]  # best by fid, best by kid, newest
+
+
+def test_absurd_number_of_processes_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run_dir = start(data, tmp_path, *DEMO, '--kimg=0.004')
+    options = json.loads((run_dir / 'training_options.json').read_text())
+    (run_dir / 'training_options.json').write_text(json.dumps({**options, 'gpus': 100_000}))
+    capsys.readouterr()
+    assert go_on(run_dir, '--kimg=0.008') == 2
+    assert '--gpus=100000: more processes than this machine has cores' in error_of(capsys)
+
+
+def test_huge_numbers_in_the_index_are_no_results(tmp_path: Path) -> None:
+    (tmp_path / 'network-snapshot-000001.pkl').write_text('x')
+    row = {'file': 'network-snapshot-000001.pkl', 'kimg': 1.0, 'metrics': {'fid': 10**400}}
+    rows = [row, {**row, 'kimg': 10**400}]
+    (tmp_path / 'snapshots.json').write_text(json.dumps({'snapshots': rows}))
+    (tmp_path / 'network-snapshot-000002.pkl').write_text('x')
+    add_snapshot(tmp_path, 'network-snapshot-000002.pkl', 2000, {'fid': 5.0}, Criterion('fid'))
+    best = json.loads((tmp_path / 'snapshots.json').read_text())['best']
+    assert best == 'network-snapshot-000002.pkl'
 
 
 @pytest.mark.parametrize(
