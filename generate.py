@@ -27,7 +27,7 @@ output = partial(option, group='Output')
     '--network',
     required=True,
     type=cli.given_text,
-    help='Snapshot: a file, a URL, or a name such as ffhq256.',
+    help='Snapshot: a file, a URL, or a name such as faces64 or ffhq256.',
 )
 @inputs(
     '--projected-w',

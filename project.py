@@ -35,7 +35,7 @@ output = partial(option, group='Output')
     '--network',
     required=True,
     type=cli.given_text,
-    help='Snapshot: a file, a URL, or a name such as ffhq256.',
+    help='Snapshot: a file, a URL, or a name such as faces64 or ffhq256.',
 )
 @inputs('--class', 'class_idx', type=int, help='Class of a conditional network.')
 @cli.trust_option('Input')

@@ -93,12 +93,12 @@ OPTIONS: list[Decorator] = [
         group='General',
         default='auto',
         help='Preset of configs/: auto, stylegan2, paper256, paper512, paper1024, cifar, '
-        'toonify256, fewshot, demo; or a YAML file.',
+        'toonify256, fewshot, demo, faces; or a YAML file.',
     ),
     _general(
         '--resume',
         'resume',
-        'Snapshot to start from: a file, a URL, or a name such as ffhq256. It brings its '
+        'Snapshot to start from: a file, a URL, or a name such as faces64. It brings its '
         'architecture.',
         type=cli.given_text_or_none,
     ),
@@ -135,7 +135,11 @@ OPTIONS: list[Decorator] = [
     ),
     _general('--seed', 'seed', 'Random seed.', show_default=True),
     cli.option(
-        '-n', '--dry-run', group='General', is_flag=True, help='Print the settings and stop.'
+        '-n',
+        '--dry-run',
+        group='General',
+        is_flag=True,
+        help='Print settings, cost and advice, and stop.',
     ),
     habits.nvidia_switches,
     _data(
@@ -144,7 +148,7 @@ OPTIONS: list[Decorator] = [
         'Use the labels of dataset.json, or the names of subfolders.',
         show_default=True,
     ),
-    _data('--subset', 'data.subset', 'Use only so many pictures (default: all).'),
+    _data('--subset', 'data.subset', 'Use at most this many pictures (default: all).'),
     _data('--mirror', 'data.xflip', 'Add mirror images.', show_default=True),
     _data('--mirrory', 'data.yflip', 'Add upside-down images.', show_default=True),
     _data('--workers', 'data.workers', 'Processes that read pictures (default: 3, on a CPU 0).'),

@@ -18,16 +18,16 @@ from .state import save_state
 
 log = logging.getLogger(__name__)
 
-# the first tick that ends so long after the last state saves another one, snapshot or not
+# a step that ends so long after the last state was saved saves another one
 STATE_SECONDS = 600
 
 
 def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
     """Train up to `total_kimg`, writing NVIDIA's run directory.
 
-    SIGINT and SIGTERM save the state at the next step and end the run, SIGUSR1 saves it and goes
-    on. After a tick the state is saved before anything else is written: whatever becomes of the
-    sheets and metrics that follow, the run goes on from this tick.
+    SIGINT, SIGTERM and SIGHUP save the state at the next step and end the run, SIGUSR1 saves it and
+    continues. At a snapshot the state is saved before anything else is written, and otherwise at
+    least every ten minutes: whatever becomes of the sheets and metrics, the run continues from it.
 
     Args:
         run: as `setup` makes it.
@@ -59,7 +59,6 @@ def train(run: Run, run_dir: Path, evaluation: Evaluation | None = None) -> int:
                     if run.snapshot_is_due:
                         check_weights(run)
                         save_state(run, run_dir)
-                    if run.snapshot_is_due:
                         write_snapshot(run, main, signals)
                     elif main is not None:
                         main.sheet.save_if_due()

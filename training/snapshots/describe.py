@@ -7,7 +7,7 @@ from torch_utils.misc import named_tensors
 
 from ..augment import AugmentPipe
 from ..networks import Discriminator, Generator
-from .files import Networks, without_folders
+from .load_save import Networks, without_folders
 
 
 def describe_networks(networks: Networks) -> dict[str, str]:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from .files import Networks
+from .load_save import Networks
 
 MAX_NIMG = 1e15  # pictures seen
 
